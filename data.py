@@ -1,0 +1,428 @@
+"""Files in, batches out: the formats, the prefixes and the batch plan of E5-NL (arXiv 2509.12340, training data and training).
+
+A *source* is one data set in one JSON Lines file (`.gz` or not). A row of a training source:
+
+    {"query": "hoe oud wordt een olifant", "pos": ["Olifanten worden 60 tot 70 jaar."], "neg": ["Olifanten eten gras."]}
+
+`type` may stand in the rows (the first row's counts): `retrieval` (default), `classification`, `symmetric_sts` or
+`symmetric_clustering`. `neg` may be empty or absent; other fields are ignored. FlagEmbedding and the files that the authors' code
+writes have this format too. What cannot stand in a row stands in a manifest, a small `.json` file:
+
+    {"sources": [{"file": "mmarco.jsonl.gz", "ratio": 0.75}, {"file": "ls.jsonl", "in_batch_negatives": false}]}
+
+A retrieval corpus has the BEIR layout: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`), `qrels/<split>.tsv`.
+
+    python data.py check demo/train/*.jsonl.gz          # what a training run would see
+
+Left out on purpose: random subsets by size, several files a source, text shuffling (in the authors' loader, unused by the paper).
+"""
+
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import shutil
+import sys
+import unicodedata
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+PREFIXES = {"query": "query: ", "passage": "passage: ", "none": ""}  # of E5 (arXiv 2212.03533, section 3.2)
+
+# Which kind of text the query and the passages of a source are. Symmetric sources get `query: ` on both sides (authors' loader).
+KINDS = {
+    "retrieval": ("query", "passage"),
+    "classification": ("query", "passage"),
+    "symmetric_sts": ("query", "query"),
+    "symmetric_clustering": ("query", "query"),
+}
+
+
+class InputError(ValueError):
+    """The user's mistake: where, what was found, what was expected, what to do. Shown as one line, without a traceback."""
+
+
+def cli(main) -> None:
+    """Run a script's `main()`. The user's mistake becomes one line on stderr and exit status 2."""
+    try:
+        sys.exit(main())
+    except (InputError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `… | head` closed the pipe: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+# --- files: whole or not at all ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def new_file(path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # as any new file, whatever the writer made it (safetensors: readable by its owner alone)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `path`, renamed to it when the block ends well and removed when it does not."""
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already; choose another output folder, or add --overwrite to replace it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            os.replace(path, old)  # two renames: a folder cannot be replaced in one
+        os.replace(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_lines(path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not. Blank lines are left out."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                text = line.decode("utf-8").rstrip("\r\n")
+                if text.strip():
+                    yield number, text
+    except UnicodeDecodeError as error:
+        bad = error.object[error.start]
+        raise InputError(f"{path}:{number}: byte 0x{bad:02x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}:{number + 1}: damaged gzip data ({error}); write or download the file again") from None
+
+
+def read_json(path) -> dict:
+    """A JSON file that holds one object."""
+    text = "\n".join(line for _, line in read_lines(path))
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object {{…}}, found {type(value).__name__}")
+    return value
+
+
+def read_jsonl(path) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of a JSON Lines file. An empty file is an error."""
+    number = 0
+    for number, line in read_lines(path):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); expected one object a line") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: expected a JSON object {{…}}, found {type(row).__name__}")
+        yield number, row
+    if not number:
+        raise InputError(f"{path}: no rows; expected JSON Lines, one object a line")
+
+
+def write_json(path, value) -> None:
+    with new_file(path) as temporary:
+        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def write_jsonl(path, rows) -> None:
+    """Rows as JSON Lines, compressed when the name ends in `.gz` (without a time stamp: same rows, same bytes)."""
+    with new_file(path) as temporary:
+        with open(temporary, "wb") as raw, contextlib.ExitStack() as stack:
+            file = stack.enter_context(gzip.GzipFile("", "wb", 9, raw, mtime=0)) if str(path).endswith(".gz") else raw
+            for row in rows:
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def inside(folder, name: str, where) -> Path:
+    """`folder / name`, when that does not lead out of `folder`: a name that stands in a file is not to be trusted."""
+    if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"{where}: {name!r} is not a file name inside {folder}")
+    return Path(folder) / name
+
+
+def read_texts(path, field: str = "text") -> Iterator[str]:
+    """The texts of a corpus file: `.jsonl` / `.json` (one object a line, `field`), `.parquet` (column `field`), else a text a line."""
+    path = Path(path)
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix == ".parquet":
+        yield from _read_parquet_column(path, field)
+    elif suffix in (".jsonl", ".json"):
+        for number, row in read_jsonl(path):
+            yield _string(row.get(field), f"{path}:{number}: field {field!r}")
+    else:
+        for _, line in read_lines(path):
+            yield line
+
+
+def _read_parquet_column(path: Path, field: str) -> Iterator[str]:
+    import pyarrow.parquet  # here: slow to import, and few runs read parquet
+    from pyarrow.lib import ArrowInvalid
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except ArrowInvalid as error:
+        raise InputError(f"{path}: not a parquet file ({error})") from None
+    if field not in file.schema_arrow.names:
+        raise InputError(f"{path}: no column {field!r}; it has {', '.join(file.schema_arrow.names)}")
+    number = 0
+    for batch in file.iter_batches(batch_size=4096, columns=[field]):
+        for value in batch.column(0).to_pylist():
+            number += 1
+            yield _string(value, f"{path}: row {number}, column {field!r}")
+
+
+def _string(value, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{where}: expected a string, found {'nothing' if value is None else type(value).__name__}")
+    return value
+
+
+def normalise(text: str) -> str:
+    """The form in which two texts are compared: NFC, case folded, white space collapsed.
+
+    >>> normalise(" Cafe\\u0301  NOORD ") == normalise("caf\\u00e9 noord")
+    True
+    """
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+# --- training sources -------------------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One training example: any of `pos` answers `query`, none of `neg` does."""
+
+    query: str
+    pos: tuple[str, ...]
+    neg: tuple[str, ...]
+
+
+class Source(NamedTuple):
+    """One data set with what a training run needs to know of it."""
+
+    name: str
+    type: str
+    rows: list[Row]
+    in_batch_negatives: bool = True
+    batch_factor: float = 1.0  # the batch of this source, as a share of the run's batch
+    negatives: int | None = None  # negatives a row in training; None: the run's setting
+
+
+def parse_row(row: dict, where: str) -> Row:
+    """Check one row of a training source. `where` is `file:line`, for the message."""
+    query = row.get("query")
+    if not isinstance(query, str) or not query.strip():
+        raise InputError(f"{where}: 'query' is {json.dumps(query)[:60]}; every row needs a text to search with")
+    texts = {}
+    for field, least in (("pos", 1), ("neg", 0)):
+        value = row.get(field, [])
+        if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value) or len(value) < least:
+            expected = "a list of one or more texts" if least else "a list of texts (it may be empty)"
+            raise InputError(f"{where}: {field!r} is {json.dumps(value, ensure_ascii=False)[:60]}; expected {expected}, none of them empty")
+        texts[field] = tuple(value)
+    return Row(query, **texts)
+
+
+def read_source(path, type: str | None = None, ratio: float = 1.0, seed: int = 42, batch_factor: float | None = None, **settings) -> Source:
+    """Read one source. `ratio` < 1 keeps that share of the rows, drawn with `seed`, in file order (the paper: 0.75 of mMARCO-NL).
+
+    Symmetric sources get half the batch unless `batch_factor` says otherwise, as in the authors' loader.
+    """
+    rows = []
+    for number, row in read_jsonl(path):
+        if not rows and type is None:
+            type = row.get("type", "retrieval")
+            if type not in KINDS:
+                raise InputError(f"{path}:{number}: type {type!r} is unknown; expected one of {', '.join(KINDS)}")
+        rows.append(parse_row(row, f"{path}:{number}"))
+    if ratio < 1:
+        kept = np.sort(np.random.default_rng(seed).permutation(len(rows))[: int(len(rows) * ratio)])
+        rows = [rows[i] for i in kept]
+    if batch_factor is None:
+        batch_factor = 0.5 if type.startswith("symmetric") else 1.0
+    name = Path(path).name.removesuffix(".gz").removesuffix(".jsonl")
+    return Source(name, type, rows, batch_factor=batch_factor, **settings)
+
+
+_MANIFEST = {  # field -> (types, test, what is expected)
+    "type": (str, lambda v: v in KINDS, f"one of {', '.join(KINDS)}"),
+    "ratio": ((int, float), lambda v: 0 < v <= 1, "a number above 0, at most 1"),
+    "in_batch_negatives": (bool, lambda v: True, "true or false"),
+    "batch_factor": ((int, float), lambda v: 0 < v <= 16, "a number above 0, at most 16"),
+    "negatives": (int, lambda v: v >= 0, "a whole number from 0"),
+}
+
+
+def read_sources(paths, seed: int = 42) -> list[Source]:
+    """Read training sources: JSON Lines files, and manifests (`.json`) that list such files with their settings."""
+    sources = []
+    for path in map(Path, paths):
+        if path.suffix != ".json":
+            sources.append(read_source(path, seed=seed))
+            continue
+        manifest = read_json(path)
+        entries = manifest.get("sources")
+        if set(manifest) != {"sources"} or not isinstance(entries, list) or not entries:
+            raise InputError(f'{path}: expected {{"sources": [{{"file": …}}, …]}} and nothing else')
+        for entry in entries:
+            if not isinstance(entry, dict) or "file" not in entry:
+                raise InputError(f"{path}: every source needs 'file'; found {json.dumps(entry)[:80]}")
+            for field, value in entry.items():
+                kind, good, expected = _MANIFEST.get(field, (object, lambda v: True, ""))
+                if field != "file" and field not in _MANIFEST:
+                    raise InputError(f"{path}: source {entry['file']!r}: {field!r} is unknown; it may have file, {', '.join(_MANIFEST)}")
+                if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool) or not good(value):
+                    raise InputError(f"{path}: source {entry['file']!r}: {field} is {json.dumps(value)}; expected {expected}")
+            settings = {field: value for field, value in entry.items() if field != "file"}
+            sources.append(read_source(inside(path.parent, entry["file"], path), seed=seed, **settings))
+    names = [source.name for source in sources]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"source {sorted(repeated)[0]!r} is given more than once; rename one of the files")
+    return sources
+
+
+def batch_sizes(sources: list[Source], batch_size: int) -> list[int]:
+    """Rows a batch of each source."""
+    return [max(1, int(batch_size * source.batch_factor)) for source in sources]
+
+
+def plan_batches(rows: list[int], sizes: list[int], seed: int, epoch: int) -> list[tuple[int, np.ndarray]]:
+    """The batches of one epoch, each of one source: [(source, its row numbers), …].
+
+    A pure function of (rows of each source, batch size of each source, seed, epoch). Rows are shuffled within their source,
+    the last partial batch of a source is dropped, and the batches are shuffled over all sources: a large source comes up often.
+
+    >>> [(source, len(rows)) for source, rows in plan_batches([10, 7], [4, 3], seed=0, epoch=0)]
+    [(1, 3), (1, 3), (0, 4), (0, 4)]
+    """
+    generator = np.random.default_rng((seed, epoch))
+    batches = []
+    for source, (n, size) in enumerate(zip(rows, sizes, strict=True)):
+        order = generator.permutation(n)
+        batches += [(source, order[start : start + size]) for start in range(0, n - size + 1, size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def sample_group(row: Row, negatives: int, generator: np.random.Generator) -> list[str]:
+    """One positive, then `negatives` negatives, drawn without replacement; repeated when the row has fewer (authors' loader).
+
+    A row without negatives gives its positive alone: it learns from the other rows of its batch.
+    """
+    positive = row.pos[generator.integers(len(row.pos))]
+    if not negatives or not row.neg:
+        return [positive]
+    pool = np.tile(np.arange(len(row.neg)), -(-negatives // len(row.neg)))
+    return [positive, *(row.neg[i] for i in generator.permutation(pool)[:negatives])]
+
+
+# --- BEIR layout ------------------------------------------------------------------------------------------------------------
+
+
+def _beir_file(folder, name: str) -> Path:
+    for path in (Path(folder) / name, Path(folder) / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{Path(folder) / name}: no such file (.gz neither); expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+    )
+
+
+def read_texts_by_id(folder, name: str) -> dict[str, str]:
+    """`corpus.jsonl` or `queries.jsonl` of a BEIR folder as {id: text}; a title is put before its text, as mteb does."""
+    path, texts = _beir_file(folder, name), {}
+    for number, row in read_jsonl(path):
+        where = f"{path}:{number}"
+        id = str(row["_id"]) if "_id" in row else _string(None, f"{where}: field '_id'")
+        if id in texts:
+            raise InputError(f"{where}: id {id!r} occurs twice")
+        text, title = _string(row.get("text"), f"{where}: field 'text'"), row.get("title") or ""
+        texts[id] = f"{title} {text}".strip() if title else text
+    return texts
+
+
+def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
+    """`qrels/<split>.tsv` (query-id, corpus-id, score, with a header) as {query id: {document id: grade}}."""
+    path, qrels = _beir_file(folder, f"qrels/{split}.tsv"), {}
+    for number, line in read_lines(path):
+        fields = line.split("\t")
+        if number == 1 and fields[-1] == "score":
+            continue
+        if len(fields) != 3 or not fields[2].strip().lstrip("-").isdigit():
+            raise InputError(f"{path}:{number}: expected query-id<TAB>corpus-id<TAB>whole number, found {line[:80]!r}")
+        qrels.setdefault(fields[0], {})[fields[1]] = int(fields[2])
+    if not qrels:
+        raise InputError(f"{path}: no relevance judgements; expected query-id<TAB>corpus-id<TAB>score")
+    return qrels
+
+
+# --- command line -----------------------------------------------------------------------------------------------------------
+
+
+def describe(sources: list[Source], batch_size: int, seed: int) -> str:
+    """What a training run would see of these sources, as a table and an example of each."""
+    sizes = batch_sizes(sources, batch_size)
+    plan = plan_batches([len(source.rows) for source in sources], sizes, seed, epoch=0)
+    lines = [
+        f"{'source':<24} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8} {'neg/row':>8}   median (max) characters: query / pos / neg"
+    ]
+    for number, (source, size) in enumerate(zip(sources, sizes, strict=True)):
+        lengths = []
+        for texts in ([r.query for r in source.rows], [t for r in source.rows for t in r.pos], [t for r in source.rows for t in r.neg]):
+            lengths.append(f"{np.median([len(t) for t in texts]):.0f} ({max(map(len, texts))})" if texts else "-")
+        negatives = sum(len(r.neg) for r in source.rows) / len(source.rows)
+        batches = sum(s == number for s, _ in plan)
+        lines.append(
+            f"{source.name:<24} {source.type:<20} {len(source.rows):>9,} {size:>6} {batches:>8} {negatives:>8.1f}   {' / '.join(lengths)}"
+        )
+    lines.append(f"{'in all':<24} {'':<20} {sum(len(s.rows) for s in sources):>9,} {'':>6} {len(plan):>8}")
+    for source in sources:
+        row = source.rows[0]
+        query, passage = (PREFIXES[kind] for kind in KINDS[source.type])
+        lines += ["", f"{source.name}, first row as the encoder gets it:", f"  {query}{row.query[:160]}"]
+        lines += [f"  + {passage}{text[:160]}" for text in row.pos[:2]] + [f"  - {passage}{text[:160]}" for text in row.neg[:2]]
+    return "\n".join(lines)
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="Training data: check what a training run would see.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="read training sources or manifests; print sources, rows, batches, lengths, examples")
+    check.add_argument("files", nargs="+", help="JSON Lines sources (.jsonl, .jsonl.gz) or manifests (.json)")
+    check.add_argument("--batch-size", type=int, default=1024, help="queries a batch (the paper's 1024)")
+    check.add_argument("--seed", type=int, default=42)
+    args = parser.parse_args(argv)
+    print(describe(read_sources(args.files, args.seed), args.batch_size, args.seed))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,780 @@
+"""E5-NL's encoder, its loss and its training, by hand (arXiv 2509.12340: models and training; E5: arXiv 2212.03533).
+
+In: a model folder as transformers and sentence-transformers write it (`config.json`, `model.safetensors` or its shards,
+`tokenizer.json`, pooling and prompts), or the name of one on the Hugging Face hub. Out: the same kind of folder.
+
+The encoder is BERT: `bert`, `roberta`, `camembert` and `xlm-roberta` differ in a position offset, token types and LayerNorm's
+epsilon, which all come from `config.json`. Texts are never padded. The tokens of many texts stand one after the other in one long
+row: everything that works token by token (embeddings, linear layers, LayerNorm) sees one (T, D) matrix, and attention sees each text
+alone, texts of one length together. So there is no attention mask, no pad token, and no work spent on padding.
+
+    python e5nl.py init --tokenizer demo/tokenizer.json.xz --out runs/base
+    python e5nl.py train --model runs/base --data demo/train/*.jsonl.gz --out runs/toy --batch-size 128 --lr 2e-3 --steps 50
+    python e5nl.py embed --model runs/toy --input texts.txt --kind passage --out embeddings.npy
+    python e5nl.py train --model clips/e5-base-trm --data manifest.json --out runs/e5-base-trm-nl      # the paper's settings
+
+Left out on purpose: decoders, LoRA, distillation, Matryoshka, gradient checkpointing (gradient caching does its work).
+Departures from the paper's released code are named where they stand: master weights in float32, masks for equal texts.
+
+Letters for dimensions, here and in every module:
+    N texts   T tokens of all texts together   L tokens of one text   D width   H heads   B rows of a batch   P passages of a batch
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import json
+import lzma
+import math
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from data import (
+    KINDS,
+    PREFIXES,
+    InputError,
+    batch_sizes,
+    cli,
+    describe,
+    inside,
+    new_file,
+    plan_batches,
+    read_json,
+    read_lines,
+    read_sources,
+    sample_group,
+    write_json,
+)
+
+SPARE_ROWS = 128  # embedding rows beyond the tokenizer's pieces that are not a mistake (multilingual-e5-small has 35)
+
+# --- the encoder ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What `config.json` and the sentence-transformers files of a model folder say; the names are theirs."""
+
+    model_type: str
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    layer_norm_eps: float
+    pad_token_id: int
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    hidden_act: str = "gelu"
+    pooling: str = "mean"
+    prompts: tuple[tuple[str, str], ...] = tuple(PREFIXES.items())
+
+    @property
+    def position_offset(self) -> int:
+        """Rows at the start of the position table that no text uses: RoBERTa counts positions from the pad id + 1, BERT from 0."""
+        return 0 if self.model_type == "bert" else self.pad_token_id + 1
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest text, special tokens included."""
+        return self.max_position_embeddings - self.position_offset
+
+
+class Layer(nn.Module):
+    """One transformer layer, post-LayerNorm: x = norm(x + attention(x)); x = norm(x + feed_forward(x))."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        width, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
+        self.heads, self.attention_dropout = config.num_attention_heads, config.attention_probs_dropout_prob
+        self.qkv = nn.Linear(width, 3 * width)  # query, key and value in one product
+        self.out = nn.Linear(width, width)
+        self.attention_norm = nn.LayerNorm(width, eps)
+        self.up = nn.Linear(width, inner)
+        self.down = nn.Linear(inner, width)
+        self.norm = nn.LayerNorm(width, eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def attention(self, x: Tensor, runs: list[tuple[int, int]]) -> Tensor:
+        """softmax(q k' / sqrt(D / H)) v within each text. Texts of one length (a run) stand together and share one call."""
+        dropout = self.attention_dropout if self.training else 0.0
+        mixed = []
+        for part, (length, texts) in zip(self.qkv(x).split([length * texts for length, texts in runs]), runs, strict=True):
+            q, k, v = part.view(texts, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (texts, H, L, D / H)
+            mixed.append(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).reshape(len(part), -1))
+        return self.out(torch.cat(mixed))
+
+    def forward(self, x: Tensor, runs: list[tuple[int, int]]) -> Tensor:
+        x = self.attention_norm(x + self.dropout(self.attention(x, runs)))
+        return self.norm(x + self.dropout(self.down(F.gelu(self.up(x)))))
+
+
+class Encoder(nn.Module):
+    """BERT / RoBERTa / XLM-R over packed texts. New weights are random; `load` fills them from a checkpoint."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        width = config.hidden_size
+        self.config = config
+        self.words = nn.Embedding(config.vocab_size, width)
+        self.positions = nn.Embedding(config.max_length, width)  # row 0 is the first token's, whatever the checkpoint's offset
+        self.types = nn.Embedding(config.type_vocab_size, width)  # only type 0 is used
+        self.norm = nn.LayerNorm(width, config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        # The rows before the offset are not ours to use, but belong to the checkpoint: kept, to be saved again.
+        self.register_buffer("unused_positions", torch.zeros(config.position_offset, width), persistent=False)
+
+    def hidden(self, ids: Tensor, runs: list[tuple[int, int]]) -> Tensor:
+        """Last hidden states (T, D) of packed texts: ids (T,) int64, runs [(length, texts of that length), …] in their order."""
+        positions = torch.cat([torch.arange(length, device=ids.device).repeat(texts) for length, texts in runs])
+        x = self.words(ids) + self.positions(positions) + self.types.weight[0]
+        x = self.dropout(self.norm(x))
+        for layer in self.layers:
+            x = layer(x, runs)
+        return x
+
+    def forward(self, ids: Tensor, lengths: list[int]) -> Tensor:
+        """Embeddings (N, D) float32, L2-normalised, of N texts packed into ids (T,) int64.
+
+        lengths: tokens of each text, N of them. Only texts of equal length that stand together share an attention call: sort first.
+        """
+        runs = [(length, len(list(texts))) for length, texts in itertools.groupby(lengths)]
+        x = self.hidden(ids, runs).float()
+        parts = [part.view(texts, length, -1) for part, (length, texts) in zip(x.split([n * m for n, m in runs]), runs, strict=True)]
+        pooled = torch.cat([part.mean(1) if self.config.pooling == "mean" else part[:, 0] for part in parts])
+        return F.normalize(pooled, dim=-1)
+
+
+def new_encoder(config: Config, seed: int) -> Encoder:
+    """Random weights as BERT starts with: normal of standard deviation 0.02, biases 0, LayerNorm 1 and 0."""
+    generator = torch.Generator().manual_seed(seed)
+    model = Encoder(config)
+    for name, parameter in model.named_parameters():
+        if "norm" in name or name.endswith("bias"):
+            nn.init.constant_(parameter, float("norm" in name and name.endswith("weight")))
+        else:
+            nn.init.normal_(parameter, std=0.02, generator=generator)
+    return model
+
+
+# --- the tokenizer ----------------------------------------------------------------------------------------------------------
+
+
+class Tokenizer:
+    """A `tokenizer.json`, without the truncation and padding that may be stored in it: both are decided here, for each call.
+
+    backend: the tokenizers.Tokenizer; json: the file as it is; config: tokenizer_config.json; texts, cut: how many texts were
+    tokenised and how many of them were longer than allowed.
+    """
+
+    def __init__(self, json_bytes: bytes, config: dict, where="tokenizer.json"):
+        self.json, self.config, self.texts, self.cut = json_bytes, config, 0, 0
+        try:
+            self.backend = tokenizers.Tokenizer.from_buffer(json_bytes)
+        except Exception as error:  # the library raises plain Exception
+            raise InputError(f"{where}: not a tokenizer.json that tokenizers {tokenizers.__version__} reads ({error})") from None
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        if len(self.backend.encode("").ids) != 2:
+            found = self.backend.encode("").tokens
+            raise InputError(f"{where}: an empty text becomes {found}; expected a start and an end token, as BERT and XLM-R have")
+
+    @property
+    def vocab_size(self) -> int:
+        return max(self.backend.get_vocab().values()) + 1
+
+    def __call__(self, texts: list[str], prefix: str, max_length: int) -> list[list[int]]:
+        """Ids of `prefix + text` with the start and end token; of a longer text the first max_length - 1 and the end token."""
+        ids = [encoding.ids for encoding in self.backend.encode_batch_fast([prefix + text for text in texts])]
+        self.texts += len(ids)
+        self.cut += sum(len(one) > max_length for one in ids)
+        return [one if len(one) <= max_length else one[: max_length - 1] + one[-1:] for one in ids]
+
+
+def read_tokenizer(folder) -> Tokenizer:
+    path = Path(folder) / "tokenizer.json"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a model folder needs it (transformers: save_pretrained of a fast tokenizer)")
+    config = path.with_name("tokenizer_config.json")
+    return Tokenizer(path.read_bytes(), read_json(config) if config.is_file() else {}, path)
+
+
+# --- model folders ----------------------------------------------------------------------------------------------------------
+
+HUB_FILES = ["*.json", "*.safetensors", "1_Pooling/config.json"]  # all that is read
+
+
+def find(name) -> Path:
+    """The folder `name`, or a copy of the hub repository `owner/name[@revision]`. Nothing else is ever downloaded."""
+    path = Path(name)
+    if path.is_dir():
+        return path
+    hub_name = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(name))
+    if not hub_name or path.parent.is_dir():
+        raise FileNotFoundError(f"{name}: no such folder; expected a model folder or the name of a hub repository (owner/name)")
+    from huggingface_hub import snapshot_download  # here: slow to import, and only hub names need it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(hub_name[1], revision=hub_name[2], allow_patterns=HUB_FILES))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{name}: neither a local folder nor to be had from the hub ({reason})") from None
+
+
+def read_config(folder) -> dict:
+    """`config.json` as it is."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {folder} is not a model folder (or its training has not finished)")
+    return read_json(path)
+
+
+def parse_config(folder) -> Config:
+    """Read and check a folder's configuration. What is not implemented is refused by name."""
+    folder, values = Path(folder), read_config(folder)
+    path = folder / "config.json"
+    required = {"model_type": ["bert", "roberta", "camembert", "xlm-roberta"], "hidden_act": ["gelu"]}
+    optional = {"position_embedding_type": ["absolute"], "is_decoder": [False], "add_cross_attention": [False]}
+    for field, allowed in (required | optional).items():
+        value = values.get(field, allowed[0] if field in optional else None)
+        if value not in allowed:
+            raise InputError(f"{path}: {field} is {value!r}; this encoder knows {' or '.join(map(repr, allowed))} only")
+    config = {}
+    for field in dataclasses.fields(Config):
+        if field.name in values:
+            config[field.name] = values[field.name]
+        elif field.default is dataclasses.MISSING:
+            raise InputError(f"{path}: no field {field.name!r}")
+    pooling = folder / "1_Pooling" / "config.json"
+    if pooling.is_file():
+        modes = [mode for mode, used in _pooling_modes(read_json(pooling)).items() if used]
+        if modes not in (["mean"], ["cls"]):
+            raise InputError(f"{pooling}: pooling {' + '.join(modes) or 'none'} is not implemented; expected mean or cls")
+        config["pooling"] = modes[0]
+    prompts = folder / "config_sentence_transformers.json"
+    if prompts.is_file():
+        stored = read_json(prompts).get("prompts") or {}
+        stored = {"passage" if kind == "document" else kind: prefix for kind, prefix in stored.items() if prefix}
+        config["prompts"] = tuple({kind: stored.get(kind, prefix) for kind, prefix in PREFIXES.items()}.items())
+    return Config(**config)
+
+
+def _pooling_modes(values: dict) -> dict[str, bool]:
+    """Both layouts of sentence-transformers' pooling file: one flag a mode (to version 5) and `pooling_mode` (from 6)."""
+    if "pooling_mode" in values:
+        chosen = values["pooling_mode"]
+        return dict.fromkeys([chosen] if isinstance(chosen, str) else chosen, True)
+    flags = {key.removeprefix("pooling_mode_"): used for key, used in values.items() if key.startswith("pooling_mode_")}
+    return {mode.removesuffix("_tokens").removesuffix("_token"): used for mode, used in flags.items()}
+
+
+def weight_files(folder) -> dict[str, Path]:
+    """{tensor name: the safetensors file that holds it}, from a single file or from the index of several."""
+    folder = Path(folder)
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        files = {single}
+    elif index.is_file():
+        files = {inside(folder, name, index) for name in read_json(index).get("weight_map", {}).values()}
+    elif pickles := sorted(folder.glob("*.bin")):
+        convert = f"python -c \"from transformers import AutoModel as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
+        raise InputError(f"{pickles[0]}: a pickle can run any code when read, so only safetensors are; convert it with: {convert}")
+    else:
+        raise InputError(f"{single}: no such file; a model folder holds model.safetensors or model.safetensors.index.json")
+    where = {}
+    for file in sorted(files):
+        if not file.is_file():
+            raise InputError(f"{file}: no such file, but {index} names it; copy all shards")
+        try:
+            with safe_open(file, "pt") as tensors:
+                where |= dict.fromkeys(tensors.keys(), file)
+        except SafetensorError as error:
+            raise InputError(f"{file}: damaged or not safetensors ({error}); copy or download it again") from None
+    return where
+
+
+def read_tensors(folder) -> dict[str, Tensor]:
+    """All tensors of a checkpoint under the checkpoint's names, memory-mapped."""
+    where = weight_files(folder)
+    tensors = {}
+    for file in sorted(set(where.values())):
+        with safe_open(file, "pt") as stored:
+            tensors |= {name: stored.get_tensor(name) for name in stored.keys()}
+    return tensors
+
+
+def weights_hash(folder) -> str:
+    """SHA-256 of the weight files: what tells one model from another in caches and results."""
+    digest = hashlib.sha256()
+    for file in sorted(set(weight_files(folder).values())):
+        with open(file, "rb") as stored:
+            digest.update(hashlib.file_digest(stored, "sha256").digest())
+    return digest.hexdigest()
+
+
+# Our parameters and the checkpoint's tensors that make them, joined along the first axis. `{i}` is the layer.
+TENSORS = {
+    "words": ["embeddings.word_embeddings"],
+    "positions": ["embeddings.position_embeddings"],
+    "types": ["embeddings.token_type_embeddings"],
+    "norm": ["embeddings.LayerNorm"],
+    "layers.{i}.qkv": [f"encoder.layer.{{i}}.attention.self.{part}" for part in ("query", "key", "value")],
+    "layers.{i}.out": ["encoder.layer.{i}.attention.output.dense"],
+    "layers.{i}.attention_norm": ["encoder.layer.{i}.attention.output.LayerNorm"],
+    "layers.{i}.up": ["encoder.layer.{i}.intermediate.dense"],
+    "layers.{i}.down": ["encoder.layer.{i}.output.dense"],
+    "layers.{i}.norm": ["encoder.layer.{i}.output.LayerNorm"],
+}
+PREFIXED = re.compile(r"^(roberta|bert|camembert)\.")  # before every name when the checkpoint has a head
+LEFT_OUT = re.compile(r"^(pooler\..*|embeddings\.position_ids|lm_head\..*|cls\..*)$")  # no part of an embedding
+
+
+def _checkpoint_names(model: Encoder) -> dict[str, list[str]]:
+    """{our parameter: the checkpoint's tensors}, written out for every layer, weight and bias."""
+    names = {}
+    for parameter in model.state_dict():
+        module, _, kind = parameter.rpartition(".")
+        layer = re.search(r"\d+", module)
+        template = re.sub(r"\d+", "{i}", module)
+        names[parameter] = [f"{name.format(i=layer and layer[0])}.{kind}" for name in TENSORS[template]]
+    return names
+
+
+def load(name, device=None) -> tuple[Encoder, Tokenizer]:
+    """A model folder or hub repository as (encoder in eval mode, tokenizer): float32, on the GPU when there is one.
+
+    Stops, by the tensor's name, when a tensor is missing, unknown or of another shape than the configuration says.
+    """
+    folder = find(name)
+    tokenizer, config = read_tokenizer(folder), parse_config(folder)
+    spare = config.vocab_size - tokenizer.vocab_size
+    if not 0 <= spare <= SPARE_ROWS:
+        pieces = f"tokenizer.json has {tokenizer.vocab_size:,} pieces, config.json {config.vocab_size:,}"
+        raise InputError(f"{folder}: {pieces}; the two do not belong together")
+    with torch.device("meta"):
+        model = Encoder(config)
+    tensors = {PREFIXED.sub("", name): tensor for name, tensor in read_tensors(folder).items()}
+    expected, state = model.state_dict(), {}
+    for parameter, parts in _checkpoint_names(model).items():
+        rows, *rest = expected[parameter].shape
+        shape = (rows // len(parts) + (config.position_offset if parameter == "positions.weight" else 0), *rest)
+        for part in parts:
+            if part not in tensors:
+                raise InputError(f"{folder}: tensor {part} is missing; config.json asks for {config.num_hidden_layers} layers")
+            if tensors[part].shape != shape:
+                raise InputError(f"{folder}: tensor {part} is {tuple(tensors[part].shape)}, config.json asks for {shape}")
+        state[parameter] = torch.cat([tensors.pop(part).float() for part in parts])  # a copy: nothing keeps the mapped file
+    if unknown := sorted(name for name in tensors if not LEFT_OUT.match(name)):
+        counts = f"{len(unknown)} tensors have no place in {config.num_hidden_layers} layers of {config.model_type}"
+        raise InputError(f"{folder}: {counts}, the first is {unknown[0]}; config.json and weights do not belong together")
+    unused, state["positions.weight"] = state["positions.weight"].split([config.position_offset, config.max_length])
+    model.load_state_dict(state, assign=True)
+    model.unused_positions = unused
+    model.requires_grad_()
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
+
+
+def save(model: Encoder, tokenizer: Tokenizer, folder, overwrite: bool = False) -> None:
+    """Write a model folder that transformers, sentence-transformers and `load` read. `config.json` comes last: with it, it is whole."""
+    folder, config = Path(folder), model.config
+    if (folder / "config.json").exists() and not overwrite:
+        raise InputError(f"{folder}: holds a model already; choose another output folder, or add --overwrite to replace it")
+    tensors = {}
+    for parameter, parts in _checkpoint_names(model).items():
+        tensor = model.state_dict()[parameter]
+        if parameter == "positions.weight":
+            tensor = torch.cat([model.unused_positions, tensor])
+        tensors |= {name: part.float().contiguous().cpu() for name, part in zip(parts, tensor.chunk(len(parts)), strict=True)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with new_file(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    with new_file(folder / "tokenizer.json") as temporary:
+        temporary.write_bytes(tokenizer.json)
+    for name, content in _side_files(config, tokenizer).items():
+        write_json(folder / name, content)
+
+
+def _side_files(config: Config, tokenizer: Tokenizer) -> dict[str, object]:
+    """The JSON files of a model folder, `config.json` last."""
+    prompts, pooling = dict(config.prompts), ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    architecture = {"bert": "Bert", "roberta": "Roberta", "camembert": "Camembert", "xlm-roberta": "XLMRoberta"}[config.model_type]
+    values = dataclasses.asdict(config)
+    del values["pooling"], values["prompts"]
+    return {
+        "tokenizer_config.json": tokenizer.config | {"model_max_length": config.max_length},
+        "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
+        | {f"pooling_mode_{mode}": mode.startswith(config.pooling + "_token") for mode in pooling},
+        "sentence_bert_config.json": {"max_seq_length": config.max_length, "do_lower_case": False},
+        "config_sentence_transformers.json": {
+            "prompts": {"query": prompts["query"], "passage": prompts["passage"], "document": prompts["passage"]},
+            "default_prompt_name": None,
+            "similarity_fn_name": "cosine",
+        },
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{module}"}
+            for i, (path, module) in enumerate(modules)
+        ],
+        "config.json": values | {"architectures": [f"{architecture}Model"], "torch_dtype": "float32"},
+    }
+
+
+# --- texts to embeddings ----------------------------------------------------------------------------------------------------
+
+
+def cut_chunks(lengths: list[int], chunk_tokens: int) -> list[list[int]]:
+    """Text numbers, longest first, in chunks of at most `chunk_tokens` tokens (a longer text makes a chunk of its own).
+
+    >>> cut_chunks([3, 9, 4, 3], chunk_tokens=7)
+    [[1], [2, 0], [3]]
+    """
+    chunks, room = [], 0
+    for text in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not chunks or lengths[text] > room:
+            chunks.append([])
+            room = chunk_tokens
+        chunks[-1].append(text)
+        room -= lengths[text]
+    return chunks
+
+
+def encode(model: Encoder, ids: list[list[int]], chunk: list[int]) -> Tensor:
+    """Embeddings of the texts of one chunk, in the chunk's order."""
+    packed = torch.tensor([i for text in chunk for i in ids[text]], device=model.words.weight.device)
+    return model(packed, [len(ids[text]) for text in chunk])
+
+
+@torch.inference_mode()
+def embed(model: Encoder, tokenizer: Tokenizer, texts: list[str], kind: str, *, max_length: int | None = None,
+          chunk_tokens: int = 4096, progress: bool = False) -> np.ndarray:
+    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`.
+
+    kind: 'query', 'passage' or 'none' chooses the prefix that the model folder stores. Empty texts are embedded like others;
+    longer ones than `max_length` (default: the model's limit) are cut and counted in `tokenizer.cut`.
+    """
+    prompts = dict(model.config.prompts)
+    if kind not in prompts:
+        raise InputError(f"kind {kind!r} is unknown; expected one of {', '.join(prompts)}")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"text {number} is {type(text).__name__}, not a string")
+    max_length = min(max_length or model.config.max_length, model.config.max_length)
+    embeddings = np.empty((len(texts), model.config.hidden_size), np.float32)
+    model.eval()
+    window = 8192  # texts tokenised at once, beside the encoder: bounds memory, and is enough to sort by length
+    with ThreadPoolExecutor(1) as pool, tqdm(total=len(texts), unit="text", unit_scale=True, disable=None if progress else True) as bar:
+        tokenise = lambda start: tokenizer(texts[start : start + window], prompts[kind], max_length)  # noqa: E731
+        ahead = pool.submit(tokenise, 0)
+        for start in range(0, len(texts), window):
+            ids = ahead.result()
+            ahead = pool.submit(tokenise, start + window)
+            for chunk in cut_chunks([len(one) for one in ids], chunk_tokens):
+                embeddings[start + np.array(chunk)] = encode(model, ids, chunk).cpu().numpy()
+                bar.update(len(chunk))
+    return embeddings
+
+
+# --- loss -------------------------------------------------------------------------------------------------------------------
+
+
+def info_nce(q: Tensor, p: Tensor, sizes: list[int], tau: float, in_batch=True, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """InfoNCE from queries to passages (the paper's loss; E5, equation 1): mean over rows i of
+
+        -log( exp(q_i · p_i+ / tau) / sum_j exp(q_i · p_j / tau) )
+
+    q (B, D) and p (P, D): normalised. sizes: passages of each row, B of them, sum P; a row's positive is its first passage, the
+    others are its hard negatives. The sum runs over the passages of all rows, with `in_batch` false over the row's own.
+    masked (B, P) bool: passages that are no negatives of the row; a row's positive stays whatever it says.
+    Returns (loss, share of rows whose positive scores highest). Scores and softmax are float32 also under autocast.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        scores = q.float() @ p.float().T / tau  # (B, P)
+        sizes = torch.tensor(sizes, device=q.device)
+        positive = sizes.cumsum(0) - sizes  # (B,) column of each row's positive
+        out = torch.zeros_like(scores, dtype=torch.bool) if masked is None else masked.clone()
+        if not in_batch:
+            row = torch.arange(len(q), device=q.device)
+            out |= row.repeat_interleave(sizes) != row[:, None]
+        out[torch.arange(len(q)), positive] = False
+        scores = scores.masked_fill(out, -torch.inf)
+        return F.cross_entropy(scores, positive), (scores.argmax(1) == positive).float().mean()
+
+
+def same_text_mask(rows, passages: list[str]) -> Tensor:
+    """(B, P) bool: passage j's text is row i's query or one of its positives, so it is no negative of row i.
+
+    Texts, not embeddings, are compared: dropout makes equal texts unequal. The paper's code has no such mask.
+    """
+    ids = {}
+    columns = np.array([ids.setdefault(text, len(ids)) for text in passages])
+    mask = np.zeros((len(rows), len(passages)), bool)
+    for i, row in enumerate(rows):
+        for text in {row.query, *row.pos} & ids.keys():
+            mask[i] |= columns == ids[text]
+    return torch.from_numpy(mask)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------------
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int, schedule: str = "constant") -> float:
+    """The rate of `step` (from 0) of `steps`.
+
+    constant: linear warm-up, then `peak`. What the paper's command line asks for.
+    decay: DeepSpeed's WarmupDecayLR, peak · ln(step + 1) / ln(warmup), then linear to 0. What the paper's command line really ran,
+    since its DeepSpeed configuration has a scheduler of its own, which wins.
+    """
+    if schedule == "constant":
+        return peak * min(1.0, (step + 1) / max(1, warmup))
+    warmup = max(2, warmup)
+    return peak * (math.log(step + 1) / math.log(warmup) if step < warmup else max(0.0, (steps - step) / max(1, steps - warmup)))
+
+
+def new_optimizer(model: Encoder, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only, not on biases and LayerNorm."""
+    parameters = list(model.parameters())
+    assert all(p.dtype == torch.float32 for p in parameters), "bfloat16 weights would round small updates away"
+    matrices, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
+    return torch.optim.AdamW([{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}], fused=True)
+
+
+def backward(model: Encoder, ids: list[list[int]], loss_of, seed: int, chunk_tokens: int, dtype: torch.dtype) -> tuple[float, float]:
+    """Add the gradient of `loss_of(embeddings of the texts ids)` to the parameters; return its (loss, accuracy).
+
+    Gradient caching (arXiv 2101.06983): the loss needs all embeddings at once, the encoder does not. (1) embed chunk by chunk
+    without a graph; (2) loss and gradient on the embeddings; (3) embed every chunk again, with a graph, and send its rows of the
+    gradient back through it. Dropout draws from a seed of each chunk, so that both passes see the same network.
+    Memory is that of one chunk. A batch that fits one chunk is embedded once.
+    """
+    device = model.words.weight.device
+    chunks = cut_chunks([len(one) for one in ids], chunk_tokens)
+    order = torch.tensor([text for chunk in chunks for text in chunk], device=device).argsort()  # from chunk order to text order
+
+    def embed_chunk(number: int) -> Tensor:
+        torch.manual_seed(seed + number)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return encode(model, ids, chunks[number])
+
+    with torch.set_grad_enabled(len(chunks) == 1):
+        embedded = torch.cat([embed_chunk(number) for number in range(len(chunks))])
+    if len(chunks) > 1:
+        embedded.requires_grad_()
+    loss, accuracy = loss_of(embedded[order])
+    loss.backward()
+    if len(chunks) > 1:
+        for number, gradient in enumerate(embedded.grad.split([len(chunk) for chunk in chunks])):
+            embed_chunk(number).backward(gradient)
+    return loss.item(), accuracy.item()
+
+
+def train(model: Encoder, tokenizer: Tokenizer, sources, *,
+          batch_size=1024, tau=0.02, negatives=1, query_length=450, passage_length=500, masks=True,
+          lr=1e-5, schedule="constant", warmup=0.25, weight_decay=0.1, clip=1.0, epochs=1, steps=None, seed=42,
+          dtype=torch.float32, chunk_tokens=8192):
+    """Train `model` in place; yield a dict about every step (step, steps, source, loss, accuracy, lr, gradient norm, speed).
+
+    The batch of a step, its positives and negatives, and its dropout are functions of (seed, step) alone.
+    steps: stop after so many (default: `epochs` times over the data). warmup: share of the steps. Lengths in tokens.
+    """
+    sizes = batch_sizes(sources, batch_size)
+    counts = [len(source.rows) for source in sources]
+    an_epoch = len(plan_batches(counts, sizes, seed, 0))
+    if not an_epoch:
+        raise InputError(f"no source fills one batch: {max(counts)} rows at most, batches of {min(sizes)} and more; lower --batch-size")
+    steps = steps or epochs * an_epoch
+    prompts, optimizer = dict(model.config.prompts), new_optimizer(model, weight_decay)
+    model.train()
+    for step in range(steps):
+        started = time.perf_counter()
+        epoch, position = divmod(step, an_epoch)
+        if position == 0:
+            plan = plan_batches(counts, sizes, seed, epoch)
+        number, chosen = plan[position]
+        source = sources[number]
+        rows = [source.rows[i] for i in chosen]
+
+        generator = np.random.default_rng((seed, step))
+        wanted = negatives if source.negatives is None else source.negatives
+        groups = [sample_group(row, wanted, generator) for row in rows]
+        passages = [text for group in groups for text in group]
+        query_kind, passage_kind = KINDS[source.type]
+        ids = tokenizer([row.query for row in rows], prompts[query_kind], min(query_length, model.config.max_length))
+        ids += tokenizer(passages, prompts[passage_kind], min(passage_length, model.config.max_length))
+        masked = same_text_mask(rows, passages).to(model.words.weight.device) if masks else None
+
+        def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+            q, p = embeddings.split([len(rows), len(passages)])
+            return info_nce(q, p, [len(group) for group in groups], tau, source.in_batch_negatives, masked)
+
+        rate = learning_rate(step, steps, lr, int(warmup * steps), schedule)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad()
+        loss, accuracy = backward(model, ids, loss_of, int(generator.integers(2**62)), chunk_tokens, dtype)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            where = f"step {step + 1}, source {source.name}, rows {chosen[:8].tolist()}…"
+            raise InputError(f"{where}: loss {loss}, gradient norm {norm}; the weights are as before; lower --lr or look at these rows")
+        optimizer.step()
+        yield {
+            "step": step + 1, "steps": steps, "source": source.name, "rows": len(rows), "tokens": sum(map(len, ids)),
+            "loss": loss, "accuracy": accuracy, "lr": rate, "gradient_norm": norm,
+            "masked": 0.0 if masked is None else masked.float().mean().item(), "seconds": time.perf_counter() - started,
+        }
+    model.eval()
+
+
+# --- command line -----------------------------------------------------------------------------------------------------------
+
+
+def summary(model: Encoder, tokenizer: Tokenizer) -> str:
+    """One line about a model, for the start of a run."""
+    config = model.config
+    spare = config.vocab_size - tokenizer.vocab_size
+    parameters = sum(p.numel() for p in model.parameters()) + model.unused_positions.numel()
+    return (
+        f"{config.model_type}, {config.num_hidden_layers} layers, width {config.hidden_size}, {tokenizer.vocab_size:,} pieces"
+        f"{f' (+ {spare} spare rows)' if spare else ''}, {parameters:,} parameters, {config.pooling} pooling, {model.words.weight.device}"
+    )
+
+
+def _init(args) -> None:
+    path = Path(args.tokenizer)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    stored = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    names = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
+    special = {f"{name}_token": piece for name, piece in names.items()}
+    tokenizer = Tokenizer(stored, {"tokenizer_class": "PreTrainedTokenizerFast"} | special, path)
+    pad = tokenizer.backend.token_to_id("<pad>")
+    if pad is None:
+        raise InputError(f"{path}: no piece <pad>; expected an XLM-R tokenizer")
+    shape = {"hidden_size": args.width, "num_hidden_layers": args.layers, "num_attention_heads": args.heads}
+    config = Config(
+        model_type="xlm-roberta", vocab_size=tokenizer.vocab_size, pad_token_id=pad, **shape, intermediate_size=4 * args.width,
+        max_position_embeddings=512 + pad + 1, type_vocab_size=1, layer_norm_eps=1e-5,
+    )
+    if args.width % args.heads:
+        raise InputError(f"--width {args.width} is not a multiple of --heads {args.heads}")
+    model = new_encoder(config, args.seed)
+    save(model, tokenizer, args.out, args.overwrite)
+    print(f"{args.out}: {summary(model, tokenizer)}, random weights")
+
+
+def _train(args) -> None:
+    out = Path(args.out)
+    if (out / "config.json").exists() and not args.overwrite:
+        raise InputError(f"{out}: holds a model already; choose another output folder, or add --overwrite to replace it")
+    sources = read_sources(args.data, args.seed)
+    model, tokenizer = load(args.model)
+    print(summary(model, tokenizer))
+    print(describe(sources, args.batch_size, args.seed))
+    settings = {key: value for key, value in vars(args).items() if key not in ("run", "command")}
+    print("settings:", ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("data", "out", "overwrite")), "\n")
+    write_json(out / "settings.json", settings)
+    options = {key: settings[key] for key in train.__kwdefaults__ if key in settings} | {"dtype": getattr(torch, args.dtype)}
+    with open(out / "log.jsonl", "w", encoding="utf-8") as log, tqdm(unit="step", disable=None) as bar:
+        started, rows, tokens = time.perf_counter(), 0, 0
+        for line in train(model, tokenizer, sources, **options):
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            rows, tokens, bar.total = rows + line["rows"], tokens + line["tokens"], line["steps"]
+            seconds = time.perf_counter() - started
+            state = f"loss {line['loss']:.3f}, lr {line['lr']:.1e}, {rows / seconds:,.0f} rows/s, {tokens / seconds:,.0f} tokens/s"
+            bar.set_postfix_str(state, refresh=False)
+            bar.update()
+            if bar.disable and (line["step"] % args.every == 0 or line["step"] == line["steps"]):
+                print(f"step {line['step']}/{line['steps']}, {line['source']}: {state}", flush=True)
+    save(model, tokenizer, out, args.overwrite)
+    cut = f"{tokenizer.cut:,} of {tokenizer.texts:,} texts were cut"
+    print(f"{out}: {line['steps']} steps, {rows:,} rows, {tokens:,} tokens in {seconds:.0f} s; {cut}")
+
+
+def _embed(args) -> None:
+    if Path(args.out).suffix != ".npy":
+        raise InputError(f"--out {args.out}: expected a name that ends in .npy")
+    texts = [text for _, text in read_lines(args.input)]
+    if not texts:
+        raise InputError(f"{args.input}: no texts; expected one a line")
+    model, tokenizer = load(args.model)
+    print(summary(model, tokenizer))
+    embeddings = embed(model.to(getattr(torch, args.dtype)), tokenizer, texts, args.kind, progress=True)
+    with new_file(args.out) as temporary, open(temporary, "wb") as file:
+        np.save(file, embeddings, allow_pickle=False)
+    cut = f"{tokenizer.cut:,} texts longer than {model.config.max_length} tokens were cut"
+    print(f"{args.out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32; {cut}")
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="The E5-NL encoder: make, train, embed.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("init", help="a small XLM-R-type encoder with random weights")
+    command.add_argument("--tokenizer", required=True, help="an XLM-R tokenizer.json, or .json.xz")
+    command.add_argument("--out", required=True)
+    command.add_argument("--width", type=int, default=256)
+    command.add_argument("--layers", type=int, default=2)
+    command.add_argument("--heads", type=int, default=4)
+    command.add_argument("--seed", type=int, default=42)
+    command.add_argument("--overwrite", action="store_true")
+    command.set_defaults(run=_init)
+
+    command = commands.add_parser("train", help="InfoNCE over training sources; the defaults are the paper's (its released command line)",
+                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    command.add_argument("--model", required=True, help="model folder or hub name")
+    command.add_argument("--data", required=True, nargs="+", help="training sources (.jsonl, .jsonl.gz) or manifests (.json)")
+    command.add_argument("--out", required=True, help="the trained model's folder, with settings.json and log.jsonl")
+    command.add_argument("--overwrite", action="store_true")
+    group = command.add_argument_group("method")
+    group.add_argument("--batch-size", type=int, default=1024, help="rows a batch; symmetric sources get half")
+    group.add_argument("--tau", type=float, default=0.02, help="temperature")
+    group.add_argument("--negatives", type=int, default=1, help="hard negatives a row")
+    group.add_argument("--query-length", type=int, default=450, help="tokens")
+    group.add_argument("--passage-length", type=int, default=500, help="tokens")
+    group.add_argument("--masks", action=argparse.BooleanOptionalAction, default=True, help="equal texts are no negatives")
+    group = command.add_argument_group("optimisation")
+    group.add_argument("--lr", type=float, default=1e-5)
+    group.add_argument("--schedule", choices=["constant", "decay"], default="constant", help="see learning_rate()")
+    group.add_argument("--warmup", type=float, default=0.25, help="share of the steps")
+    group.add_argument("--weight-decay", type=float, default=0.1)
+    group.add_argument("--clip", type=float, default=1.0, help="largest gradient norm")
+    group.add_argument("--epochs", type=int, default=1)
+    group.add_argument("--steps", type=int, default=None, help="instead of --epochs")
+    group.add_argument("--seed", type=int, default=42)
+    group = command.add_argument_group("machine")
+    default = "bfloat16" if torch.cuda.is_available() else "float32"
+    group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the products; weights stay float32")
+    group.add_argument("--chunk-tokens", type=int, default=8192, help="tokens through the encoder at once: sets memory, changes no result")
+    group.add_argument("--every", type=int, default=20, help="steps between printed lines where there is no terminal for a bar")
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("embed", help="texts to embeddings", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    command.add_argument("--model", required=True, help="model folder or hub name")
+    command.add_argument("--input", required=True, help="a text a line, .gz or not")
+    command.add_argument("--kind", required=True, choices=list(PREFIXES), help="chooses the prefix")
+    command.add_argument("--out", required=True, help="embeddings as .npy")
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    command.set_defaults(run=_embed)
+
+    args = parser.parse_args(argv)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    cli(main)

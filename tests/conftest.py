@@ -1,0 +1,69 @@
+"""Small real objects that several test files need: a tokenizer trained here, encoders of uneven sizes with every weight random."""
+
+import json
+
+import pytest
+import tokenizers
+import torch
+from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
+
+import e5nl
+
+DUTCH = [
+    "De fiets staat tegen de muur van het oude stadhuis in Utrecht.",
+    "Wie betaalt de kosten van een nieuwe identiteitskaart?",
+    "Een jongen met een rode trui speelt voetbal op het plein.",
+    "De minister beantwoordt de vraag over het treinverkeer tussen Brussel en Gent.",
+    "Zij leest een boek over de geschiedenis van de Nederlandse taal.",
+    "Hoeveel dagen vakantie krijgen leerlingen in de zomer?",
+    "Het regent al de hele dag en de straten staan blank.",
+    "Vraag uw huisarts om advies wanneer de klachten langer duren.",
+    "query: passage: 0123456789 ,.?!",
+]
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json() -> bytes:
+    """A Unigram tokenizer.json laid out as XLM-R's: <s> 0, <pad> 1, </s> 2, <unk> 3, <mask> last, truncation and padding left on."""
+    tokenizer = tokenizers.Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(vocab_size=211, special_tokens=special, unk_token="<unk>", show_progress=False)
+    tokenizer.train_from_iterator(DUTCH * 3, trainer)
+    tokenizer.add_special_tokens(["<mask>"])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    tokenizer.enable_truncation(max_length=5)
+    tokenizer.enable_padding(length=9, pad_id=1, pad_token="<pad>")
+    return json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False).encode()
+
+
+@pytest.fixture
+def tokenizer(tokenizer_json) -> e5nl.Tokenizer:
+    return e5nl.Tokenizer(tokenizer_json, {"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
+@pytest.fixture
+def make_model(tokenizer):
+    """make_model(model_type="bert", …): an encoder in eval mode whose every parameter is random."""
+
+    def make(scale: float = 0.3, seed: int = 1, **changes) -> e5nl.Encoder:
+        values = {
+            "model_type": "xlm-roberta", "vocab_size": tokenizer.vocab_size, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "intermediate_size": 40, "max_position_embeddings": 66, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1,
+        }  # fmt: skip
+        model = e5nl.Encoder(e5nl.Config(**(values | changes)))
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in [*model.parameters(), model.unused_positions]:
+                parameter.normal_(0, scale, generator=generator)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path, make_model, tokenizer):
+    """A small model folder on disk."""
+    e5nl.save(make_model(), tokenizer, tmp_path / "model")
+    return tmp_path / "model"

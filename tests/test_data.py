@@ -1,0 +1,218 @@
+"""data.py: formats with loud errors, prefixes, batches of one source as a pure function of (seed, epoch), nothing half written.
+
+    python -m pytest tests/test_data.py
+"""
+
+import doctest
+import gzip
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+import data
+from data import InputError, Row
+
+
+def write(path, *lines) -> str:
+    content = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return str(path)
+
+
+GOOD = {"query": "wie", "pos": ["ik", "jij"], "neg": ["zij"], "type": "symmetric_sts", "pos_scores": [0.9, 0.8]}
+
+
+def test_docstring_examples():
+    assert doctest.testmod(data).failed == 0 and doctest.testmod(data).attempted >= 2
+
+
+@pytest.mark.parametrize("name", ["een.jsonl", "een.jsonl.gz"])
+def test_a_source_is_read_as_written(tmp_path, name):
+    source = data.read_source(write(tmp_path / name, GOOD, "\n", {"query": "wat", "pos": ["dat"]}))
+    assert source == data.Source("een", "symmetric_sts", [Row("wie", ("ik", "jij"), ("zij",)), Row("wat", ("dat",), ())], True, 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"pos": ["a"]}\n', r"bron\.jsonl:2: 'query' is null"),
+        ('{"query": " ", "pos": ["a"]}\n', r"bron\.jsonl:2: 'query' is \" \""),
+        ('{"query": "a", "pos": []}\n', r"bron\.jsonl:2: 'pos' is \[\]; expected a list of one or more texts"),
+        ('{"query": "a"}\n', r"bron\.jsonl:2: 'pos' is \[\]"),
+        ('{"query": "a", "pos": "b"}\n', r"bron\.jsonl:2: 'pos' is \"b\""),
+        ('{"query": "a", "pos": ["b"], "neg": [3]}\n', r"bron\.jsonl:2: 'neg' is \[3\]; expected a list of texts"),
+        ('{"query": "a", "pos": ["b"], "neg": [""]}\n', r"bron\.jsonl:2: 'neg' is \[\"\"\]"),
+        ('{"query": "a", "pos"\n', r"bron\.jsonl:2: not JSON .*at column 21"),
+        ('["a"]\n', r"bron\.jsonl:2: expected a JSON object"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, message):
+    with pytest.raises(InputError, match=message):
+        data.read_source(write(tmp_path / "bron.jsonl", GOOD, line))
+
+
+def test_bad_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="weg.jsonl: no such file"):
+        data.read_source(tmp_path / "weg.jsonl")
+    with pytest.raises(InputError, match="leeg.jsonl: no rows"):
+        data.read_source(write(tmp_path / "leeg.jsonl", "\n"))
+    with pytest.raises(InputError, match="type 'quiz' is unknown; expected one of retrieval, "):
+        data.read_source(write(tmp_path / "soort.jsonl", GOOD | {"type": "quiz"}))
+    (tmp_path / "latin.jsonl").write_bytes(b'{"query": "a", "pos": ["b"]}\n{"query": "caf\xe9", "pos": ["b"]}\n')
+    with pytest.raises(InputError, match=r"latin.jsonl:2: byte 0xe9 at column 15 is not UTF-8"):
+        data.read_source(tmp_path / "latin.jsonl")
+    (tmp_path / "half.jsonl.gz").write_bytes(gzip.compress(json.dumps(GOOD).encode() * 99)[:-9])
+    with pytest.raises(InputError, match="half.jsonl.gz:.*damaged gzip data"):
+        data.read_source(tmp_path / "half.jsonl.gz")
+
+
+def test_a_manifest_sets_what_cannot_stand_in_a_row(tmp_path):
+    write(tmp_path / "a.jsonl", *[{"query": f"q{i}", "pos": ["p"]} for i in range(20)])
+    write(tmp_path / "b.jsonl", GOOD)
+    manifest = {"sources": [{"file": "a.jsonl", "ratio": 0.75, "batch_factor": 0.25}, {"file": "b.jsonl", "in_batch_negatives": False, "negatives": 3}]}
+    a, b = data.read_sources([write(tmp_path / "m.json", manifest)], seed=3)
+    assert (len(a.rows), a.batch_factor, a.in_batch_negatives, a.negatives) == (15, 0.25, True, None)
+    assert (b.in_batch_negatives, b.negatives, b.batch_factor) == (False, 3, 0.5)
+    assert [r.query for r in a.rows] == sorted((r.query for r in a.rows), key=lambda q: int(q[1:])), "file order is kept"
+    assert a.rows == data.read_sources([tmp_path / "m.json"], seed=3)[0].rows != data.read_sources([tmp_path / "m.json"], seed=4)[0].rows
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"file": "../geheim.jsonl"}, "'../geheim.jsonl' is not a file name inside"),
+        ({"file": "/etc/passwd"}, "'/etc/passwd' is not a file name inside"),
+        ({"file": "b.jsonl", "ratio": 0}, "ratio is 0; expected a number above 0"),
+        ({"file": "b.jsonl", "ratio": True}, "ratio is true; expected"),
+        ({"file": "b.jsonl", "in_batch_negatives": 1}, "in_batch_negatives is 1; expected true or false"),
+        ({"file": "b.jsonl", "rati": 1}, "'rati' is unknown; it may have file, type, ratio"),
+        ({"ratio": 1}, "every source needs 'file'"),
+    ],
+)
+def test_a_bad_manifest_is_refused(tmp_path, entry, message):
+    write(tmp_path / "b.jsonl", GOOD)
+    with pytest.raises(InputError, match=message):
+        data.read_sources([write(tmp_path / "m.json", {"sources": [entry]})])
+
+
+def test_a_source_given_twice_is_refused(tmp_path):
+    path = write(tmp_path / "b.jsonl", GOOD)
+    with pytest.raises(InputError, match="source 'b' is given more than once"):
+        data.read_sources([path, path])
+
+
+def test_batches_have_one_source_and_no_row_twice():
+    rows, sizes = [29, 7, 50], [4, 3, 6]
+    plan = data.plan_batches(rows, sizes, seed=5, epoch=2)
+    assert Counter(source for source, _ in plan) == {0: 7, 1: 2, 2: 8}, "the last partial batch is dropped"
+    assert all(len(chosen) == sizes[source] for source, chosen in plan)
+    seen = Counter((source, int(row)) for source, chosen in plan for row in chosen)
+    assert set(seen.values()) == {1} and all(row < rows[source] for source, row in seen)
+    assert [source for source, _ in plan] != sorted(source for source, _ in plan), "sources alternate"
+
+
+def test_the_plan_is_a_pure_function_of_seed_and_epoch():
+    def flat(**settings):
+        return [(source, *chosen) for source, chosen in data.plan_batches([29, 7], [4, 3], **settings)]
+
+    state = np.random.get_state()[1].copy()
+    assert flat(seed=5, epoch=1) == flat(seed=5, epoch=1)
+    assert len({tuple(flat(seed=seed, epoch=epoch)) for seed in (5, 6) for epoch in (0, 1)}) == 4
+    assert (np.random.get_state()[1] == state).all(), "the global generator is left alone"
+
+
+def test_symmetric_sources_get_half_a_batch(tmp_path):
+    sources = [data.read_source(write(tmp_path / f"{type}.jsonl", GOOD | {"type": type})) for type in data.KINDS]
+    assert dict(zip(data.KINDS, data.batch_sizes(sources, 1024), strict=True)) == {
+        "retrieval": 1024, "classification": 1024, "symmetric_sts": 512, "symmetric_clustering": 512}  # fmt: skip
+
+
+def test_groups_draw_negatives_without_replacement_and_repeat_when_short():
+    row, generator = Row("q", ("p1", "p2"), ("a", "b", "c")), np.random.default_rng(0)
+    groups = [data.sample_group(row, 2, generator) for _ in range(200)]
+    assert {group[0] for group in groups} == {"p1", "p2"}
+    assert all(len(set(group[1:])) == 2 for group in groups) and {text for group in groups for text in group[1:]} == {"a", "b", "c"}
+    assert max(Counter(data.sample_group(row, 5, generator)[1:]).values()) == 2, "5 from 3: none more than twice"
+    assert len(data.sample_group(row, 0, generator)) == 1
+    assert len(data.sample_group(Row("q", ("p",), ()), 4, generator)) == 1, "a row without negatives gives its positive alone"
+
+
+def test_corpora_are_read_in_every_format(tmp_path):
+    texts = ["een", "twee woorden", "é"]
+    write(tmp_path / "c.txt.gz", *(text + "\n" for text in texts))
+    write(tmp_path / "c.jsonl", *({"zin": text} for text in texts))
+    pyarrow.parquet.write_table(pyarrow.table({"zin": texts}), tmp_path / "c.parquet")
+    for name in ("c.txt.gz", "c.jsonl", "c.parquet"):
+        assert list(data.read_texts(tmp_path / name, field="zin")) == texts
+    with pytest.raises(InputError, match=r"c.jsonl:1: field 'text': expected a string, found nothing"):
+        list(data.read_texts(tmp_path / "c.jsonl"))
+    with pytest.raises(InputError, match=r"c.parquet: no column 'text'; it has zin"):
+        list(data.read_texts(tmp_path / "c.parquet"))
+    with pytest.raises(InputError, match=r"kapot.parquet: not a parquet file"):
+        list(data.read_texts(write(tmp_path / "kapot.parquet", "PAR2")))
+
+
+def test_beir_layout(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    write(tmp_path / "corpus.jsonl.gz", {"_id": 1, "title": "Titel", "text": "tekst "}, {"_id": "2", "title": "", "text": " los "})
+    write(tmp_path / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\n", "a\t1\t2\n", "a\t2\t0\n")
+    assert data.read_texts_by_id(tmp_path, "corpus.jsonl") == {"1": "Titel tekst", "2": " los "}
+    assert data.read_qrels(tmp_path) == {"a": {"1": 2, "2": 0}}
+    with pytest.raises(FileNotFoundError, match="qrels/dev.tsv: no such file"):
+        data.read_qrels(tmp_path, "dev")
+    write(tmp_path / "qrels" / "dev.tsv", "a\t1\tja\n")
+    with pytest.raises(InputError, match=r"dev.tsv:1: expected query-id<TAB>corpus-id<TAB>whole number, found 'a\\t1\\tja'"):
+        data.read_qrels(tmp_path, "dev")
+    write(tmp_path / "queries.jsonl", {"_id": "a", "text": "x"}, {"_id": "a", "text": "y"})
+    with pytest.raises(InputError, match=r"queries.jsonl:2: id 'a' occurs twice"):
+        data.read_texts_by_id(tmp_path, "queries.jsonl")
+
+
+def test_files_are_whole_or_not_there(tmp_path):
+    def rows():
+        yield {"query": "a"}
+        raise RuntimeError("in the middle")
+
+    data.write_jsonl(tmp_path / "uit.jsonl.gz", [GOOD])
+    before = (tmp_path / "uit.jsonl.gz").read_bytes()
+    with pytest.raises(RuntimeError):
+        data.write_jsonl(tmp_path / "uit.jsonl.gz", rows())
+    with pytest.raises(RuntimeError), data.new_folder(tmp_path / "map") as folder:
+        (folder / "half").write_text("x")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["uit.jsonl.gz"]
+    assert (tmp_path / "uit.jsonl.gz").read_bytes() == before and list(data.read_jsonl(tmp_path / "uit.jsonl.gz")) == [(1, GOOD)]
+    data.write_jsonl(tmp_path / "uit.jsonl.gz", [GOOD])
+    assert (tmp_path / "uit.jsonl.gz").read_bytes() == before, "no time stamp inside"
+
+
+def test_an_output_folder_is_replaced_only_when_asked(tmp_path):
+    for content, overwrite in (("een", False), ("twee", True)):
+        with data.new_folder(tmp_path / "map", overwrite) as folder:
+            (folder / content).touch()
+    assert [path.name for path in (tmp_path / "map").iterdir()] == ["twee"] and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(InputError, match="map: exists already; .*--overwrite"), data.new_folder(tmp_path / "map"):
+        pass
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_command_line_says_one_line_and_exits_with_2(tmp_path):
+    result = run("data.py", "check", write(tmp_path / "bron.jsonl", {"query": "a", "pos": []}))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith(f"error: {tmp_path}/bron.jsonl:1: 'pos' is []")
+
+
+def test_check_prints_what_a_run_would_see(tmp_path):
+    path = write(tmp_path / "zinnen.jsonl", *[GOOD | {"query": f"vraag {i}"} for i in range(11)])
+    out = run("data.py", "check", path, "--batch-size", 8).stdout
+    assert out.splitlines()[1].split()[:6] == ["zinnen", "symmetric_sts", "11", "4", "2", "1.0"]
+    assert "query: vraag 0" in out and "+ query: ik" in out and "- query: zij" in out

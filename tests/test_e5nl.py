@@ -1,0 +1,421 @@
+"""e5nl.py: the encoder against a slow one written from the formulas, strict loading, embed(), InfoNCE by hand, exact gradients.
+
+    python -m pytest tests/test_e5nl.py
+
+Comparisons with transformers and sentence-transformers stand in tests/parity/.
+"""
+
+import doctest
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import data
+import e5nl
+from data import InputError, Row, Source
+
+
+def slow_hidden(model: e5nl.Encoder, ids: list[int]) -> torch.Tensor:
+    """One text, head by head and token by token, in float64, from the formulas of BERT (arXiv 1810.04805) and attention (1706.03762)."""
+    w = {name: tensor.double() for name, tensor in model.state_dict().items()}
+    config, eps = model.config, model.config.layer_norm_eps
+
+    def norm(x, name):
+        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + eps).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def linear(x, name):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    x = torch.stack([w["words.weight"][i] + w["positions.weight"][n] + w["types.weight"][0] for n, i in enumerate(ids)])
+    x = norm(x, "norm")
+    for i in range(config.num_hidden_layers):
+        queries, keys, values = linear(x, f"layers.{i}.qkv").split(config.hidden_size, dim=1)
+        size, heads = config.hidden_size // config.num_attention_heads, []
+        for head in range(config.num_attention_heads):
+            q, k, v = (part[:, head * size : (head + 1) * size] for part in (queries, keys, values))
+            heads.append(torch.softmax(q @ k.T / math.sqrt(size), dim=1) @ v)
+        x = norm(x + linear(torch.cat(heads, 1), f"layers.{i}.out"), f"layers.{i}.attention_norm")
+        up = linear(x, f"layers.{i}.up")
+        x = norm(x + linear(up * 0.5 * (1 + torch.erf(up / math.sqrt(2))), f"layers.{i}.down"), f"layers.{i}.norm")
+    return x
+
+
+@pytest.mark.parametrize("scale", [0.3, 0.02])
+@pytest.mark.parametrize("model_type", ["xlm-roberta", "bert"])
+def test_packed_encoder_equals_the_formulas(make_model, scale, model_type):
+    model = make_model(scale, model_type=model_type, type_vocab_size=2)
+    texts = [[0, 7, 9, 2], [0, 5, 5, 2], [0, 11, 2], [0, 8, 30, 4, 17, 99, 2]]
+    runs = [(4, 2), (3, 1), (7, 1)]
+    hidden = model.hidden(torch.tensor(sum(texts, [])), runs)
+    expected = torch.cat([slow_hidden(model, ids) for ids in texts])
+    assert (hidden - expected).abs().max() <= 2e-5 * expected.abs().max()
+    pooled = torch.nn.functional.normalize(torch.stack([slow_hidden(model, ids).mean(0) for ids in texts]))
+    torch.testing.assert_close(model(torch.tensor(sum(texts, [])), [4, 4, 3, 7]).double(), pooled, atol=2e-6, rtol=0)
+
+
+def test_cls_pooling_takes_the_first_token(make_model):
+    model = make_model(pooling="cls")
+    expected = slow_hidden(model, [0, 7, 9, 2])[0]
+    torch.testing.assert_close(model(torch.tensor([0, 7, 9, 2]), [4])[0].double(), expected / expected.norm(), atol=2e-6, rtol=0)
+
+
+def test_docstring_examples():
+    results = doctest.testmod(e5nl)
+    assert results.failed == 0 and results.attempted >= 1
+
+
+# --- model folders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_type": "xlm-roberta", "pooling": "cls", "layer_norm_eps": 3e-4, "type_vocab_size": 3, "hidden_dropout_prob": 0.2},
+        {"model_type": "bert", "pad_token_id": 0, "num_hidden_layers": 1, "attention_probs_dropout_prob": 0.3},
+        {"model_type": "camembert", "pad_token_id": 4, "prompts": (("query", "zoek: "), ("passage", "tekst: "), ("none", ""))},
+    ],
+)
+def test_save_then_load_keeps_everything(tmp_path, make_model, tokenizer, changes):
+    model = make_model(**changes)
+    e5nl.save(model, tokenizer, tmp_path)
+    again, tokenizer_again = e5nl.load(tmp_path)
+    assert again.config == model.config
+    assert tokenizer_again.json == tokenizer.json
+    assert torch.equal(again.unused_positions, model.unused_positions) and len(model.unused_positions) == model.config.position_offset
+    state = again.state_dict()
+    assert state.keys() == model.state_dict().keys() and all(torch.equal(state[key], tensor) for key, tensor in model.state_dict().items())
+    assert not again.training and all(parameter.requires_grad for parameter in again.parameters())
+
+
+def test_the_checkpoint_has_the_names_and_shapes_of_transformers(folder):
+    tensors = load_file(folder / "model.safetensors")
+    assert len(tensors) == 3 + 2 + 2 * 16
+    assert tensors["embeddings.position_embeddings.weight"].shape == (66, 24), "the two rows before the offset are back"
+    assert tensors["encoder.layer.1.attention.self.key.bias"].shape == (24,)
+    assert tensors["encoder.layer.0.intermediate.dense.weight"].shape == (40, 24)
+
+
+def rewrite(folder, change) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_left_out_tensors_prefixes_and_half_precision_are_accepted(folder):
+    before = e5nl.load(folder)[0].state_dict()
+
+    def change(tensors):
+        renamed = {f"roberta.{name}": tensor.half() for name, tensor in tensors.items()}
+        tensors.clear()
+        extra = ("roberta.pooler.dense.weight", "roberta.embeddings.position_ids", "lm_head.bias")
+        tensors.update(renamed | {name: torch.ones(3) for name in extra})
+
+    rewrite(folder, change)
+    for name, tensor in e5nl.load(folder)[0].state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, before[name].half().float())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("encoder.layer.1.attention.self.key.bias"), "tensor encoder.layer.1.attention.self.key.bias is missing"),
+        (lambda t: t.update({"encoder.layer.2.output.dense.bias": torch.ones(24)}), "1 tensors have no place in 2 layers.*encoder.layer.2.output.dense.bias"),
+        (lambda t: t.update({"encoder.layer.0.output.dense.weight": torch.ones(40, 24)}), r"encoder.layer.0.output.dense.weight is \(40, 24\), config.json asks for \(24, 40\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(folder, change, message):
+    rewrite(folder, change)
+    with pytest.raises(InputError, match=message):
+        e5nl.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
+        ({"is_decoder": True}, "is_decoder is True"),
+        ({"add_cross_attention": True}, "add_cross_attention is True"),
+        ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; this encoder knows 'gelu' only"),
+        ({"model_type": "t5"}, "model_type is 't5'; this encoder knows 'bert' or"),
+        ({"hidden_size": None}, "no field 'hidden_size'"),
+        ({"vocab_size": 1000}, r"tokenizer.json has \d+ pieces, config.json 1,000; the two do not belong together"),
+    ],
+)
+def test_configurations_that_are_not_implemented_are_refused(folder, values, message):
+    config = {key: value for key, value in (json.loads((folder / "config.json").read_text()) | values).items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=message):
+        e5nl.load(folder)
+
+
+def test_a_folder_without_tokenizer_or_weights_or_configuration(folder):
+    (folder / "tokenizer.json").rename(folder / "elders.json")
+    with pytest.raises(InputError, match="tokenizer.json: no such file; a model folder needs it"):
+        e5nl.load(folder)
+    (folder / "elders.json").rename(folder / "tokenizer.json")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="pytorch_model.bin: a pickle can run any code .* convert it with: python -c"):
+        e5nl.load(folder)
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(InputError, match="model.safetensors: no such file"):
+        e5nl.load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match="config.json: no such file; .* is not a model folder"):
+        e5nl.load(folder)
+    with pytest.raises(FileNotFoundError, match="geen_map: no such folder; expected a model folder or the name of a hub repository"):
+        e5nl.load(folder / "geen_map")
+
+
+def test_a_damaged_weight_file_is_named(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="model.safetensors: damaged or not safetensors"):
+        e5nl.load(folder)
+
+
+def test_shards_are_read_and_may_not_leave_the_folder(folder):
+    expected = e5nl.load(folder)[0].state_dict()
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    halves = {f"model-{i}.safetensors": dict(list(tensors.items())[i::2]) for i in range(2)}
+    for name, half in halves.items():
+        save_file(half, folder / name)
+    index = {"weight_map": {tensor: name for name, half in halves.items() for tensor in half}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in e5nl.load(folder)[0].state_dict().items())
+    index["weight_map"]["x"] = "../model.safetensors"
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="'../model.safetensors' is not a file name inside"):
+        e5nl.load(folder)
+
+
+def test_a_model_is_not_overwritten_unless_asked(folder, make_model, tokenizer):
+    with pytest.raises(InputError, match="holds a model already; .*--overwrite"):
+        e5nl.save(make_model(seed=2), tokenizer, folder)
+    e5nl.save(make_model(seed=2), tokenizer, folder, overwrite=True)
+    assert torch.equal(e5nl.load(folder)[0].words.weight, make_model(seed=2).words.weight)
+
+
+def test_a_hub_name_that_cannot_be_had_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="niemand/bestaat-niet@main: neither a local folder nor to be had from the hub"):
+        e5nl.load("niemand/bestaat-niet@main")
+
+
+# --- texts to embeddings ----------------------------------------------------------------------------------------------------
+
+TEXTS = ["", "De fiets", "Wie betaalt de kosten van een nieuwe identiteitskaart?", "taal", "De fiets", "Het regent. " * 40, "é"]
+
+
+def test_an_embedding_ignores_batch_mates_place_and_chunks(make_model, tokenizer):
+    model = make_model()
+    together = e5nl.embed(model, tokenizer, TEXTS, "query")
+    alone = np.concatenate([e5nl.embed(model, tokenizer, [text], "query") for text in TEXTS])
+    backwards = e5nl.embed(model, tokenizer, TEXTS[::-1], "query", chunk_tokens=20)[::-1]
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together, backwards, atol=1e-6)
+    assert together.dtype == np.float32 and together.shape == (7, 24)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+    assert np.abs(together[0] - together[1]).max() > 0.01, "different texts differ"
+
+
+def test_the_kind_chooses_the_stored_prefix_and_long_texts_are_cut_and_counted(make_model, tokenizer):
+    model = make_model(prompts=(("query", "vraag: "), ("passage", "tekst: "), ("none", "")))
+    for kind, prefix in model.config.prompts:
+        texts = [prefix + text for text in TEXTS]
+        np.testing.assert_array_equal(e5nl.embed(model, tokenizer, TEXTS, kind), e5nl.embed(model, tokenizer, texts, "none"))
+    tokenizer.texts = tokenizer.cut = 0
+    cut = e5nl.embed(model, tokenizer, TEXTS, "none", max_length=10)
+    lengths = [len(tokenizer.backend.encode(text).ids) for text in TEXTS]
+    assert (tokenizer.texts, tokenizer.cut) == (7, sum(length > 10 for length in lengths)) and 1 < tokenizer.cut < 7
+    ids = tokenizer.backend.encode(TEXTS[5]).ids
+    by_hand = model(torch.tensor(ids[:9] + ids[-1:]), [10])[0].detach().numpy()
+    np.testing.assert_allclose(cut[5], by_hand, atol=1e-6)
+
+
+def test_embed_refuses_what_is_no_text_and_no_kind(make_model, tokenizer):
+    with pytest.raises(InputError, match="text 1 is int, not a string"):
+        e5nl.embed(make_model(), tokenizer, ["a", 3], "query")
+    with pytest.raises(InputError, match="kind 'document' is unknown; expected one of query, passage, none"):
+        e5nl.embed(make_model(), tokenizer, ["a"], "document")
+    assert e5nl.embed(make_model(), tokenizer, [], "query").shape == (0, 24)
+
+
+def test_chunks_hold_every_text_once_within_the_budget():
+    lengths = [5, 2, 9, 9, 1, 30, 4]
+    chunks = e5nl.cut_chunks(lengths, 13)
+    assert sorted(text for chunk in chunks for text in chunk) == list(range(7))
+    assert [sum(lengths[text] for text in chunk) for chunk in chunks] == [30, 9, 9, 12]
+    packed = [lengths[text] for chunk in chunks for text in chunk]
+    assert packed == sorted(packed, reverse=True)
+
+
+# --- loss -------------------------------------------------------------------------------------------------------------------
+
+
+def test_info_nce_by_hand():
+    q = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    p = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])  # row 0: positive 0, negative 1; row 1: positive 2
+    tau = 0.5
+    scores = [[2.0, 1.2, 0.0], [0.0, 1.6, 2.0]]
+    rows = [-math.log(math.exp(s[i]) / sum(map(math.exp, s))) for s, i in zip(scores, (0, 2), strict=True)]
+    loss, accuracy = e5nl.info_nce(q, p, [2, 1], tau)
+    assert loss.item() == pytest.approx(sum(rows) / 2, rel=1e-6) and accuracy == 1
+    own = -math.log(math.exp(2.0) / (math.exp(2.0) + math.exp(1.2)))  # row 1 has its positive alone: loss 0
+    assert e5nl.info_nce(q, p, [2, 1], tau, in_batch=False)[0].item() == pytest.approx(own / 2, rel=1e-6)
+    masked = torch.tensor([[True, False, True], [False, True, True]])  # the positives (0, 0) and (1, 2) stay
+    by_mask = (-math.log(math.exp(2.0) / (math.exp(2.0) + math.exp(1.2))) - math.log(math.exp(2.0) / (math.exp(2.0) + 1))) / 2
+    assert e5nl.info_nce(q, p, [2, 1], tau, masked=masked)[0].item() == pytest.approx(by_mask, rel=1e-6)
+
+
+def test_equal_scores_give_the_logarithm_of_the_candidates():
+    q, p = torch.ones(3, 4) / 2, torch.ones(8, 4) / 2
+    assert e5nl.info_nce(q, p, [2, 5, 1], 0.02)[0].item() == pytest.approx(math.log(8), rel=1e-6)
+    own = (math.log(2) + math.log(5) + math.log(1)) / 3
+    assert e5nl.info_nce(q, p, [2, 5, 1], 0.02, in_batch=False)[0].item() == pytest.approx(own, rel=1e-6)
+
+
+def test_scores_stay_float32_under_autocast():
+    q, p = (torch.nn.functional.normalize(torch.randn(n, 16, generator=torch.Generator().manual_seed(n)), dim=1) for n in (5, 9))
+    expected = e5nl.info_nce(q, p, [2, 2, 2, 2, 1], 0.02)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(e5nl.info_nce(q, p, [2, 2, 2, 2, 1], 0.02)[0], expected)
+
+
+def test_equal_texts_are_no_negatives():
+    rows = [Row("a", ("A", "A2"), ("n",)), Row("b", ("B",), ("a",)), Row("c", ("A2",), ("B",))]
+    passages = ["A", "n", "B", "a", "A2", "B"]  # positive and negative of each row
+    expected = [
+        [1, 0, 0, 1, 1, 0],  # its positive, its own query, its other positive
+        [0, 0, 1, 0, 0, 1],
+        [0, 0, 0, 0, 1, 0],
+    ]
+    assert e5nl.same_text_mask(rows, passages).int().tolist() == expected
+
+
+# --- training ---------------------------------------------------------------------------------------------------------------
+
+
+def test_learning_rates():
+    constant = [e5nl.learning_rate(step, 10, 2.0, 4) for step in range(10)]
+    assert constant == [0.5, 1.0, 1.5] + [2.0] * 7
+    decay = [e5nl.learning_rate(step, 10, 2.0, 4, "decay") for step in range(10)]
+    assert decay == pytest.approx([2 * math.log(n) / math.log(4) for n in (1, 2, 3, 4)] + [2 * n / 6 for n in (6, 5, 4, 3, 2, 1)])
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_chunks_change_memory_but_not_the_gradient(make_model, tokenizer, dropout):
+    """Cached gradients against the same chunks embedded once with the graph kept, and without dropout against one chunk for all."""
+    model = make_model(0.2, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout).double().train()
+    ids = tokenizer(TEXTS + ["nog een tekst"], "query: ", 30)
+
+    def loss_of(embeddings):  # float64 all the way, unlike info_nce
+        q, p = embeddings.double().split([4, 4])
+        return torch.nn.functional.cross_entropy(q @ p.T / 0.1, torch.arange(4)), torch.tensor(0.0)
+
+    def gradients():
+        found = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        model.zero_grad()
+        return found
+
+    def close(a, b):
+        largest = max(tensor.abs().max() for tensor in b.values())
+        assert all((a[name] - b[name]).abs().max() <= 1e-6 * largest for name in b) and largest > 0
+
+    chunks = e5nl.cut_chunks([len(one) for one in ids], 25)
+    assert len(chunks) > 2
+    loss, _ = e5nl.backward(model, ids, loss_of, seed=7, chunk_tokens=25, dtype=torch.float32)
+    cached = gradients()
+    parts = []
+    for number, chunk in enumerate(chunks):
+        torch.manual_seed(7 + number)
+        parts.append(e5nl.encode(model, ids, chunk))
+    order = torch.tensor(sum(chunks, [])).argsort()
+    kept = loss_of(torch.cat(parts)[order])[0]
+    kept.backward()
+    assert loss == pytest.approx(kept.item(), rel=1e-6)
+    close(cached, gradients())
+    e5nl.backward(model, ids, loss_of, seed=7, chunk_tokens=10**6, dtype=torch.float32)
+    if not dropout:
+        close(cached, gradients())
+
+
+def sources() -> list[Source]:
+    words = "fiets muur taal boek trein vraag kosten plein zomer regen huisarts advies".split()
+    rows = [Row(f"waar is de {a} met {b}", (f"{b} bij {a}",), (f"{b} is weg",)) for a in words for b in words if a != b]
+    return [Source("waar", "retrieval", rows[:90]), Source("zelfde", "symmetric_sts", rows[90:], batch_factor=0.5)]
+
+
+def test_training_learns_and_is_repeatable(make_model, tokenizer):
+    def run(**settings):
+        model = e5nl.new_encoder(make_model().config, seed=3)
+        lines = list(e5nl.train(model, tokenizer, sources(), **({"batch_size": 12, "lr": 3e-3, "steps": 30, "warmup": 0.1} | settings)))
+        return model.state_dict(), lines
+
+    weights, lines = run()
+    assert np.mean([line["loss"] for line in lines[-6:]]) < 0.5 * np.mean([line["loss"] for line in lines[:6]])
+    assert {(line["source"], line["rows"]) for line in lines} == {("waar", 12), ("zelfde", 6)}
+    again, lines_again = run()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    other, _ = run(seed=43)
+    assert not torch.equal(weights["words.weight"], other["words.weight"])
+
+
+def test_one_epoch_goes_once_over_the_data(make_model, tokenizer):
+    lines = list(e5nl.train(make_model(0.05), tokenizer, sources(), batch_size=12, epochs=2))
+    assert len(lines) == lines[0]["steps"] == 2 * (90 // 12 + 42 // 6)
+
+
+def test_training_stops_before_the_weights_change_when_the_loss_is_not_finite(make_model, tokenizer):
+    model = make_model()
+    with torch.no_grad():
+        model.norm.bias[0] = torch.nan
+    before = model.words.weight.clone()
+    with pytest.raises(InputError, match=r"step 1, source (waar|zelfde), rows \[.*: loss nan, gradient norm"):
+        next(e5nl.train(model, tokenizer, sources(), batch_size=12))
+    assert torch.equal(model.words.weight, before)
+
+
+def test_decay_spares_biases_and_layer_norm(make_model):
+    matrices, others = e5nl.new_optimizer(make_model(), 0.1).param_groups
+    assert (matrices["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert {p.ndim for p in matrices["params"]} == {2} and {p.ndim for p in others["params"]} == {1}
+    with pytest.raises(AssertionError, match="bfloat16 weights"):
+        e5nl.new_optimizer(make_model().bfloat16(), 0.1)
+
+
+def test_too_little_data_for_one_batch(make_model, tokenizer):
+    with pytest.raises(InputError, match="no source fills one batch: 90 rows at most, batches of 50 and more; lower --batch-size"):
+        next(e5nl.train(make_model(), tokenizer, sources(), batch_size=100))
+
+
+# --- command line -----------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, "e5nl.py", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_init_train_embed_from_the_command_line(tmp_path, tokenizer_json):
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer_json)
+    data.write_jsonl(tmp_path / "bron.jsonl", ({"query": r.query, "pos": r.pos, "neg": r.neg} for r in sources()[0].rows))
+    (tmp_path / "texts.txt").write_text("een\ntwee woorden\n")
+    init = run("init", "--tokenizer", tmp_path / "tokenizer.json", "--out", tmp_path / "base", "--width", 16, "--layers", 1, "--heads", 2)
+    assert "1 layers, width 16, " in init.stdout and init.returncode == 0
+    train = run("train", "--model", tmp_path / "base", "--data", tmp_path / "bron.jsonl", "--out", tmp_path / "uit", "--batch-size", 16, "--every", 2)
+    assert train.returncode == 0 and "step 2/5, bron: loss" in train.stdout, train.stderr
+    log = [line for _, line in data.read_jsonl(tmp_path / "uit" / "log.jsonl")]
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5] and data.read_json(tmp_path / "uit" / "settings.json")["batch_size"] == 16
+    embed = run("embed", "--model", tmp_path / "uit", "--input", tmp_path / "texts.txt", "--kind", "passage", "--out", tmp_path / "e.npy")
+    assert embed.returncode == 0 and np.load(tmp_path / "e.npy").shape == (2, 16)
+    again = run("train", "--model", tmp_path / "base", "--data", tmp_path / "bron.jsonl", "--out", tmp_path / "uit")
+    assert again.returncode == 2 and "holds a model already" in again.stderr and again.stderr.count("\n") == 1
+    missing = run("embed", "--model", tmp_path / "weg", "--input", tmp_path / "texts.txt", "--kind", "passage", "--out", tmp_path / "f.npy")
+    assert missing.returncode == 2 and missing.stderr.startswith("error:") and not (tmp_path / "f.npy").exists()
