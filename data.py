@@ -22,6 +22,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -142,6 +143,8 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
             raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); expected one object a line") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}: expected a JSON object {{…}}, found {type(row).__name__}")
+        if "\\ud" in line.lower() and re.search("[\ud800-\udfff]", json.dumps(row, ensure_ascii=False)):
+            raise InputError(f"{path}:{number}: half of a surrogate pair (\\ud…) is no character; remove it")
         yield number, row
     if not number:
         raise InputError(f"{path}: no rows; expected JSON Lines, one object a line")

@@ -22,6 +22,7 @@ Letters for dimensions, here and in every module:
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -194,7 +195,7 @@ class Tokenizer:
             found = self.backend.encode("").tokens
             raise InputError(f"{where}: an empty text becomes {found}; expected a start and an end token, as BERT and XLM-R have")
 
-    @property
+    @functools.cached_property
     def vocab_size(self) -> int:
         return max(self.backend.get_vocab().values()) + 1
 
@@ -379,13 +380,14 @@ def load(name, device=None) -> tuple[Encoder, Tokenizer]:
                 raise InputError(f"{folder}: tensor {part} is missing; config.json asks for {config.num_hidden_layers} layers")
             if tensors[part].shape != shape:
                 raise InputError(f"{folder}: tensor {part} is {tuple(tensors[part].shape)}, config.json asks for {shape}")
-        state[parameter] = torch.cat([tensors.pop(part).float() for part in parts])  # a copy: nothing keeps the mapped file
+        values = [tensors.pop(part).float() for part in parts]
+        state[parameter] = values[0] if len(values) == 1 else torch.cat(values)  # a lone float32 tensor stays mapped, copied on write
     if unknown := sorted(name for name in tensors if not LEFT_OUT.match(name)):
         counts = f"{len(unknown)} tensors have no place in {config.num_hidden_layers} layers of {config.model_type}"
         raise InputError(f"{folder}: {counts}, the first is {unknown[0]}; config.json and weights do not belong together")
     unused, state["positions.weight"] = state["positions.weight"].split([config.position_offset, config.max_length])
     model.load_state_dict(state, assign=True)
-    model.unused_positions = unused
+    model.unused_positions = unused.clone()
     model.requires_grad_()
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 

@@ -50,6 +50,7 @@ def test_a_source_is_read_as_written(tmp_path, name):
         ('{"query": "a", "pos": ["b"], "neg": [""]}\n', r"bron\.jsonl:2: 'neg' is \[\"\"\]"),
         ('{"query": "a", "pos"\n', r"bron\.jsonl:2: not JSON .*at column 21"),
         ('["a"]\n', r"bron\.jsonl:2: expected a JSON object"),
+        ('{"query": "\\ud83d", "pos": ["b"]}\n', r"bron\.jsonl:2: half of a surrogate pair"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, message):
