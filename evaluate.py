@@ -343,10 +343,11 @@ def search(queries: Embeddings, corpus: Embeddings, ids: list[str], k: int) -> l
 
 
 def cosine(queries: Embeddings, corpus: Embeddings) -> np.ndarray:
-    """Cosine (Q, P) float32 of every query with every document."""
+    """Cosine (Q, P) float32 of every query with every document: rounded once, so that equal documents tie on every processor."""
     if scipy.sparse.issparse(queries):
         return (normalize(queries) @ normalize(corpus).T).toarray().astype(np.float32)
-    return (F.normalize(torch.from_numpy(queries)) @ F.normalize(torch.from_numpy(corpus)).T).numpy()
+    q, p = (F.normalize(torch.from_numpy(x)).double() for x in (queries, corpus))
+    return (q @ p.T).float().numpy()
 
 
 # --- tasks and their data ---------------------------------------------------------------------------------------------------

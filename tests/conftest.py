@@ -32,7 +32,8 @@ def tokenizer_json() -> bytes:
     trainer = trainers.UnigramTrainer(vocab_size=211, special_tokens=special, unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator(DUTCH * 3, trainer)
     tokenizer.add_special_tokens(["<mask>"])
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    templates = {"single": "<s> $A </s>", "pair": "<s> $A </s> </s> $B </s>"}
+    tokenizer.post_processor = processors.TemplateProcessing(**templates, special_tokens=[("<s>", 0), ("</s>", 2)])
     tokenizer.enable_truncation(max_length=5)
     tokenizer.enable_padding(length=9, pad_id=1, pad_token="<pad>")
     return json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False).encode()
@@ -49,8 +50,9 @@ def make_model(tokenizer):
 
     def make(scale: float = 0.3, seed: int = 1, **changes) -> e5nl.Encoder:
         values = {
-            "model_type": "xlm-roberta", "vocab_size": tokenizer.vocab_size, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "intermediate_size": 40, "max_position_embeddings": 66, "type_vocab_size": 1, "layer_norm_eps": 1e-5, "pad_token_id": 1,
+            "model_type": "xlm-roberta", "vocab_size": tokenizer.vocab_size, "hidden_size": 24, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "intermediate_size": 40, "max_position_embeddings": 66, "type_vocab_size": 1,
+            "layer_norm_eps": 1e-5, "pad_token_id": 1,
         }  # fmt: skip
         model = e5nl.Encoder(e5nl.Config(**(values | changes)))
         generator = torch.Generator().manual_seed(seed)

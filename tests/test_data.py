@@ -76,7 +76,8 @@ def test_bad_files_are_named(tmp_path):
 def test_a_manifest_sets_what_cannot_stand_in_a_row(tmp_path):
     write(tmp_path / "a.jsonl", *[{"query": f"q{i}", "pos": ["p"]} for i in range(20)])
     write(tmp_path / "b.jsonl", GOOD)
-    manifest = {"sources": [{"file": "a.jsonl", "ratio": 0.75, "batch_factor": 0.25}, {"file": "b.jsonl", "in_batch_negatives": False, "negatives": 3}]}
+    entries = [{"file": "a.jsonl", "ratio": 0.75, "batch_factor": 0.25}, {"file": "b.jsonl", "in_batch_negatives": False, "negatives": 3}]
+    manifest = {"sources": entries}
     a, b = data.read_sources([write(tmp_path / "m.json", manifest)], seed=3)
     assert (len(a.rows), a.batch_factor, a.in_batch_negatives, a.negatives) == (15, 0.25, True, None)
     assert (b.in_batch_negatives, b.negatives, b.batch_factor) == (False, 3, 0.5)

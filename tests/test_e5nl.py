@@ -27,7 +27,8 @@ def slow_hidden(model: e5nl.Encoder, ids: list[int]) -> torch.Tensor:
     config, eps = model.config, model.config.layer_norm_eps
 
     def norm(x, name):
-        return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + eps).sqrt() * w[f"{name}.weight"] + w[f"{name}.bias"]
+        standard = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + eps).sqrt()
+        return standard * w[f"{name}.weight"] + w[f"{name}.bias"]
 
     def linear(x, name):
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
@@ -125,8 +126,14 @@ def test_left_out_tensors_prefixes_and_half_precision_are_accepted(folder):
     ("change", "message"),
     [
         (lambda t: t.pop("encoder.layer.1.attention.self.key.bias"), "tensor encoder.layer.1.attention.self.key.bias is missing"),
-        (lambda t: t.update({"encoder.layer.2.output.dense.bias": torch.ones(24)}), "1 tensors have no place in 2 layers.*encoder.layer.2.output.dense.bias"),
-        (lambda t: t.update({"encoder.layer.0.output.dense.weight": torch.ones(40, 24)}), r"encoder.layer.0.output.dense.weight is \(40, 24\), config.json asks for \(24, 40\)"),
+        (
+            lambda t: t.update({"encoder.layer.2.output.dense.bias": torch.ones(24)}),
+            "1 tensors have no place in 2 layers.*encoder.layer.2.output.dense.bias",
+        ),
+        (
+            lambda t: t.update({"encoder.layer.0.output.dense.weight": torch.ones(40, 24)}),
+            r"encoder.layer.0.output.dense.weight is \(40, 24\), config.json asks for \(24, 40\)",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_named(folder, change, message):
@@ -409,13 +416,14 @@ def test_init_train_embed_from_the_command_line(tmp_path, tokenizer_json):
     (tmp_path / "texts.txt").write_text("een\ntwee woorden\n")
     init = run("init", "--tokenizer", tmp_path / "tokenizer.json", "--out", tmp_path / "base", "--width", 16, "--layers", 1, "--heads", 2)
     assert "1 layers, width 16, " in init.stdout and init.returncode == 0
-    train = run("train", "--model", tmp_path / "base", "--data", tmp_path / "bron.jsonl", "--out", tmp_path / "uit", "--batch-size", 16, "--every", 2)
+    arguments = ("train", "--model", tmp_path / "base", "--data", tmp_path / "bron.jsonl", "--out", tmp_path / "uit")
+    train = run(*arguments, "--batch-size", 16, "--every", 2)
     assert train.returncode == 0 and "step 2/5, bron: loss" in train.stdout, train.stderr
     log = [line for _, line in data.read_jsonl(tmp_path / "uit" / "log.jsonl")]
     assert [line["step"] for line in log] == [1, 2, 3, 4, 5] and data.read_json(tmp_path / "uit" / "settings.json")["batch_size"] == 16
     embed = run("embed", "--model", tmp_path / "uit", "--input", tmp_path / "texts.txt", "--kind", "passage", "--out", tmp_path / "e.npy")
     assert embed.returncode == 0 and np.load(tmp_path / "e.npy").shape == (2, 16)
-    again = run("train", "--model", tmp_path / "base", "--data", tmp_path / "bron.jsonl", "--out", tmp_path / "uit")
+    again = run(*arguments)
     assert again.returncode == 2 and "holds a model already" in again.stderr and again.stderr.count("\n") == 1
     missing = run("embed", "--model", tmp_path / "weg", "--input", tmp_path / "texts.txt", "--kind", "passage", "--out", tmp_path / "f.npy")
     assert missing.returncode == 2 and missing.stderr.startswith("error:") and not (tmp_path / "f.npy").exists()

@@ -12,14 +12,13 @@ import json
 from pathlib import Path
 
 import cases
+import datasets
+import mteb
 import numpy as np
 import pytest
 
-mteb = pytest.importorskip("mteb")
-datasets = pytest.importorskip("datasets")
-
-import data  # noqa: E402
-import evaluate  # noqa: E402
+import data
+import evaluate
 
 GOLDEN = Path(__file__).with_name("golden_mteb.json")
 

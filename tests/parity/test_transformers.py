@@ -19,8 +19,10 @@ TEXTS = ["", "De fiets", "Wie betaalt de kosten van een nieuwe identiteitskaart?
 
 def reference(config_class, scale, **changes):
     """A transformers model whose every parameter is random: default weights hide swapped LayerNorms and dropped biases."""
-    config = config_class(vocab_size=212, hidden_size=48, num_hidden_layers=3, num_attention_heads=4, intermediate_size=88, type_vocab_size=2,
-                          max_position_embeddings=514, pad_token_id=0 if config_class is BertConfig else 1, layer_norm_eps=3e-5, **changes)  # fmt: skip
+    pad = 0 if config_class is BertConfig else 1
+    shape = {"vocab_size": 212, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 88}
+    shape |= {"type_vocab_size": 2, "max_position_embeddings": 514, "pad_token_id": pad, "layer_norm_eps": 3e-5}
+    config = config_class(**shape, **changes)
     model = AutoModel.from_config(config).eval()
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -74,10 +76,11 @@ def test_our_folder_in_their_hands(tmp_path, make_model, tokenizer, pooling):
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_their_folder_in_our_hands(tmp_path, folder_of, tokenizer_json, pooling):
     folder = folder_of(reference(XLMRobertaConfig, 0.3))
-    wrapped = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), pad_token="<pad>", unk_token="<unk>", cls_token="<s>", sep_token="</s>")
-    wrapped.save_pretrained(folder)
+    special = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
+    PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special).save_pretrained(folder)
     transformer = models.Transformer(str(folder), max_seq_length=512)
-    theirs = SentenceTransformer(modules=[transformer, models.Pooling(48, pooling_mode=pooling), models.Normalize()], device="cpu", prompts={"query": "vraag: "})
+    modules = [transformer, models.Pooling(48, pooling_mode=pooling), models.Normalize()]
+    theirs = SentenceTransformer(modules=modules, device="cpu", prompts={"query": "vraag: "})
     theirs.save(str(tmp_path / "saved"))
     model, tokenizer = e5nl.load(tmp_path / "saved")
     assert model.config.pooling == pooling and dict(model.config.prompts)["query"] == "vraag: "

@@ -101,7 +101,6 @@ def test_hidden_states_and_embeddings_stay(folders, texts):
 
 
 def test_plot(folders, tmp_path):
-    pytest.importorskip("matplotlib", reason="the curve is optional")
     arguments = ["--model", str(folders[1]), "--corpus", f"{CORPUS}:3000", "--vocab-size", "2000", "--out", str(tmp_path / "out")]
     assert main([*arguments, "--plot", str(tmp_path / "curve.svg")]) == 0
     assert b"<svg" in (tmp_path / "curve.svg").read_bytes()

@@ -1,0 +1,649 @@
+"""Hard negatives for a training source: exact search, the rules of NV-Retriever and TopK-STDMarginPos (arXiv 2509.12340, training data).
+
+In: a training source (JSON Lines, see data.py). The passages searched are all its positives, with `--include-negatives` its negatives
+too, with `--corpus DIR` also a BEIR corpus. Out: the same rows with `neg`, `pos_scores` and `neg_scores`, and beside them
+`<out>.json` with settings and report. The passages get the prefix that the source's type gives them in training.
+
+For a query q let p be its positive, s a score (cosine), and n run through those of the `--top` best passages that are neither
+positives of q nor q itself. NV-Retriever (arXiv 2407.15831) keeps n while its score is strictly below a threshold, then takes the best:
+
+    topk                no threshold
+    topk-shifted        no threshold, but the first N are left out             N = 10
+    topk-abs            s(q,n) < m                                             m = 0.7
+    topk-marginpos      s(q,n) < s(q,p) - m                                    m = 0.05
+    topk-percpos        s(q,n) < s(q,p) - (1 - m) |s(q,p)|                     m = 0.95   (m s(q,p), right for negative scores too)
+    topk-stdmarginpos   s(q,n) < s(q,p) - m sigma                              m = 1
+
+**TopK-STDMarginPos is E5-NL's rule, and nothing public defines it**: neither sigma nor m, K or the model that mined. Its name says
+TopK-MarginPos with a standard deviation as the margin. Three readings, `--sigma`:
+
+    query        sigma_q = std { s(q,n) : n as above }                         one for each query  (default)
+    positives    sigma   = std { s(q,p) : all pairs of the data set }          one for the data set
+    difference   sigma   = std { s(q,p) - s(q,n) : all q, n of the data set }  one for the data set
+
+The default is the only one that adapts to the query, as a summary of the paper says the mining does ("dynamic"), and needs nothing
+but the query's own list. All three follow the width of the model's score band, which a fixed margin does not: the cosines of E5
+models lie between 0.7 and 1, where topk-percpos may leave nearly nothing. With sigma 0 (equal scores, or fewer than two n) a negative
+must score strictly below the positive. sigma is the population's (divided by the count, in float64).
+
+    python mine.py --model runs/toy --data demo/train/dekamer_title_answer.jsonl.gz --out runs/mined.jsonl.gz --sweep
+    python mine.py --model intfloat/multilingual-e5-base --data mmarco.jsonl.gz --corpus beir-nl-mmarco --cache runs/cache \
+        --store float16 --out runs/mined/mmarco.jsonl.gz          # 8.8 million passages: disk and patience, see top_k
+    python mine.py --data source.jsonl --write-texts texts        # what to embed, in order, for any other model; then
+    python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy --out mined.jsonl
+
+Left out on purpose: approximate indexes, rescoring by a cross-encoder. Not there yet: several processes (torchrun).
+The texts are held in memory, the embeddings need not be (`--cache`).
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+import e5nl
+from data import (
+    KINDS,
+    InputError,
+    Source,
+    cli,
+    new_file,
+    normalise,
+    read_source,
+    read_texts_by_id,
+    write_json,
+    write_jsonl,
+)
+
+# --- exact search -----------------------------------------------------------------------------------------------------------
+
+SPARE = 32  # candidates beyond k: enough that nearly every query is settled without a second search
+
+
+def score(query: np.ndarray, passages: np.ndarray) -> np.ndarray:
+    """Scores (P,) float32 of one query (D,) with passages (P, D): dot products in float64, rounded once, so that no chunk size and
+    no neighbour changes them."""
+    return np.vecdot(passages.astype(np.float64), query.astype(np.float64)).astype(np.float32)
+
+
+def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chunk: int | None = None, precision: str = "float32",
+          device=None) -> tuple[np.ndarray, np.ndarray]:
+    """The k passages of the highest dot product with each query: scores (Q, k') float32, best first, and their indices (Q, k') int64.
+
+    queries (Q, D), corpus (N, D): float32 or float16 arrays, memory-mapped or not; k' = min(k, N). Ties: lower index first.
+    Exact: the scores are those of `score`, and neither the chunks nor the precision of the products (bfloat16; TF32 on a GPU)
+    change the result, only the time. The products of a chunk choose candidates, more than k; those are scored again. A query
+    whose k-th score could be beaten by something left out, given how far rounding can move a product, is searched once more.
+    """
+    if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
+        raise InputError(f"embeddings of shapes {queries.shape} and {corpus.shape}: expected (queries, D) and (passages, D) of one model")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    query_chunk = query_chunk or (256 if device.type == "cpu" else 4096)
+    corpus_chunk = corpus_chunk or (4096 if device.type == "cpu" else 65536)
+    count, n, k = len(queries), len(corpus), min(k, len(corpus))
+    scores, indices = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
+    if not scores.size:
+        return scores, indices
+    width = min(n, (k if precision == "float32" else 2 * k) + SPARE)
+    best = torch.full((count, width), -torch.inf, device=device)
+    where = torch.zeros((count, width), dtype=torch.int64, device=device)
+    buffer = torch.empty(min(query_chunk, count) * min(corpus_chunk, n), device=device)
+    q = _tensor(queries, "query", 0, device)
+    longest = lost = 0.0  # over the passages: norm, and norm of what rounding takes away
+    for start, end in _chunks(n, corpus_chunk, first=4 * width):
+        c = _tensor(corpus[start:end], "passage", start, device)
+        longest, lost = max(longest, c.norm(dim=1).max().item()), max(lost, _lost(c, precision).max().item())
+        for first in range(0, count, query_chunk):
+            rows = slice(first, first + query_chunk)
+            _keep_best(best[rows], where[rows], _products(q[rows], c, precision, buffer), start)
+
+    # |q.c - product| <= |q - q'| |c| + |q'| |c - c'| for rounded q', c', and any order of a sum in float32 is within D 2^-24 |q| |c|.
+    summed = (q.shape[1] + 2) * 2.0**-24 * q.norm(dim=1) * longest
+    error = (summed + _lost(q, precision) * (longest + lost) + q.norm(dim=1) * lost).cpu().numpy()
+    summed, least = summed.cpu().numpy(), best.amin(1).cpu().numpy()
+    for first in range(0, count, query_chunk):
+        rows = np.arange(first, min(first + query_chunk, count))
+        candidates = where[first : first + query_chunk].cpu().numpy()
+        exact = np.stack([score(queries[row], corpus[columns]) for row, columns in zip(rows, candidates, strict=True)])
+        order = np.lexsort((candidates, -exact))[:, :k]
+        scores[rows], indices[rows] = np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
+        unsettled = rows[scores[rows, -1] <= least[rows] + error[rows]] if width < n else rows[:0]
+        if len(unsettled):
+            floor = scores[unsettled, -1] - summed[unsettled]
+            scores[unsettled], indices[unsettled] = _search_above(queries[unsettled], corpus, k, floor, corpus_chunk, device)
+    return scores, indices
+
+
+def _chunks(n: int, size: int, first: int):
+    """(start, end) of chunks that grow to `size`: the first ones raise the bar for the later ones, and are sorted whole."""
+    start = 0
+    while start < n:
+        end = min(n, start + min(size, max(first, start)))
+        yield start, end
+        start = end
+
+
+def _tensor(array, what: str, first: int, device) -> torch.Tensor:
+    """float32 on the device; a view where that is possible."""
+    tensor = torch.from_numpy(np.require(array, np.float32, "CW"))
+    if not (good := tensor.sum(1).isfinite()).all():
+        raise InputError(f"the embedding of {what} {first + int(good.int().argmin())} holds NaN or infinity; make the embeddings again")
+    return tensor.to(device)
+
+
+def _lost(x: torch.Tensor, precision: str) -> torch.Tensor:
+    """Norms (N,) of what rounding the rows to `precision` takes away."""
+    return torch.zeros(len(x), device=x.device) if precision == "float32" else (x - x.bfloat16().float()).norm(dim=1)
+
+
+def _products(q: torch.Tensor, c: torch.Tensor, precision: str, buffer: torch.Tensor) -> torch.Tensor:
+    """q c' in float32, (rows of q, rows of c), written into the buffer."""
+    usual = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest" if precision == "float32" else "medium")
+    try:
+        return torch.mm(q, c.T, out=buffer[: len(q) * len(c)].view(len(q), len(c)))
+    finally:
+        torch.set_float32_matmul_precision(usual)
+
+
+def _keep_best(best: torch.Tensor, where: torch.Tensor, products: torch.Tensor, start: int) -> None:
+    """Merge the products (R, C) of passages start, start + 1, … into each row's best so far (R, K), in place.
+
+    After the first chunks few products beat the worst of the best: to find those costs much less than to sort the rest.
+    """
+    better = products > best.amin(1, keepdim=True)
+    if better.is_cuda:
+        flat = better.flatten().nonzero().squeeze(1)
+    else:
+        flat = torch.from_numpy(np.flatnonzero(better.numpy()))  # many times faster than torch's on the CPU
+    edges = torch.searchsorted(flat, torch.arange(len(best) + 1, device=flat.device) * products.shape[1])
+    counts = edges.diff()
+    rows = torch.repeat_interleave(counts)
+    columns = flat - rows * products.shape[1]
+    place = torch.arange(len(flat), device=flat.device) - edges[rows]  # what a row found stands in its first places
+    values = products.new_full((len(best), int(counts.max())), -torch.inf)
+    values[rows, place] = products[rows, columns]
+    passages = torch.zeros_like(values, dtype=torch.int64).index_put_((rows, place), columns + start)
+    merged, order = torch.cat([best, values], 1).topk(best.shape[1], dim=1, sorted=False)
+    best.copy_(merged)
+    where.copy_(torch.cat([where, passages], 1).gather(1, order))
+
+
+def _search_above(queries, corpus, k: int, floor: np.ndarray, corpus_chunk: int, device) -> tuple[np.ndarray, np.ndarray]:
+    """`top_k` of a few hard queries (R, D): whatever has a float32 product of at least the query's floor (R,) is scored."""
+    q, floors = _tensor(queries, "query", 0, device), torch.from_numpy(floor).to(device).unsqueeze(1)
+    buffer = torch.empty(len(q) * min(corpus_chunk, len(corpus)), device=device)
+    best = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(q)
+    for start, end in _chunks(len(corpus), corpus_chunk, first=corpus_chunk):
+        c = _tensor(corpus[start:end], "passage", start, device)
+        above = (_products(q, c, "float32", buffer) >= floors).cpu().numpy()
+        for row in above.any(1).nonzero()[0]:
+            columns = start + above[row].nonzero()[0]
+            scores, indices = np.append(best[row][0], score(queries[row], corpus[columns])), np.append(best[row][1], columns)
+            order = np.argsort(-scores, kind="stable")[:k]  # the indices ascend among equal scores
+            best[row] = scores[order], indices[order]
+    return tuple(np.stack(part) for part in zip(*best, strict=True))
+
+
+# --- the rules --------------------------------------------------------------------------------------------------------------
+
+# Names, and the margins that are usual: NV-Retriever's, but for the paper's rule, of which none is known.
+RULES = {"topk": 0.0, "topk-shifted": 10, "topk-abs": 0.7, "topk-marginpos": 0.05, "topk-percpos": 0.95, "topk-stdmarginpos": 1.0}
+
+# What became of a candidate. The first two survived the rule.
+REASONS = ("taken", "not needed", "positive", "query itself", "duplicate", "shifted", "above threshold")
+TAKEN, NOT_NEEDED, POSITIVE, QUERY, DUPLICATE, SHIFTED, ABOVE = range(len(REASONS))
+
+
+def known_reasons(candidates: np.ndarray, positives: list, own: np.ndarray) -> np.ndarray:
+    """(Q, K) uint8: POSITIVE, QUERY or DUPLICATE (of an earlier candidate) for what must never be a negative, else 0.
+
+    candidates (Q, K), positives (Q lists), own (Q; -1: none) are numbers of *texts*: passages whose texts are equal but for case
+    and white space have one number, so that a positive is known under every id.
+
+    >>> known_reasons(np.array([[4, 2, 7, 2, 9]]), [[7]], np.array([4])).tolist()
+    [[3, 0, 2, 4, 0]]
+    """
+    known = np.zeros(candidates.shape, np.uint8)
+    for row, reasons, texts, mine in zip(candidates, known, positives, own, strict=True):
+        repeated = np.ones(len(row), bool)
+        repeated[np.unique(row, return_index=True)[1]] = False
+        reasons[repeated] = DUPLICATE
+        reasons[row == mine] = QUERY
+        reasons[np.isin(row, texts)] = POSITIVE
+    return known
+
+
+def thresholds(scores: np.ndarray, free: np.ndarray, positives: list[np.ndarray], rule: str, margin: float, sigma: str = "query",
+               anchor: str = "min") -> np.ndarray:
+    """The score (Q,) float64 that a negative of each query must stay below. For the arguments see `choose`; free (Q, K): known == 0."""
+    s = scores.astype(np.float64)
+    p = np.array([getattr(one, anchor)() for one in positives], np.float64)
+    if rule in ("topk", "topk-shifted"):
+        return np.full(len(s), np.inf)
+    if rule == "topk-abs":
+        return np.full(len(s), float(margin))
+    if rule == "topk-marginpos":
+        return p - margin
+    if rule == "topk-percpos":
+        return p - (1 - margin) * np.abs(p)
+    if rule != "topk-stdmarginpos":
+        raise InputError(f"rule {rule!r} is unknown; expected one of {', '.join(RULES)}")
+    if sigma == "query":
+        return p - margin * _row_std(s, free)
+    values = np.concatenate(positives).astype(np.float64) if sigma == "positives" else (p[:, None] - s)[free]
+    return p - margin * (values.std() if values.size else 0.0)
+
+
+def _row_std(s: np.ndarray, free: np.ndarray) -> np.ndarray:
+    count = np.maximum(free.sum(1), 1)
+    mean = np.where(free, s, 0).sum(1) / count
+    return np.sqrt((np.where(free, s - mean[:, None], 0) ** 2).sum(1) / count)
+
+
+def choose(scores: np.ndarray, known: np.ndarray, positives: list[np.ndarray], rule: str, *, margin: float, sigma: str = "query",
+           anchor: str = "min", negatives: int = 7, select: str = "top", seed: int = 42) -> tuple[np.ndarray, np.ndarray]:
+    """Negatives of each query: columns (Q, negatives) int64, hardest first, -1 where there are too few; reasons (Q, K) uint8.
+
+    scores (Q, K) float32: of the candidates, best first. known (Q, K): of `known_reasons`. positives: s(q,p) of every positive of
+    each query. anchor: which of them is s(q,p) in the rule, the 'min' or the 'max'. select: the 'top' survivors, or 'random' ones.
+
+    >>> scores, known = np.array([[0.9, 0.8, 0.7, 0.5]]), np.array([[POSITIVE, 0, 0, 0]])
+    >>> columns, reasons = choose(scores, known, [np.array([0.9])], "topk-marginpos", margin=0.15, negatives=1)
+    >>> columns.tolist(), [REASONS[reason] for reason in reasons[0]]
+    ([[2]], ['positive', 'above threshold', 'taken', 'not needed'])
+    """
+    free = known == 0
+    reasons = np.where(free, np.uint8(NOT_NEEDED), known).astype(np.uint8)
+    limit = thresholds(scores, free, positives, rule, margin, sigma, anchor)
+    reasons[free & ~(scores < limit[:, None])] = ABOVE
+    if rule == "topk-shifted":
+        reasons[free & (free.cumsum(1) <= margin)] = SHIFTED
+    survived = reasons == NOT_NEEDED
+    order = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    if select == "random":
+        order = np.random.default_rng(seed).random(scores.shape)
+    first = np.argsort(np.where(survived, order, np.inf), axis=1, kind="stable")[:, :negatives]
+    first = np.where(np.take_along_axis(survived, first, 1), first, scores.shape[1])
+    first.sort(axis=1)
+    columns = np.full((len(scores), negatives), -1)
+    columns[:, : first.shape[1]] = np.where(first < scores.shape[1], first, -1)
+    row, place = (columns >= 0).nonzero()
+    reasons[row, columns[row, place]] = TAKEN
+    return columns, reasons
+
+
+# --- texts and their embeddings ---------------------------------------------------------------------------------------------
+
+
+class Texts(NamedTuple):
+    """The distinct queries and passages of a source, and which row has which: numbers, the same for texts equal after `normalise`."""
+
+    queries: list[str]
+    passages: list[str]
+    row_query: list[int]
+    row_positives: list[list[int]]
+    positives: list[list[int]]  # of each query, over all rows that ask it
+    own: np.ndarray  # (Q,) the passage that is the query itself, or -1
+
+
+def collect(source: Source, corpus=(), include_negatives: bool = False) -> Texts:
+    """Number the texts: passages of `corpus` first, then positives, then negatives, each where it first occurs."""
+    queries, passages, numbers, query_numbers = [], [], {}, {}
+
+    def number(text: str, texts: list, known: dict) -> int:
+        key = hashlib.blake2b(normalise(text).encode(), digest_size=16).digest()  # a text may be long
+        if key not in known:
+            known[key] = len(texts)
+            texts.append(text)
+        return known[key]
+
+    for text in corpus:
+        number(text, passages, numbers)
+    row_query = [number(row.query, queries, query_numbers) for row in source.rows]
+    row_positives = [[number(text, passages, numbers) for text in row.pos] for row in source.rows]
+    if include_negatives:
+        for row in source.rows:
+            for text in row.neg:
+                number(text, passages, numbers)
+    positives = [{} for _ in queries]
+    for query, row in zip(row_query, row_positives, strict=True):
+        positives[query] |= dict.fromkeys(row)
+    own = np.array([numbers.get(key, -1) for key in query_numbers])
+    return Texts(queries, passages, row_query, row_positives, [list(one) for one in positives], own)
+
+
+SHARD = 8192  # texts embedded between two writes to the cache
+
+
+def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int | None, store: str,
+                cache=None, weights: str = "") -> np.ndarray:
+    """Embeddings (N, D) of `store` (float32 or float16). With `cache`, a folder, they are written shard by shard and memory-mapped.
+
+    A shard's name is a hash of all that decides its numbers: weights, tokenizer, pooling, prefix, limit, dtypes and the texts themselves.
+    """
+    if cache is None:
+        return e5nl.embed(model, tokenizer, texts, kind, max_length=max_length, progress=True).astype(store, copy=False)
+    config = model.config
+    made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling, dict(config.prompts)[kind]]
+    made_by += [min(max_length or config.max_length, config.max_length), str(model.words.weight.dtype), store]
+    shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
+    keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
+    whole = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
+    if not whole.exists():
+        for key, shard in zip(keys, shards, strict=True):
+            if not (path := Path(cache) / f"{key}.shard.npy").exists():
+                embeddings = e5nl.embed(model, tokenizer, shard, kind, max_length=max_length, progress=True).astype(store)
+                with new_file(path) as temporary, open(temporary, "wb") as file:
+                    np.save(file, embeddings, allow_pickle=False)
+        with new_file(whole) as temporary:
+            joined = np.lib.format.open_memmap(temporary, "w+", store, (len(texts), config.hidden_size))
+            for number, key in enumerate(keys):
+                joined[number * SHARD : (number + 1) * SHARD] = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
+            joined.flush()
+    return np.load(whole, mmap_mode="r")
+
+
+def read_embeddings(path, count: int, what: str) -> np.ndarray:
+    """A `.npy` of `count` rows, float32 or float16, memory-mapped."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a .npy of numbers ({error})") from None
+    if array.ndim != 2 or array.dtype not in (np.float32, np.float16):
+        raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected float32 or float16, one row a text")
+    if len(array) != count:
+        raise InputError(f"{path}: {len(array):,} rows for {count:,} {what}; --write-texts DIR writes the texts to embed, in their order")
+    return array
+
+
+# --- rows in, rows out ------------------------------------------------------------------------------------------------------
+
+
+class Search(NamedTuple):
+    """What the rules need, for U queries, or for U pairs of a query and one of its positives (`--anchor each`)."""
+
+    query: np.ndarray  # (U,) number of the query
+    candidates: np.ndarray  # (U, K) passages, best first
+    scores: np.ndarray  # (U, K) float32
+    known: np.ndarray  # (U, K) uint8, see known_reasons
+    positive_numbers: list[list[int]]
+    positives: list[np.ndarray]  # their scores s(q,p)
+
+
+def search(texts: Texts, q: np.ndarray, p: np.ndarray, top: int, anchor: str) -> Search:
+    """Search the passages p (N, D) once for the queries q (Q, D); score the positives as the candidates are scored."""
+    scores, candidates = top_k(q, p, top)
+    known = known_reasons(candidates, texts.positives, texts.own)
+    positives = [score(q[query], p[numbers]) for query, numbers in enumerate(texts.positives)]
+    if anchor != "each":
+        return Search(np.arange(len(q)), candidates, scores, known, texts.positives, positives)
+    query = np.repeat(np.arange(len(q)), [len(numbers) for numbers in texts.positives])
+    numbers = [[number] for numbers in texts.positives for number in numbers]
+    return Search(query, candidates[query], scores[query], known[query], numbers, list(np.concatenate(positives)[:, None]))
+
+
+def fill(found: list[int], limit: float, forbidden: list[int], wanted: int, q: np.ndarray, p: np.ndarray, generator) -> list[int]:
+    """`found` with random passages added up to `wanted`: none twice, none forbidden, all of a score below the limit.
+
+    Fewer than `wanted` when twenty draws for each do not find them.
+    """
+    drawn = list(dict.fromkeys(generator.integers(len(p), size=20 * (wanted - len(found))).tolist()))
+    drawn = [number for number in drawn if number not in found and number not in forbidden]
+    return found + [number for number, s in zip(drawn, score(q, p[drawn]), strict=True) if s < limit][: wanted - len(found)]
+
+
+def mined_rows(source: Source, texts: Texts, found: Search, negatives: list[list[int]], q, p, anchor: str, least: int):
+    """The rows of `source` with their negatives, for JSON Lines; those with fewer than `least` are left out."""
+    keys = zip(found.query.tolist(), found.positive_numbers, strict=True)
+    unit = {(query, *numbers) if anchor == "each" else query: u for u, (query, numbers) in enumerate(keys)}
+    for row, query, numbers in zip(source.rows, texts.row_query, texts.row_positives, strict=True):
+        if anchor == "each":
+            parts = [([text], [number], unit[query, number]) for text, number in zip(row.pos, numbers, strict=True)]
+        else:
+            parts = [(list(row.pos), numbers, unit[query])]
+        for pos, own, u in parts:
+            if len(negatives[u]) >= least:
+                neg, scores = [texts.passages[number] for number in negatives[u]], score(q[query], p[own + negatives[u]]).tolist()
+                row_scores = {"pos_scores": scores[: len(own)], "neg_scores": scores[len(own) :]}
+                yield {"query": row.query, "pos": pos, "neg": neg, **row_scores, "type": source.type}
+
+
+# --- what came out ----------------------------------------------------------------------------------------------------------
+
+
+def summarise(found: Search, columns: np.ndarray, reasons: np.ndarray) -> dict:
+    """The figures of a report on what `choose` returned."""
+    taken, free = reasons == TAKEN, found.known == 0
+    lowest = np.array([one.min() for one in found.positives])
+    narrow = (found.scores >= thresholds(found.scores, free, found.positives, "topk-percpos", 0.95)[:, None])[free]
+    return {
+        "queries": len(columns),
+        "candidates": reasons.size,
+        "became of them": {reason: int((reasons == code).sum()) for code, reason in enumerate(REASONS)},
+        "short of negatives": int((columns < 0).any(1).sum()),
+        "without negatives": int((columns < 0).all(1).sum()),
+        "s(q,p)": _quantiles(np.concatenate(found.positives)),
+        "s(q,n) taken": _quantiles(found.scores[taken]),
+        "s(q,n) above threshold": _quantiles(found.scores[reasons == ABOVE]),
+        "taken above a positive": float((found.scores > lowest[:, None])[taken].mean()) if taken.any() else 0.0,
+        "above a 5% margin": float(narrow.mean()) if narrow.size else 0.0,
+    }
+
+
+def _quantiles(values: np.ndarray) -> dict[str, float] | None:
+    shares = (0.05, 0.25, 0.5, 0.75, 0.95)
+    return dict(zip((f"{share:.0%}" for share in shares), np.quantile(values, shares).tolist(), strict=True)) if values.size else None
+
+
+def describe(figures: dict) -> str:
+    """The figures of `summarise`, to read."""
+    lines = [f"{figures['candidates']:,} candidates of {figures['queries']:,} queries"]
+    lines += [f"  {reason:<24}{n:>13,}{n / max(1, figures['candidates']):>9.1%}" for reason, n in figures["became of them"].items()]
+    lines += [f"{'scores':<26}" + "".join(f"{name:>8}" for name in figures["s(q,p)"])]
+    for name in ("s(q,p)", "s(q,n) taken", "s(q,n) above threshold"):
+        lines += [f"  {name:<24}" + "".join(f"{value:>8.3f}" for value in (figures[name] or {}).values())]
+    lines += [f"short of negatives: {figures['short of negatives']:,} queries; without any: {figures['without negatives']:,}"]
+    lines += [f"taken negatives above a positive of their query: {figures['taken above a positive']:.2%}"]
+    if figures["above a 5% margin"] > 0.9:
+        share = f"{figures['above a 5% margin']:.0%}"
+        lines += [f"note: the scores lie in a narrow band; topk-percpos with its usual 0.95 would leave out {share} of the candidates"]
+    return "\n".join(lines)
+
+
+def examples(texts: Texts, found: Search, columns: np.ndarray, count: int = 10) -> str:
+    """Queries spread over the source, each with its first positive and its hardest negative."""
+    chosen = [u for u in (columns >= 0).any(1).nonzero()[0]]
+    chosen = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, count).astype(int))] if chosen else []
+    short, lines = lambda text: " ".join(text.split())[:140], []  # noqa: E731
+    for u in chosen:
+        positive, negative = found.positive_numbers[u][0], found.candidates[u, columns[u, 0]]
+        lines += [f"        {short(texts.queries[found.query[u]])}", f"+ {found.positives[u][0]:.3f} {short(texts.passages[positive])}"]
+        lines += [f"- {found.scores[u, columns[u, 0]]:.3f} {short(texts.passages[negative])}", ""]
+    return "\n".join(lines)
+
+
+def plot(path, found: Search, reasons: np.ndarray) -> None:
+    """Histograms of the scores of positives, of negatives taken, and of candidates that the rule left out."""
+    try:
+        import matplotlib.figure
+    except ImportError:
+        raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out") from None
+    figure = matplotlib.figure.Figure((7, 4), layout="constrained")
+    axes = figure.subplots()
+    parts = {"positives": np.concatenate(found.positives), "negatives taken": found.scores[reasons == TAKEN]}
+    parts["left out by the rule"] = found.scores[(reasons == ABOVE) | (reasons == SHIFTED)]
+    for name, values in parts.items():
+        axes.hist(values, 60, density=True, histtype="step", label=f"{name} ({values.size:,})")
+    axes.set(xlabel="score", ylabel="density")
+    axes.legend()
+    with new_file(path) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix[1:] or "png")
+
+
+GRID = [
+    *[(rule, None, margin) for rule, margins in {
+        "topk": [0], "topk-shifted": [5, 10, 20], "topk-abs": [0.6, 0.7, 0.8, 0.9], "topk-marginpos": [0.0, 0.02, 0.05, 0.1],
+        "topk-percpos": [0.99, 0.95, 0.9, 0.8]}.items() for margin in margins],
+    *[("topk-stdmarginpos", sigma, margin) for sigma in ("query", "positives", "difference") for margin in (0.5, 1.0, 2.0)],
+]  # fmt: skip
+
+
+def sweep(found: Search, anchor: str, negatives: int) -> list[dict]:
+    """Every rule over a grid of margins, on one search. A dict a line of the table.
+
+    'known positives' tests a rule against labels: of the queries with several positives, each positive in turn is the only one that is
+    known, and the share of the negatives taken that are among the others is counted. None without such queries.
+    """
+    pairs = [(u, n) for u, numbers in enumerate(found.positive_numbers) if len(numbers) > 1 for n in range(len(numbers))]
+    unit = np.array([u for u, _ in pairs], int)
+    number = np.array([found.positive_numbers[u][n] for u, n in pairs], int)
+    labelled = (found.known == POSITIVE)[unit] & (found.candidates[unit] != number[:, None])
+    hidden = np.where(labelled, 0, found.known[unit])
+    lines = []
+    for rule, sigma, margin in GRID:
+        settings = {"margin": margin, "sigma": sigma, "negatives": negatives}
+        columns, reasons = choose(found.scores, found.known, found.positives, rule, anchor=anchor, **settings)
+        taken = found.scores[reasons == TAKEN]
+        line = {"rule": rule, "sigma": sigma, "margin": margin, "survivors": float((reasons <= NOT_NEEDED).sum(1).mean())}
+        line |= {"short": int((columns < 0).any(1).sum()), "mean score": float(taken.mean()) if taken.size else None}
+        line["known positives"] = None
+        if pairs:
+            one = [found.positives[u][n : n + 1] for u, n in pairs]
+            taken = choose(found.scores[unit], hidden, one, rule, **settings)[1] == TAKEN
+            line["known positives"] = float(labelled[taken].mean()) if taken.any() else 0.0
+        lines.append(line)
+    return lines
+
+
+def describe_sweep(lines: list[dict]) -> str:
+    table = [f"{'rule':<18}{'sigma':<12}{'margin':>7}{'survivors':>11}{'short':>9}{'mean score':>12}{'known positives':>17}"]
+    for line in lines:
+        mean, share = ("-" if line[name] is None else f"{line[name]:.3f}" for name in ("mean score", "known positives"))
+        start = f"{line['rule']:<18}{line['sigma'] or '':<12}{line['margin']:>7}"
+        table.append(f"{start}{line['survivors']:>11.1f}{line['short']:>9,}{mean:>12}{share:>17}")
+    return "\n".join(table)
+
+
+# --- command line -----------------------------------------------------------------------------------------------------------
+
+
+def _embeddings(args, texts: Texts, kinds: tuple[str, str]) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Of the queries and of the passages, given or made; and what says which they are."""
+    if args.query_embeddings:
+        q = read_embeddings(args.query_embeddings, len(texts.queries), "queries")
+        p = read_embeddings(args.corpus_embeddings, len(texts.passages), "passages")
+        return q, p, {"query_embeddings": str(args.query_embeddings), "corpus_embeddings": str(args.corpus_embeddings)}
+    folder = e5nl.find(args.model)
+    weights = e5nl.weights_hash(folder)
+    model, tokenizer = e5nl.load(folder)
+    model.to(getattr(torch, args.dtype))
+    print(e5nl.summary(model, tokenizer), flush=True)
+    options = {"store": args.store, "cache": args.cache, "weights": weights}
+    q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, **options)
+    p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, **options)
+    return q, p, {"model": str(args.model), "weights": weights, "prompts": dict(model.config.prompts)}
+
+
+def main(argv=None) -> None:
+    defaults = argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description="Hard negatives for a training source.", formatter_class=defaults)
+    parser.add_argument("--data", required=True, help="training source (.jsonl, .jsonl.gz)")
+    parser.add_argument("--out", help="the same rows with negatives; beside them <out>.json with settings and report")
+    parser.add_argument("--overwrite", action="store_true", help="replace --out")
+    group = parser.add_argument_group("passages")
+    group.add_argument("--corpus", help="search this BEIR folder's corpus too")
+    group.add_argument("--include-negatives", action="store_true", help="search the source's negatives too")
+    group = parser.add_argument_group("embeddings")
+    group.add_argument("--model", help="model folder or hub name")
+    group.add_argument("--query-embeddings", help="instead of a model: .npy, a row a distinct query")
+    group.add_argument("--corpus-embeddings", help="instead of a model: .npy, a row a distinct passage")
+    group.add_argument("--write-texts", metavar="DIR", help="write queries.jsonl and passages.jsonl to embed, in order, and stop")
+    group.add_argument("--query-length", type=int, default=450, help="tokens")
+    group.add_argument("--passage-length", type=int, default=500, help="tokens")
+    default = "bfloat16" if torch.cuda.is_available() else "float32"
+    group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the encoder")
+    group.add_argument("--store", choices=["float32", "float16"], default="float32", help="of the embeddings searched")
+    group.add_argument("--cache", help="keep embeddings in this folder, search them from disk, go on where a killed run was")
+    group = parser.add_argument_group("rule (see the top of mine.py)")
+    group.add_argument("--top", type=int, default=100, help="candidates a query; the paper does not say")
+    group.add_argument("--rule", choices=list(RULES), default="topk-stdmarginpos")
+    group.add_argument("--margin", type=float, help=f"its N, m or factor of sigma; {', '.join(f'{r} {m}' for r, m in RULES.items())}")
+    group.add_argument("--sigma", choices=["query", "positives", "difference"], default="query")
+    group.add_argument("--anchor", choices=["min", "max", "each"], default="min",
+                       help="with several positives: the worst or the best is p, or each in a row of its own")  # fmt: skip
+    group.add_argument("--negatives", type=int, default=7)
+    group.add_argument("--select", choices=["top", "random"], default="top", help="which of those that the rule keeps")
+    group.add_argument("--when-short", choices=["drop", "keep", "random"], default="keep",
+                       help="a row with fewer: leave it out, keep it, or add random passages")  # fmt: skip
+    group.add_argument("--seed", type=int, default=42)
+    group = parser.add_argument_group("report")
+    group.add_argument("--sweep", action="store_true", help="also print every rule over a grid of margins")
+    group.add_argument("--plot", metavar="FILE", help="histograms of the scores (.png, .svg, .pdf)")
+    args = parser.parse_args(argv)
+
+    given = bool(args.query_embeddings), bool(args.corpus_embeddings)
+    if not args.write_texts and (any(given) == bool(args.model) or given[0] != given[1]):
+        parser.error("give --model, or both --query-embeddings and --corpus-embeddings")
+    if not args.write_texts and not args.out and not args.sweep:
+        parser.error("give --out, or --sweep alone to see what the rules would do")
+    if args.top < 1 or args.negatives < 1:
+        parser.error("--top and --negatives must be at least 1")
+    if args.out and Path(args.out).exists() and not args.overwrite:
+        raise InputError(f"{args.out}: exists already; choose another name, or add --overwrite to replace it")
+    margin = RULES[args.rule] if args.margin is None else args.margin
+
+    source = read_source(args.data)
+    corpus = read_texts_by_id(args.corpus, "corpus.jsonl").values() if args.corpus else ()
+    texts = collect(source, corpus, args.include_negatives)
+    print(f"{args.data}: {len(source.rows):,} rows, {len(texts.queries):,} queries, {len(texts.passages):,} passages", flush=True)
+    if args.write_texts:
+        for name, part in (("queries", texts.queries), ("passages", texts.passages)):
+            write_jsonl(Path(args.write_texts) / f"{name}.jsonl", ({"text": text} for text in part))
+            print(f"{Path(args.write_texts) / f'{name}.jsonl'}: {len(part):,} texts, to embed as {KINDS[source.type][name == 'passages']}")
+        return
+
+    q, p, made_by = _embeddings(args, texts, KINDS[source.type])
+    found = search(texts, q, p, args.top, args.anchor)
+    anchor = "min" if args.anchor == "each" else args.anchor  # each pair of query and positive has one positive
+    limit = {"margin": margin, "sigma": args.sigma, "anchor": anchor}
+    options = {"negatives": args.negatives, "select": args.select, "seed": args.seed}
+    columns, reasons = choose(found.scores, found.known, found.positives, args.rule, **limit, **options)
+    figures = summarise(found, columns, reasons)
+    print(f"\n{args.rule}, margin {margin:g}, sigma {args.sigma}, anchor {args.anchor}, the best {args.top} passages")
+    print(describe(figures))
+    if args.sweep:
+        figures["sweep"] = sweep(found, anchor, args.negatives)
+        print("\n" + describe_sweep(figures["sweep"]))
+    print("\n" + examples(texts, found, columns), end="")
+    if args.plot:
+        plot(args.plot, found, reasons)
+    if not args.out:
+        return
+
+    negatives = [found.candidates[u, row[row >= 0]].tolist() for u, row in enumerate(columns)]
+    if args.when_short == "random":
+        limits = thresholds(found.scores, found.known == 0, found.positives, args.rule, **limit)
+        for u in (columns < 0).any(1).nonzero()[0]:
+            query, generator = found.query[u], np.random.default_rng((args.seed, int(u)))
+            forbidden = [*texts.positives[query], texts.own[query]]
+            negatives[u] = fill(negatives[u], limits[u], forbidden, args.negatives, q[query], p, generator)
+    least = args.negatives if args.when_short == "drop" else 0
+    rows = list(mined_rows(source, texts, found, negatives, q, p, args.anchor, least))
+    if not rows:
+        advice = "lower --margin or --negatives, raise --top, or choose --when-short keep"
+        raise InputError(f"{args.data}: no row got {args.negatives} negatives; {advice}")
+    write_jsonl(args.out, rows)
+    settings = {key: value for key, value in vars(args).items() if key not in ("out", "overwrite", "cache")} | {"margin": margin}
+    write_json(f"{args.out}.json", {"settings": settings | made_by, "rows": len(rows), "report": figures})
+    print(f"{args.out}: {len(rows):,} rows, {sum(len(row['neg']) for row in rows) / len(rows):.1f} negatives a row")
+
+
+if __name__ == "__main__":
+    cli(main)
