@@ -392,22 +392,27 @@ def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
 
 
 def describe(sources: list[Source], batch_size: int, seed: int) -> str:
-    """What a training run would see of these sources, as a table and an example of each."""
+    """What a training run would see of these sources, as a table."""
     sizes = batch_sizes(sources, batch_size)
     plan = plan_batches([len(source.rows) for source in sources], sizes, seed, epoch=0)
-    lines = [
-        f"{'source':<24} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8} {'neg/row':>8}   median (max) characters: query / pos / neg"
-    ]
+    width = max(12, *(len(source.name) for source in sources))
+    head = f"{'source':<{width}} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8} {'neg/row':>8}"
+    lines = [f"{head}   median (max) characters: query / pos / neg"]
     for number, (source, size) in enumerate(zip(sources, sizes, strict=True)):
         lengths = []
         for texts in ([r.query for r in source.rows], [t for r in source.rows for t in r.pos], [t for r in source.rows for t in r.neg]):
             lengths.append(f"{np.median([len(t) for t in texts]):.0f} ({max(map(len, texts))})" if texts else "-")
         negatives = sum(len(r.neg) for r in source.rows) / len(source.rows)
         batches = sum(s == number for s, _ in plan)
-        lines.append(
-            f"{source.name:<24} {source.type:<20} {len(source.rows):>9,} {size:>6} {batches:>8} {negatives:>8.1f}   {' / '.join(lengths)}"
-        )
-    lines.append(f"{'in all':<24} {'':<20} {sum(len(s.rows) for s in sources):>9,} {'':>6} {len(plan):>8}")
+        figures = f"{len(source.rows):>9,} {size:>6} {batches:>8} {negatives:>8.1f}"
+        lines.append(f"{source.name:<{width}} {source.type:<20} {figures}   {' / '.join(lengths)}")
+    lines.append(f"{'in all':<{width}} {'':<20} {sum(len(s.rows) for s in sources):>9,} {'':>6} {len(plan):>8}")
+    return "\n".join(lines)
+
+
+def examples(sources: list[Source]) -> str:
+    """The first row of each source as the encoder gets it."""
+    lines = []
     for source in sources:
         row = source.rows[0]
         query, passage = (PREFIXES[kind] for kind in KINDS[source.type])
@@ -424,7 +429,9 @@ def main(argv=None) -> None:
     check.add_argument("--batch-size", type=int, default=1024, help="queries a batch (the paper's 1024)")
     check.add_argument("--seed", type=int, default=42)
     args = parser.parse_args(argv)
-    print(describe(read_sources(args.files, args.seed), args.batch_size, args.seed))
+    sources = read_sources(args.files, args.seed)
+    print(describe(sources, args.batch_size, args.seed))
+    print(examples(sources))
 
 
 if __name__ == "__main__":

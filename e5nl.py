@@ -667,13 +667,14 @@ def _init(args) -> None:
     pad = tokenizer.backend.token_to_id("<pad>")
     if pad is None:
         raise InputError(f"{path}: no piece <pad>; expected an XLM-R tokenizer")
-    shape = {"hidden_size": args.width, "num_hidden_layers": args.layers, "num_attention_heads": args.heads}
-    config = Config(
-        model_type="xlm-roberta", vocab_size=tokenizer.vocab_size, pad_token_id=pad, **shape, intermediate_size=4 * args.width,
-        max_position_embeddings=512 + pad + 1, type_vocab_size=1, layer_norm_eps=1e-5,
-    )
     if args.width % args.heads:
         raise InputError(f"--width {args.width} is not a multiple of --heads {args.heads}")
+    config = Config(
+        model_type="xlm-roberta", vocab_size=tokenizer.vocab_size, hidden_size=args.width, num_hidden_layers=args.layers,
+        num_attention_heads=args.heads, intermediate_size=args.intermediate or 4 * args.width, max_position_embeddings=512 + pad + 1,
+        type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=pad, hidden_dropout_prob=args.dropout,
+        attention_probs_dropout_prob=args.dropout,
+    )  # fmt: skip
     model = new_encoder(config, args.seed)
     save(model, tokenizer, args.out, args.overwrite)
     print(f"{args.out}: {summary(model, tokenizer)}, random weights")
@@ -733,6 +734,8 @@ def main(argv=None) -> None:
     command.add_argument("--width", type=int, default=256)
     command.add_argument("--layers", type=int, default=2)
     command.add_argument("--heads", type=int, default=4)
+    command.add_argument("--intermediate", type=int, help="width of the feed-forward part (default: 4 x width)")
+    command.add_argument("--dropout", type=float, default=0.1)
     command.add_argument("--seed", type=int, default=42)
     command.add_argument("--overwrite", action="store_true")
     command.set_defaults(run=_init)

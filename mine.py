@@ -457,7 +457,7 @@ def describe(figures: dict) -> str:
     return "\n".join(lines)
 
 
-def examples(texts: Texts, found: Search, columns: np.ndarray, count: int = 10) -> str:
+def examples(texts: Texts, found: Search, columns: np.ndarray, count: int) -> str:
     """Queries spread over the source, each with its first positive and its hardest negative."""
     chosen = [u for u in (columns >= 0).any(1).nonzero()[0]]
     chosen = [chosen[i] for i in np.unique(np.linspace(0, len(chosen) - 1, count).astype(int))] if chosen else []
@@ -585,6 +585,7 @@ def main(argv=None) -> None:
     group.add_argument("--seed", type=int, default=42)
     group = parser.add_argument_group("report")
     group.add_argument("--sweep", action="store_true", help="also print every rule over a grid of margins")
+    group.add_argument("--examples", type=int, default=10, help="queries to print with a positive and the hardest negative")
     group.add_argument("--plot", metavar="FILE", help="histograms of the scores (.png, .svg, .pdf)")
     args = parser.parse_args(argv)
 
@@ -593,8 +594,8 @@ def main(argv=None) -> None:
         parser.error("give --model, or both --query-embeddings and --corpus-embeddings")
     if not args.write_texts and not args.out and not args.sweep:
         parser.error("give --out, or --sweep alone to see what the rules would do")
-    if args.top < 1 or args.negatives < 1:
-        parser.error("--top and --negatives must be at least 1")
+    if args.top < 1 or args.negatives < 1 or args.examples < 0:
+        parser.error("--top and --negatives must be at least 1, --examples at least 0")
     if args.out and Path(args.out).exists() and not args.overwrite:
         raise InputError(f"{args.out}: exists already; choose another name, or add --overwrite to replace it")
     margin = RULES[args.rule] if args.margin is None else args.margin
@@ -621,7 +622,7 @@ def main(argv=None) -> None:
     if args.sweep:
         figures["sweep"] = sweep(found, anchor, args.negatives)
         print("\n" + describe_sweep(figures["sweep"]))
-    print("\n" + examples(texts, found, columns), end="")
+    print("\n" + examples(texts, found, columns, args.examples), end="")
     if args.plot:
         plot(args.plot, found, reasons)
     if not args.out:

@@ -1,0 +1,420 @@
+"""mine.py: exact search against the slow obvious one, every rule worked out by hand and against its formula, never a positive.
+
+    python -m pytest tests/test_mine.py
+
+The 6 x 10 matrix below is the hand-worked example: a row a query, best candidate first, `p` marks its known positives. The comparison
+with sentence-transformers' hard negatives stands in tests/parity/.
+"""
+
+import doctest
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import e5nl
+import mine
+from data import InputError, Row, Source, read_jsonl, write_jsonl
+from mine import ABOVE, DUPLICATE, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, TAKEN, choose, known_reasons, score, top_k
+
+
+def test_docstring_examples():
+    assert doctest.testmod(mine).failed == 0 and doctest.testmod(mine).attempted >= 3
+
+
+# --- search -----------------------------------------------------------------------------------------------------------------
+
+
+def slow_top_k(queries, corpus, k):
+    """Every score, sorted by (score descending, index ascending) as Python sorts tuples."""
+    scores, indices = [], []
+    for query in queries:
+        row = [float(np.float32(np.dot(query.astype(np.float64), passage.astype(np.float64)))) for passage in corpus]
+        best = sorted(range(len(corpus)), key=lambda i: (-row[i], i))[:k]
+        scores.append([row[i] for i in best])
+        indices.append(best)
+    return np.array(scores, np.float32), np.array(indices)
+
+
+def unit(rows, width, seed):
+    vectors = np.random.default_rng(seed).standard_normal((rows, width)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("query_chunk", "corpus_chunk"), [(None, None), (2, 3), (7, 50), (1, 1000)])
+@pytest.mark.parametrize("k", [1, 5, 200])
+def test_search_is_exact_whatever_the_chunks(query_chunk, corpus_chunk, k, precision):
+    queries, corpus = unit(7, 24, 0), unit(131, 24, 1)
+    corpus[[40, 90, 130]] = corpus[3]  # ties
+    scores, indices = top_k(queries, corpus, k, query_chunk=query_chunk, corpus_chunk=corpus_chunk, precision=precision)
+    expected_scores, expected = slow_top_k(queries, corpus, k)
+    assert indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
+    assert scores.dtype == np.float32 and indices.shape == (7, min(k, 131))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_search_among_near_duplicates_looks_again(precision):
+    """2,000 passages that differ in the last digits only: more than the spare candidates lie within rounding of the k-th score."""
+    queries = unit(3, 16, 2)
+    noise = np.random.default_rng(4).standard_normal((2000, 16)).astype(np.float32)
+    corpus = np.repeat(unit(1, 16, 3), 2000, axis=0) + np.float32(1e-8) * noise
+    scores, indices = top_k(queries, corpus, 6, precision=precision, corpus_chunk=300)
+    expected_scores, expected = slow_top_k(queries, corpus, 6)
+    assert indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
+
+
+def test_equal_passages_come_in_order():
+    scores, indices = top_k(unit(2, 8, 0), np.repeat(unit(1, 8, 1), 300, axis=0), 4, corpus_chunk=64)
+    assert indices.tolist() == [[0, 1, 2, 3]] * 2 and (scores == scores[:, :1]).all()
+
+
+def test_search_reads_float16_from_disk(tmp_path):
+    queries, corpus = unit(5, 12, 0), unit(77, 12, 1).astype(np.float16)
+    np.save(tmp_path / "corpus.npy", corpus)
+    scores, indices = top_k(queries, np.load(tmp_path / "corpus.npy", mmap_mode="r"), 9, corpus_chunk=10)
+    expected_scores, expected = slow_top_k(queries, corpus, 9)
+    assert indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
+
+
+def test_search_in_nothing_and_for_nothing():
+    assert top_k(unit(3, 4, 0), unit(0, 4, 0), 5)[1].shape == (3, 0)
+    assert top_k(unit(0, 4, 0), unit(3, 4, 0), 5)[0].shape == (0, 3)
+
+
+def test_embeddings_that_cannot_be_searched_are_named():
+    corpus = unit(9, 4, 0)
+    corpus[6, 1] = np.nan
+    with pytest.raises(InputError, match="embedding of passage 6 holds NaN or infinity"):
+        top_k(unit(2, 4, 1), corpus, 3, corpus_chunk=4)
+    with pytest.raises(InputError, match=r"shapes \(2, 4\) and \(9, 5\)"):
+        top_k(unit(2, 4, 1), unit(9, 5, 0), 3)
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------------
+
+SCORES = np.array([
+    [0.90, 0.80, 0.75, 0.70, 0.60, 0.50, 0.40, 0.30, 0.20, 0.10],  # p = 0.80, second
+    [0.95, 0.90, 0.85, 0.80, 0.75, 0.70, 0.65, 0.60, 0.55, 0.50],  # p = 0.95 and 0.60, first and eighth
+    [0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50],  # all equal, p among them: sigma 0
+    [0.90, 0.90, 0.90, 0.85, 0.85, 0.80, 0.80, 0.80, 0.75, 0.75],  # p = 0.20 is not found: everything scores above it
+    [-0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7, -0.8, -0.9, -1.0],  # negative scores, p = -0.40, fourth
+    [0.99, 0.98, 0.97, 0.60, 0.50, 0.50, 0.40, 0.30, 0.20, 0.10],  # the query itself, p = 0.98, a duplicate of the first
+], np.float32)  # fmt: skip
+KNOWN = np.zeros((6, 10), np.uint8)
+KNOWN[0, 1] = KNOWN[1, 0] = KNOWN[1, 7] = KNOWN[2, 4] = KNOWN[4, 3] = KNOWN[5, 1] = POSITIVE
+KNOWN[5, 0], KNOWN[5, 2] = QUERY, DUPLICATE
+POSITIVES = [np.float32(row) for row in ([0.8], [0.95, 0.6], [0.5], [0.2], [-0.4], [0.98])]
+
+
+def survivors(rule, **settings):
+    """Columns that the rule keeps, for each query."""
+    _, reasons = choose(SCORES, KNOWN, POSITIVES, rule, **settings)
+    return [np.flatnonzero(row <= NOT_NEEDED).tolist() for row in reasons]
+
+
+@pytest.mark.parametrize(
+    ("rule", "margin", "expected"),
+    [
+        ("topk", 0, [[0, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 8, 9], [0, 1, 2, 3, 5, 6, 7, 8, 9], list(range(10)),
+                     [0, 1, 2, 4, 5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9]]),
+        # the first three that are neither positive nor the query nor a duplicate are left out
+        ("topk-shifted", 3, [[4, 5, 6, 7, 8, 9], [4, 5, 6, 8, 9], [3, 5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9], [4, 5, 6, 7, 8, 9],
+                             [6, 7, 8, 9]]),
+        ("topk-abs", 0.5, [[6, 7, 8, 9], [], [], [], [0, 1, 2, 4, 5, 6, 7, 8, 9], [6, 7, 8, 9]]),  # 0.5 itself is not below 0.5
+        # below p - 0.125, exact in binary: 0.675, 0.475, 0.375, 0.075, -0.525, 0.855
+        ("topk-marginpos", 0.125, [[4, 5, 6, 7, 8, 9], [], [], [], [5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9]]),
+        # below p - |p| / 4: 0.6, 0.45, 0.375, 0.15, -0.5 (not -0.3), 0.735
+        ("topk-percpos", 0.75, [[5, 6, 7, 8, 9], [], [], [], [5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9]]),
+    ],
+)  # fmt: skip
+def test_rules_by_hand(rule, margin, expected):
+    assert survivors(rule, margin=margin) == expected
+
+
+def test_standard_deviation_of_the_query_by_hand():
+    # Row 0 without its positive: mean 0.4944, mean square 0.31583, sigma sqrt(0.31583 - 0.24448) = 0.2671; 0.8 - 0.2671 = 0.533
+    # Row 1: the worse positive counts, 0.6; 0.90 … 0.50 without 0.60 have mean 0.7125, sigma 0.1317; below 0.468 is nothing
+    # Row 2: sigma 0, and nothing is strictly below 0.5. Row 3: everything is above 0.2
+    # Row 4: mean -0.5667, mean square 0.41, sigma 0.2981; -0.4 - 0.2981 = -0.698: -0.7 is below
+    # Row 5: 0.6 0.5 0.5 0.4 0.3 0.2 0.1: mean 0.3714, mean square 0.16571, sigma 0.1666; 0.98 - 0.1666 = 0.813
+    expected = [[5, 6, 7, 8, 9], [], [], [], [6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9]]
+    assert survivors("topk-stdmarginpos", margin=1) == expected
+    # twice: 0.266, …, -0.996, 0.647
+    assert survivors("topk-stdmarginpos", margin=2) == [[8, 9], [], [], [], [9], [3, 4, 5, 6, 7, 8, 9]]
+
+
+def test_standard_deviation_over_the_data_set_by_hand():
+    # positives 0.8 0.95 0.6 0.5 0.2 -0.4 0.98: mean 0.51857, mean square 0.47041 -> sigma 0.4489
+    # p - sigma: 0.351, 0.151, 0.051, -0.249, -0.849, 0.531
+    expected = [[7, 8, 9], [], [], [], [8, 9], [4, 5, 6, 7, 8, 9]]
+    assert survivors("topk-stdmarginpos", margin=1, sigma="positives") == expected
+
+
+def slow_choose(rule, margin, sigma, anchor):
+    """The formulas in mine.py's docstring, one query and one candidate at a time, with Python's own statistics."""
+    import statistics
+
+    n = [[float(SCORES[q, c]) for c in range(10) if KNOWN[q, c] == 0] for q in range(6)]
+    p = [(min if anchor == "min" else max)(map(float, one)) for one in POSITIVES]
+    every = {"positives": [float(s) for one in POSITIVES for s in one], "difference": [p[q] - s for q in range(6) for s in n[q]]}
+    kept = []
+    for q in range(6):
+        width = statistics.pstdev(n[q]) if sigma == "query" else statistics.pstdev(every[sigma])
+        limit = {"topk-abs": margin, "topk-marginpos": p[q] - margin, "topk-percpos": p[q] - (1 - margin) * abs(p[q]),
+                 "topk-stdmarginpos": p[q] - margin * width}[rule]  # fmt: skip
+        kept.append([c for c in range(10) if KNOWN[q, c] == 0 and float(SCORES[q, c]) < limit])
+    return kept
+
+
+@pytest.mark.parametrize("anchor", ["min", "max"])
+@pytest.mark.parametrize("sigma", ["query", "positives", "difference"])
+@pytest.mark.parametrize("margin", [0.0, 0.31, 0.77, 1.3])
+@pytest.mark.parametrize("rule", ["topk-abs", "topk-marginpos", "topk-percpos", "topk-stdmarginpos"])
+def test_rules_are_their_formulas(rule, margin, sigma, anchor):
+    assert survivors(rule, margin=margin, sigma=sigma, anchor=anchor) == slow_choose(rule, margin, sigma, anchor)
+
+
+def test_every_candidate_has_its_reason():
+    columns, reasons = choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", margin=0.125, negatives=2)
+    assert columns.tolist() == [[4, 5], [-1, -1], [-1, -1], [-1, -1], [5, 6], [3, 4]]
+    assert reasons[0].tolist() == [ABOVE, POSITIVE, ABOVE, ABOVE, TAKEN, TAKEN, NOT_NEEDED, NOT_NEEDED, NOT_NEEDED, NOT_NEEDED]
+    assert reasons[5].tolist() == [QUERY, POSITIVE, DUPLICATE, TAKEN, TAKEN, *[NOT_NEEDED] * 5]
+    _, reasons = choose(SCORES, KNOWN, POSITIVES, "topk-shifted", margin=2, negatives=1)
+    assert reasons[0].tolist() == [SHIFTED, POSITIVE, SHIFTED, TAKEN, *[NOT_NEEDED] * 6]
+
+
+def test_more_negatives_than_candidates():
+    columns, _ = choose(SCORES, KNOWN, POSITIVES, "topk", margin=0, negatives=12)
+    assert columns.shape == (6, 12) and columns[5].tolist() == [3, 4, 5, 6, 7, 8, 9, -1, -1, -1, -1, -1]
+
+
+def test_a_query_with_one_candidate_or_none_has_no_sigma():
+    scores, known = np.float32([[0.5, 0.4], [0.6, 0.3]]), np.array([[POSITIVE, 0], [POSITIVE, DUPLICATE]], np.uint8)
+    columns, _ = choose(scores, known, [np.float32([0.5]), np.float32([0.6])], "topk-stdmarginpos", margin=1, negatives=1)
+    assert columns.tolist() == [[1], [-1]]
+
+
+def test_random_selection_is_seeded_and_among_the_survivors():
+    settings = {"margin": 0.125, "negatives": 3, "select": "random"}
+    draws = {seed: choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", seed=seed, **settings)[0] for seed in range(20)}
+    assert (draws[3] == choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", seed=3, **settings)[0]).all()
+    assert {column for columns in draws.values() for column in columns[0].tolist()} == {4, 5, 6, 7, 8, 9}
+    assert all(sorted(row) == row.tolist() for columns in draws.values() for row in columns if (row >= 0).all())
+
+
+def test_choosing_changes_nothing_it_was_given():
+    before = SCORES.copy(), KNOWN.copy()
+    for rule, margin in mine.RULES.items():
+        choose(SCORES, KNOWN, POSITIVES, rule, margin=margin)
+    assert (before[0] == SCORES).all() and (before[1] == KNOWN).all()
+
+
+def test_unknown_rule():
+    with pytest.raises(InputError, match="rule 'bottomk' is unknown; expected one of topk,"):
+        choose(SCORES, KNOWN, POSITIVES, "bottomk", margin=0)
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------------
+
+ROWS = [
+    Row("Hoe oud wordt een olifant?", ("Olifanten worden 60 tot 70 jaar.", "Een jaar of 65."), ()),
+    Row("hoe  oud wordt een OLIFANT?", ("Zo oud als een mens.",), ("Olifanten eten gras.",)),
+    Row("Wat eten olifanten?", ("OLIFANTEN eten  gras.",), ("Wat eten olifanten?",)),
+]
+
+
+def test_equal_texts_have_one_number():
+    texts = mine.collect(Source("x", "retrieval", ROWS), corpus=["Een muis.", "olifanten worden 60 tot 70 jaar."], include_negatives=True)
+    assert texts.queries == ["Hoe oud wordt een olifant?", "Wat eten olifanten?"] and texts.row_query == [0, 0, 1]
+    assert texts.passages == ["Een muis.", "olifanten worden 60 tot 70 jaar.", "Een jaar of 65.", "Zo oud als een mens.",
+                              "OLIFANTEN eten  gras.", "Wat eten olifanten?"]  # fmt: skip
+    assert texts.row_positives == [[1, 2], [3], [4]]
+    assert texts.positives == [[1, 2, 3], [4]], "a query's positives over all its rows"
+    assert texts.own.tolist() == [-1, 5]
+
+
+def test_positives_the_query_and_copies_are_never_free():
+    found = known_reasons(np.array([[5, 1, 4, 1, 5], [0, 1, 2, 3, 4]]), [[4], [2, 0]], np.array([5, -1]))
+    assert found.tolist() == [[QUERY, 0, POSITIVE, DUPLICATE, QUERY], [POSITIVE, 0, POSITIVE, 0, 0]]
+
+
+# --- the command line -------------------------------------------------------------------------------------------------------
+
+WORDS = "fiets muur stadhuis kosten jongen trui voetbal plein minister vraag trein boek taal dagen zomer regen straten huisarts".split()
+
+
+@pytest.fixture
+def data(tmp_path):
+    """40 rows with one or two positives, one query in two rows; 40 passages, and one more."""
+    pairs = [(WORDS[i % 18], WORDS[i * 7 % 18], i) for i in range(40)]
+    rows = [{"query": f"waar is de {a} {i}", "pos": [f"de {a} bij de {b} {i}"], "neg": [f"geen {i}"]} for a, b, i in pairs]
+    rows[4]["pos"].append("de regen op de straten")
+    rows[9]["query"] = rows[8]["query"]
+    write_jsonl(tmp_path / "bron.jsonl", rows)
+    return tmp_path / "bron.jsonl"
+
+
+def mined(path):
+    return [row for _, row in read_jsonl(path)]
+
+
+def run(data, *arguments, out="mined.jsonl"):
+    mine.main(["--data", str(data), "--out", str(data.parent / out), *map(str, arguments)])
+    return mined(data.parent / out)
+
+
+def test_rows_come_back_with_negatives_and_scores(folder, data):
+    rows, given = run(data, "--model", folder, "--rule", "topk", "--negatives", 3), mined(data)
+    assert [(row["query"], row["pos"]) for row in rows] == [(row["query"], row["pos"]) for row in given]
+    model, tokenizer = e5nl.load(folder)
+    for row in rows:
+        same_query = [text for other in given if other["query"] == row["query"] for text in other["pos"]]
+        assert len(row["neg"]) == len(set(row["neg"])) == 3 and not set(row["neg"]) & set(same_query)
+        q, p = e5nl.embed(model, tokenizer, [row["query"]], "query"), e5nl.embed(model, tokenizer, row["pos"] + row["neg"], "passage")
+        assert row["pos_scores"] + row["neg_scores"] == pytest.approx((p @ q[0]).tolist(), abs=1e-5)
+        assert row["neg_scores"] == sorted(row["neg_scores"], reverse=True)
+    settings = json.loads((data.parent / "mined.jsonl.json").read_text())
+    assert settings["settings"]["rule"] == "topk" and settings["settings"]["weights"] == e5nl.weights_hash(folder)
+    assert sum(settings["report"]["became of them"].values()) == settings["report"]["candidates"]
+
+
+def test_symmetric_sources_are_mined_with_the_query_prefix(folder, data):
+    rows = mined(data)
+    write_jsonl(data, [row | {"type": "symmetric_sts"} for row in rows])
+    (first, *_), (model, tokenizer) = run(data, "--model", folder, "--rule", "topk"), e5nl.load(folder)
+    q, p = (e5nl.embed(model, tokenizer, [text], "query")[0] for text in (first["query"], first["neg"][0]))
+    assert first["neg_scores"][0] == pytest.approx(float(q @ p), abs=1e-5) and first["type"] == "symmetric_sts"
+
+
+def test_given_embeddings_mine_as_the_model_does(folder, data, capsys):
+    expected = run(data, "--model", folder)
+    mine.main(["--data", str(data), "--write-texts", str(data.parent / "texts")])
+    assert "to embed as query" in capsys.readouterr().out
+    model, tokenizer = e5nl.load(folder)
+    for name, kind in (("queries", "query"), ("passages", "passage")):
+        texts = [row["text"] for row in mined(data.parent / "texts" / f"{name}.jsonl")]
+        np.save(data.parent / f"{name}.npy", e5nl.embed(model, tokenizer, texts, kind))
+    given = ("--query-embeddings", data.parent / "queries.npy", "--corpus-embeddings", data.parent / "passages.npy")
+    assert run(data, *given, out="given.jsonl") == expected
+
+
+def test_a_corpus_is_searched_too(folder, data):
+    beir = data.parent / "beir"
+    documents = [{"_id": "a", "title": "", "text": "waar is de fiets 0"}, {"_id": "b", "title": "De", "text": "trui"}]
+    write_jsonl(beir / "corpus.jsonl", documents)
+    negatives = [text for row in run(data, "--model", folder, "--rule", "topk", "--corpus", beir, "--negatives", 90) for text in row["neg"]]
+    assert "De trui" in negatives and "waar is de fiets 0" in negatives and not any(text.startswith("geen") for text in negatives)
+    first = run(data, "--model", folder, "--rule", "topk", "--corpus", beir, "--negatives", 90, "--include-negatives", out="more.jsonl")[0]
+    assert "geen 3" in first["neg"] and "waar is de fiets 0" not in first["neg"], "the query itself is no negative"
+
+
+def test_each_positive_in_a_row_of_its_own(folder, data):
+    rows = run(data, "--model", folder, "--anchor", "each", "--rule", "topk-marginpos", "--margin", 0)
+    assert len(rows) == 41 and all(len(row["pos"]) == 1 for row in rows)
+    assert all(row["pos_scores"][0] > max(row["neg_scores"], default=-2) for row in rows)
+
+
+@pytest.mark.parametrize("when_short", ["drop", "keep", "random"])
+def test_rows_short_of_negatives(folder, data, when_short):
+    settings = ("--rule", "topk-marginpos", "--margin", 0, "--top", 6, "--negatives", 4)
+    rows, kept = run(data, "--model", folder, "--when-short", when_short, *settings), run(data, "--model", folder, *settings, out="k.jsonl")
+    short = {row["query"] for row in kept if len(row["neg"]) < 4}
+    assert 0 < len(short) < 39
+    if when_short == "drop":
+        assert rows == [row for row in kept if len(row["neg"]) == 4]
+    elif when_short == "keep":
+        assert rows == kept and len(rows) == 40
+    else:
+        filled = [row for row, before in zip(rows, kept, strict=True) if len(row["neg"]) > len(before["neg"])]
+        assert filled and {row["query"] for row in filled} <= short
+        for row, before in zip(rows, kept, strict=True):
+            assert row["neg"][: len(before["neg"])] == before["neg"] and len(set(row["neg"])) == len(row["neg"])
+            assert not set(row["neg"]) & set(row["pos"]) and all(s < min(row["pos_scores"]) for s in row["neg_scores"])
+
+
+def test_a_killed_run_goes_on_with_its_cache(folder, data, monkeypatch):
+    monkeypatch.setattr(mine, "SHARD", 16)
+    expected = run(data, "--model", folder, "--cache", data.parent / "other", out="whole.jsonl")
+    embed, calls = e5nl.embed, []
+
+    def embed_until(limit):
+        def embed_some(model, tokenizer, texts, *rest, **options):
+            if len(calls) == limit:
+                raise KeyboardInterrupt
+            calls.append(len(texts))
+            return embed(model, tokenizer, texts, *rest, **options)
+
+        return embed_some
+
+    cache = data.parent / "cache"
+    monkeypatch.setattr(e5nl, "embed", embed_until(4))
+    with pytest.raises(KeyboardInterrupt):
+        run(data, "--model", folder, "--cache", cache, out="again.jsonl")
+    assert not (data.parent / "again.jsonl").exists() and len(list(cache.glob("*.shard.npy"))) == 4
+    monkeypatch.setattr(e5nl, "embed", embed_until(-1))
+    assert run(data, "--model", folder, "--cache", cache, out="again.jsonl") == expected
+    assert max(calls) == 16 and sum(calls) == 39 + 41, "no text was embedded twice"
+    calls.clear()
+    assert run(data, "--model", folder, "--cache", cache, out="third.jsonl") == expected and not calls
+    run(data, "--model", folder, "--cache", cache, "--query-length", 4, out="fourth.jsonl")
+    assert sum(calls) == 39, "another limit is another embedding, of the queries only"
+
+
+def test_report_and_sweep(folder, data, capsys):
+    run(data, "--model", folder, "--sweep", "--rule", "topk-abs", "--margin", 2, "--negatives", 2)
+    printed, report = capsys.readouterr().out, json.loads((data.parent / "mined.jsonl.json").read_text())["report"]
+    assert f"{report['candidates']:,} candidates of 39 queries" in printed and "known positives" in printed
+    lines = {(line["rule"], line["sigma"], line["margin"]): line for line in report["sweep"]}
+    assert len(lines) == len(mine.GRID) == len(printed.split("known positives\n")[1].split("\n\n")[0].splitlines())
+    assert lines["topk", None, 0]["short"] == 0 and lines["topk-abs", None, 0.6]["survivors"] <= lines["topk-abs", None, 0.9]["survivors"]
+    assert lines["topk", None, 0]["known positives"] > 0, "the best passages are positives when these are not known"
+    tight = lines["topk-stdmarginpos", "query", 2.0]["survivors"]
+    assert tight <= lines["topk-stdmarginpos", "query", 0.5]["survivors"] <= lines["topk", None, 0]["survivors"]
+
+
+def test_examples_are_printed_as_asked(folder, data, capsys):
+    for count in (0, 3):
+        run(data, "--model", folder, "--rule", "topk", "--examples", count, "--overwrite")
+        assert sum(line.startswith("+ ") for line in capsys.readouterr().out.splitlines()) == count
+
+
+def test_a_narrow_band_is_said():
+    scores = np.linspace(0.98, 0.97, 50, dtype=np.float32)[None]
+    found = mine.Search(np.array([0]), np.arange(50)[None], scores, np.zeros((1, 50), np.uint8), [[99]], [np.float32([0.99])])
+    report = mine.summarise(found, *choose(scores, found.known, found.positives, "topk", margin=0))
+    assert report["above a 5% margin"] == 1 and "note: the scores lie in a narrow band" in mine.describe(report)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--query-embeddings", "q.npy", "--corpus-embeddings", "p.npy"], "q.npy: 3 rows for 39 queries; --write-texts"),
+        (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: not a .npy of numbers"),
+        (["--query-embeddings", "i.npy", "--corpus-embeddings", "p.npy"], "i.npy: int64 of shape (3, 4); expected float32 or float16"),
+        (["--model", "nergens"], "nergens: no such folder"),
+        (["--model", "model", "--corpus", "nergens"], "nergens/corpus.jsonl: no such file"),
+        (["--model", "model", "--out", "bron.jsonl"], "bron.jsonl: exists already"),
+        (["--model", "model", "--rule", "topk-abs", "--margin", "-2", "--when-short", "drop"], "bron.jsonl: no row got 7 negatives"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(folder, data, arguments, message):
+    np.save(data.parent / "q.npy", unit(3, 4, 0))
+    np.save(data.parent / "i.npy", np.ones((3, 4), int))
+    np.save(data.parent / "p.npy", unit(3, 4, 0))
+    before = sorted(data.parent.iterdir())
+    script = [sys.executable, mine.__file__, "--data", "bron.jsonl", *(["--out", "new.jsonl"] if "--out" not in arguments else [])]
+    result = subprocess.run([*script, *arguments], cwd=data.parent, capture_output=True, text=True)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: ") and message in result.stderr
+    assert sorted(data.parent.iterdir()) == before
+
+
+def test_score_is_the_rounded_product():
+    q, p = unit(1, 300, 0)[0], unit(5, 300, 1)
+    expected = [np.float32(sum(float(a) * float(b) for a, b in zip(q, row, strict=True))) for row in p]
+    assert score(q, p).tolist() == pytest.approx([float(one) for one in expected], abs=2**-24)
+    assert score(q, p).dtype == np.float32 and torch.from_numpy(score(q, p[:0])).shape == (0,)
