@@ -37,7 +37,7 @@ DEMO = Path(os.path.relpath(Path(__file__).parent / "demo"))  # short names in t
 # Other choices that were worse: two layers, dropout, wider feed-forward, tau 0.03 to 0.07 and 0.2, rates from 5e-3 on (they collapse),
 # longer texts for the same time.
 TOY = "--width 256 --layers 1 --heads 4 --intermediate 256 --dropout 0"
-FROM_RANDOM = "--batch-size 256 --tau 0.1 --schedule decay --warmup 0.1 --weight-decay 1 --chunk-tokens 32768"
+FROM_RANDOM = "--batch-size 256 --schedule decay --warmup 0.1 --weight-decay 1 --chunk-tokens 20480"  # all of a batch of 256 x (32 + 48)
 FROM_PRETRAINED = "--batch-size 64 --schedule decay --warmup 0.1"
 SHORT, LONGER = "--query-length 32 --passage-length 48", "--query-length 64 --passage-length 128"  # tokens
 QUICK_TASKS = "Classification MultilabelClassification PairClassification Clustering Reranking FAQRetrieval STS"  # one of each type
@@ -102,9 +102,14 @@ def main(argv=None) -> None:
     untrained, trained, without, mined = (out / name for name in ("untrained", "trained", "trained-on", "trained-on-mined"))
     sources = sorted((DEMO / "train").glob("*.jsonl.gz"))
     retrieval = [file for file in sources if read_source(file).type == "retrieval"]
-    settings, lengths, rate, lower_rate = (FROM_PRETRAINED, LONGER, "2e-5", "1e-5") if args.model else (FROM_RANDOM, SHORT, "3e-3", "1e-3")
+    if args.model:
+        settings, lengths, first, then = FROM_PRETRAINED, LONGER, "--lr 2e-5", "--lr 1e-5"
+    else:
+        settings, lengths, first, then = FROM_RANDOM, SHORT, "--tau 0.1 --lr 3e-3", "--tau 0.05 --lr 1e-3"
     settings = f"{settings} {lengths} --seed {args.seed} --overwrite"
     steps, more_steps, chosen = (15, 5, QUICK_TASKS) if args.quick else (300, 100, "all")
+    for folder in ("mined", "results"):  # of an earlier run, perhaps with other sources or tasks
+        shutil.rmtree(out / folder, ignore_errors=True)
     stage, seconds = stopwatch()
 
     if not args.model:
@@ -120,10 +125,9 @@ def main(argv=None) -> None:
     write_jsonl(out / "weak_pairs.jsonl.gz", weak_pairs(texts_of(sources)))
     print(f"{out / 'weak_pairs.jsonl.gz'}: a sentence of a training text to find the rest of it")
     data = ["--data", f"{DEMO}/train/*.jsonl.gz", out / "weak_pairs.jsonl.gz"]
-    call(e5nl, "train --model", untrained, *data, f"{settings} --lr {rate} --steps {steps} --out", trained)
+    call(e5nl, "train --model", untrained, *data, f"{settings} {first} --steps {steps} --out", trained)
 
     stage("mine", "hard negatives for the retrieval sources, with the trained model and TopK-STDMarginPos")
-    shutil.rmtree(out / "mined", ignore_errors=True)
     for file in retrieval:
         call(mine, "--model", trained, "--data", file, f"{lengths} --examples 1 --out", out / "mined" / file.name)
 
@@ -132,8 +136,7 @@ def main(argv=None) -> None:
     write_json(out / "train_on.json", {"sources": rows})
     data = ["--data", out / "train_on.json", DEMO / "train" / "some_symmetric.json"]
     for negatives, folder in enumerate((without, mined)):
-        options = f"{settings} --negatives {negatives} --lr {lower_rate} --steps {more_steps} --out"
-        call(e5nl, "train --model", trained, *data, options, folder)
+        call(e5nl, "train --model", trained, *data, f"{settings} {then} --negatives {negatives} --steps {more_steps} --out", folder)
 
     stage("evaluate", "held-out text, the seven types of tasks; the two of SIB-200 and the two of SICK-NL are MTEB-NL's own, whole")
     results = [out / "results" / name for name in ("tf-idf", *(folder.name for folder in (untrained, trained, without, mined)))]

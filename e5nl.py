@@ -404,6 +404,7 @@ def save(model: Encoder, tokenizer: Tokenizer, folder, overwrite: bool = False) 
             tensor = torch.cat([model.unused_positions, tensor])
         tensors |= {name: part.float().contiguous().cpu() for name, part in zip(parts, tensor.chunk(len(parts)), strict=True)}
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
     with new_file(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     with new_file(folder / "tokenizer.json") as temporary:
