@@ -21,9 +21,11 @@ import argparse
 import contextlib
 import gzip
 import json
+import math
 import os
 import re
 import shutil
+import signal
 import sys
 import unicodedata
 import zlib
@@ -50,17 +52,47 @@ class InputError(ValueError):
 
 def cli(main) -> None:
     """Run a script's `main()`. The user's mistake becomes one line on stderr and exit status 2."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that temporary files are removed
     try:
         sys.exit(main())
-    except (InputError, FileNotFoundError) as error:
+    except BrokenPipeError:  # `… | head` closed the pipe: a table may end there, a file was not written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # `… | head` closed the pipe: nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:  # no such file, no permission, a full disk
+        print(f"error: {f'{error.filename}: {error.strerror}' if error.strerror else error}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def real(low: float, high: float = math.inf):
+    """An argparse type: a finite number from `low` to `high`."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (math.isfinite(value) and low <= value <= high):
+            raise argparse.ArgumentTypeError(f"{text}: expected a number from {low:g}{f' to {high:g}' if high < math.inf else ''}")
+        return value
+
+    parse.__name__ = "number"  # for argparse's message
+    return parse
+
+
+def whole(low: int, high: int = 2**31 - 1):
+    """An argparse type: a whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {low} to {high}")
+        return value
+
+    parse.__name__ = "whole number"
+    return parse
 
 
 # --- files: whole or not at all ---------------------------------------------------------------------------------------------
@@ -84,10 +116,16 @@ def new_file(path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `path`, renamed to it when the block ends well and removed when it does not."""
-    path = Path(path)
+    """A temporary folder beside `path`, renamed to it when the block ends well and removed when it does not.
+
+    With `overwrite` it replaces a model folder or an empty one, and nothing else: a mistyped name must not cost other files.
+    """
+    path = Path(path).resolve()
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already; choose another output folder, or add --overwrite to replace it")
+    ours = path.is_dir() and (any((path / name).is_file() for name in ("config.json", "tokenizer.json")) or not any(path.iterdir()))
+    if path.exists() and not ours:
+        raise InputError(f"{path}: is no model folder, so --overwrite does not replace it; choose another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
@@ -105,13 +143,15 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
 def read_lines(path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not. Blank lines are left out."""
     path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             for number, line in enumerate(file, 1):
-                text = line.decode("utf-8").rstrip("\r\n")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")  # a byte order mark is no text
                 if text.strip():
                     yield number, text
     except UnicodeDecodeError as error:
@@ -121,15 +161,15 @@ def read_lines(path) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path}:{number + 1}: damaged gzip data ({error}); write or download the file again") from None
 
 
-def read_json(path) -> dict:
-    """A JSON file that holds one object."""
+def read_json(path, kind: type = dict):
+    """A JSON file that holds one object (or, with kind list, one list)."""
     text = "\n".join(line for _, line in read_lines(path))
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object {{…}}, found {type(value).__name__}")
+    if not isinstance(value, kind):
+        raise InputError(f"{path}: expected a JSON {'object {…}' if kind is dict else 'list […]'}, found {type(value).__name__}")
     return value
 
 
@@ -141,6 +181,8 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); expected one object a line") from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+            raise InputError(f"{path}:{number}: no JSON that can be read ({error})") from None
         if not isinstance(row, dict):
             raise InputError(f"{path}:{number}: expected a JSON object {{…}}, found {type(row).__name__}")
         if "\\ud" in line.lower() and re.search("[\ud800-\udfff]", json.dumps(row, ensure_ascii=False)):
@@ -265,11 +307,11 @@ def read_source(path, type: str | None = None, ratio: float = 1.0, seed: int = 4
     for number, row in read_jsonl(path):
         if not rows and type is None:
             type = row.get("type", "retrieval")
-            if type not in KINDS:
+            if not isinstance(type, str) or type not in KINDS:
                 raise InputError(f"{path}:{number}: type {type!r} is unknown; expected one of {', '.join(KINDS)}")
         rows.append(parse_row(row, f"{path}:{number}"))
     if ratio < 1:
-        kept = np.sort(np.random.default_rng(seed).permutation(len(rows))[: int(len(rows) * ratio)])
+        kept = np.sort(np.random.default_rng(seed).permutation(len(rows))[: max(1, int(len(rows) * ratio))])
         rows = [rows[i] for i in kept]
     if batch_factor is None:
         batch_factor = 0.5 if type.startswith("symmetric") else 1.0
@@ -282,7 +324,7 @@ _MANIFEST = {  # field -> (types, test, what is expected)
     "ratio": ((int, float), lambda v: 0 < v <= 1, "a number above 0, at most 1"),
     "in_batch_negatives": (bool, lambda v: True, "true or false"),
     "batch_factor": ((int, float), lambda v: 0 < v <= 16, "a number above 0, at most 16"),
-    "negatives": (int, lambda v: v >= 0, "a whole number from 0"),
+    "negatives": (int, lambda v: 0 <= v <= 1000, "a whole number from 0 to 1000"),
 }
 
 
@@ -380,7 +422,7 @@ def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
         fields = line.split("\t")
         if number == 1 and fields[-1] == "score":
             continue
-        if len(fields) != 3 or not fields[2].strip().lstrip("-").isdigit():
+        if len(fields) != 3 or not re.fullmatch("-?[0-9]+", fields[2].strip()):
             raise InputError(f"{path}:{number}: expected query-id<TAB>corpus-id<TAB>whole number, found {line[:80]!r}")
         qrels.setdefault(fields[0], {})[fields[1]] = int(fields[2])
     if not qrels:
@@ -426,8 +468,8 @@ def main(argv=None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="read training sources or manifests; print sources, rows, batches, lengths, examples")
     check.add_argument("files", nargs="+", help="JSON Lines sources (.jsonl, .jsonl.gz) or manifests (.json)")
-    check.add_argument("--batch-size", type=int, default=1024, help="queries a batch (the paper's 1024)")
-    check.add_argument("--seed", type=int, default=42)
+    check.add_argument("--batch-size", type=whole(2), default=1024, help="queries a batch (the paper's 1024)")
+    check.add_argument("--seed", type=whole(0), default=42)
     args = parser.parse_args(argv)
     sources = read_sources(args.files, args.seed)
     print(describe(sources, args.batch_size, args.seed))

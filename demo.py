@@ -12,7 +12,6 @@ tokens taught it, and shared characters alone (the tf-idf column) stay ahead of 
 """
 
 import argparse
-import glob
 import os
 import re
 import shlex
@@ -29,7 +28,7 @@ import e5nl
 import evaluate
 import mine
 import trim_vocab
-from data import cli, read_source, write_json, write_jsonl
+from data import cli, read_source, whole, write_json, write_jsonl
 
 DEMO = Path(os.path.relpath(Path(__file__).parent / "demo"))  # short names in the commands that are printed
 
@@ -37,19 +36,26 @@ DEMO = Path(os.path.relpath(Path(__file__).parent / "demo"))  # short names in t
 # Other choices that were worse: two layers, dropout, wider feed-forward, tau 0.03 to 0.07 and 0.2, rates from 5e-3 on (they collapse),
 # longer texts for the same time.
 TOY = "--width 256 --layers 1 --heads 4 --intermediate 256 --dropout 0"
-FROM_RANDOM = "--batch-size 256 --schedule decay --warmup 0.1 --weight-decay 1 --chunk-tokens 20480"  # all of a batch of 256 x (32 + 48)
+FROM_RANDOM = "--batch-size 256 --schedule decay --warmup 0.1 --weight-decay 1"
 FROM_PRETRAINED = "--batch-size 64 --schedule decay --warmup 0.1"
 SHORT, LONGER = "--query-length 32 --passage-length 48", "--query-length 64 --passage-length 128"  # tokens
 QUICK_TASKS = "Classification MultilabelClassification PairClassification Clustering Reranking FAQRetrieval STS"  # one of each type
 
 
 def call(module, *arguments) -> None:
-    """Run a command of this project as a shell would, and print it first. Strings may hold several words, and patterns of file names."""
-    words = [word for argument in arguments for word in (argument.split() if isinstance(argument, str) else [str(argument)])]
-    print(f"$ python {module.__name__}.py {' '.join(word if '*' in word else shlex.quote(word) for word in words)}", flush=True)
-    words = [name for word in words for name in (sorted(glob.glob(word)) if "*" in word else [word])]
-    if status := module.main(words):
+    """Run a command of this project as a shell would, and print it first.
+
+    A string may hold several words. A path is one word; under DEMO its stars stand for all the files that match.
+    """
+    words = [word for argument in arguments for word in (argument.split() if isinstance(argument, str) else [argument])]
+    quoted = ("*".join(shlex.quote(part) if part else "" for part in str(word).split("*")) for word in words)
+    print(f"$ python {module.__name__}.py {' '.join(quoted)}", flush=True)
+    if status := module.main([str(name) for word in words for name in _files(word)]):
         sys.exit(status)
+
+
+def _files(word) -> list:
+    return sorted(DEMO.glob(str(word.relative_to(DEMO)))) if "*" in str(word) else [word]
 
 
 def texts_of(files: list[Path]) -> list[str]:
@@ -95,10 +101,10 @@ def main(argv=None) -> None:
     parser.add_argument("--model", help="start from this model folder or hub repository instead of random weights")
     parser.add_argument("--out", default="runs/demo", help="where everything goes; replaced (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="fewer steps: everything runs, little is learned")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--seed", type=whole(0), default=42)
     args = parser.parse_args(argv)
 
-    out, base = Path(args.out), args.model
+    out = Path(args.out)
     untrained, trained, without, mined = (out / name for name in ("untrained", "trained", "trained-on", "trained-on-mined"))
     sources = sorted((DEMO / "train").glob("*.jsonl.gz"))
     retrieval = [file for file in sources if read_source(file).type == "retrieval"]
@@ -108,28 +114,28 @@ def main(argv=None) -> None:
         settings, lengths, first, then = FROM_RANDOM, SHORT, "--tau 0.1 --lr 3e-3", "--tau 0.05 --lr 1e-3"
     settings = f"{settings} {lengths} --seed {args.seed} --overwrite"
     steps, more_steps, chosen = (15, 5, QUICK_TASKS) if args.quick else (300, 100, "all")
-    for folder in ("mined", "results"):  # of an earlier run, perhaps with other sources or tasks
-        shutil.rmtree(out / folder, ignore_errors=True)
+    base = e5nl.find(args.model) if args.model else out / "base"
+    tasks = evaluate.select_tasks(evaluate.read_tasks(DEMO / "tasks.json"), chosen.split())
     stage, seconds = stopwatch()
 
     if not args.model:
         stage("base", "a small XLM-R with random weights and the real tokenizer of 250,002 pieces")
-        base = out / "base"
-        call(e5nl, f"init --tokenizer {DEMO}/tokenizer.json.xz {TOY} --seed {args.seed} --overwrite --out", base)
+        call(e5nl, "init --tokenizer", DEMO / "tokenizer.json.xz", f"{TOY} --seed {args.seed} --overwrite --out", base)
 
     stage("trim", "keep the pieces that Dutch text uses, and prove on the evaluation texts that nothing else changed")
-    corpus = f"--corpus {DEMO}/corpus/*.jsonl.gz {DEMO}/train/*.jsonl.gz --check {DEMO}/eval/*/[cqtv]*.jsonl.gz"  # those with a field text
-    call(trim_vocab, "--model", base, corpus, "--overwrite --out", untrained)
+    corpus = ["--corpus", DEMO / "corpus/*.jsonl.gz", DEMO / "train/*.jsonl.gz"]
+    check = ["--check", *(DEMO / f"eval/*/{letter}*.jsonl.gz" for letter in "cqtv")]  # the files with a field `text`
+    call(trim_vocab, "--model", base, *corpus, *check, "--overwrite --out", untrained)
 
     stage("train", "InfoNCE, every batch from one source")
     write_jsonl(out / "weak_pairs.jsonl.gz", weak_pairs(texts_of(sources)))
     print(f"{out / 'weak_pairs.jsonl.gz'}: a sentence of a training text to find the rest of it")
-    data = ["--data", f"{DEMO}/train/*.jsonl.gz", out / "weak_pairs.jsonl.gz"]
+    data = ["--data", DEMO / "train/*.jsonl.gz", out / "weak_pairs.jsonl.gz"]
     call(e5nl, "train --model", untrained, *data, f"{settings} {first} --steps {steps} --out", trained)
 
     stage("mine", "hard negatives for the retrieval sources, with the trained model and TopK-STDMarginPos")
     for file in retrieval:
-        call(mine, "--model", trained, "--data", file, f"{lengths} --examples 1 --out", out / "mined" / file.name)
+        call(mine, "--model", trained, "--data", file, f"{lengths} --examples 1 --overwrite --out", out / "mined" / file.name)
 
     stage("train on", "mostly on those sources; once without their negatives, once with one for every query")
     rows = [{"file": f"mined/{file.name}"} for file in retrieval] + [{"file": "weak_pairs.jsonl.gz", "ratio": 0.3}]
@@ -140,12 +146,13 @@ def main(argv=None) -> None:
 
     stage("evaluate", "held-out text, the seven types of tasks; the two of SIB-200 and the two of SICK-NL are MTEB-NL's own, whole")
     results = [out / "results" / name for name in ("tf-idf", *(folder.name for folder in (untrained, trained, without, mined)))]
-    tasks = evaluate.select_tasks(evaluate.read_tasks(DEMO / "tasks.json"), chosen.split())
+    for folder in results:  # of an earlier run, perhaps with other tasks
+        shutil.rmtree(folder, ignore_errors=True)
     print("tf-idf: 3 to 5 characters, weighted on the training texts; the only line that is no command")
     for result, _ in evaluate.run(tasks, tfidf(texts_of(sources)), results[0], {"model": "tf-idf"}, overwrite=True):
         print(f"{result['task_name']}: {result['main_score_name']} {100 * result['main_score']:.2f}", flush=True)
     for folder, result in zip((untrained, trained, without, mined), results[1:], strict=True):
-        call(evaluate, "run --model", folder, f"--tasks-file {DEMO}/tasks.json --tasks {chosen} --overwrite --out", result)
+        call(evaluate, "run --model", folder, "--tasks-file", DEMO / "tasks.json", f"--tasks {chosen} --out", result)
 
     stage("report", "main scores x 100")
     call(evaluate, "report --format markdown", *results)

@@ -55,7 +55,9 @@ from data import (
     read_json,
     read_lines,
     read_sources,
+    real,
     sample_group,
+    whole,
     write_json,
 )
 
@@ -82,6 +84,7 @@ class Config:
     attention_probs_dropout_prob: float = 0.1
     hidden_act: str = "gelu"
     pooling: str = "mean"
+    max_seq_length: int | None = None  # of sentence-transformers; None: what the position table allows
     prompts: tuple[tuple[str, str], ...] = tuple(PREFIXES.items())
 
     @property
@@ -90,9 +93,14 @@ class Config:
         return 0 if self.model_type == "bert" else self.pad_token_id + 1
 
     @property
-    def max_length(self) -> int:
-        """Tokens of the longest text, special tokens included."""
+    def positions(self) -> int:
+        """Rows of the position table that texts use."""
         return self.max_position_embeddings - self.position_offset
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of the longest text, special tokens included; longer ones are cut."""
+        return min(self.positions, self.max_seq_length or self.positions)
 
 
 class Layer(nn.Module):
@@ -132,7 +140,7 @@ class Encoder(nn.Module):
         width = config.hidden_size
         self.config = config
         self.words = nn.Embedding(config.vocab_size, width)
-        self.positions = nn.Embedding(config.max_length, width)  # row 0 is the first token's, whatever the checkpoint's offset
+        self.positions = nn.Embedding(config.positions, width)  # row 0 is the first token's, whatever the checkpoint's offset
         self.types = nn.Embedding(config.type_vocab_size, width)  # only type 0 is used
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
@@ -258,10 +266,28 @@ def parse_config(folder) -> Config:
             raise InputError(f"{path}: {field} is {value!r}; this encoder knows {' or '.join(map(repr, allowed))} only")
     config = {}
     for field in dataclasses.fields(Config):
-        if field.name in values:
-            config[field.name] = values[field.name]
-        elif field.default is dataclasses.MISSING:
-            raise InputError(f"{path}: no field {field.name!r}")
+        value = values.get(field.name)
+        if field.name in ("pooling", "max_seq_length", "prompts"):
+            continue  # of sentence-transformers, below
+        if field.name not in values:
+            if field.default is dataclasses.MISSING:
+                raise InputError(f"{path}: no field {field.name!r}")
+            continue
+        allowed = int | float if field.type is float else int
+        if field.type is not str and (not isinstance(value, allowed) or isinstance(value, bool) or value < 0):
+            raise InputError(f"{path}: {field.name} is {value!r}; expected {'a' if field.type is float else 'a whole'} number from 0")
+        config[field.name] = value
+    if config["num_attention_heads"] < 1 or config["hidden_size"] % config["num_attention_heads"]:
+        raise InputError(f"{path}: hidden_size {config['hidden_size']} is not a multiple of {config['num_attention_heads']} heads")
+    modules = folder / "modules.json"
+    if modules.is_file():
+        kinds = {str(module.get("type")).rpartition(".")[2] for module in read_json(modules, list)}
+        if unknown := kinds - {"Transformer", "Pooling", "Normalize"}:
+            raise InputError(f"{modules}: module {unknown.pop()} is not implemented; expected Transformer, Pooling and Normalize")
+    lengths = folder / "sentence_bert_config.json"
+    length = read_json(lengths).get("max_seq_length") if lengths.is_file() else None
+    if isinstance(length, int) and length < Config(**config).positions:  # often it says what the position table says
+        config["max_seq_length"] = length
     pooling = folder / "1_Pooling" / "config.json"
     if pooling.is_file():
         modes = [mode for mode, used in _pooling_modes(read_json(pooling)).items() if used]
@@ -271,6 +297,8 @@ def parse_config(folder) -> Config:
     prompts = folder / "config_sentence_transformers.json"
     if prompts.is_file():
         stored = read_json(prompts).get("prompts") or {}
+        if not isinstance(stored, dict) or not all(isinstance(prefix, str | None) for prefix in stored.values()):
+            raise InputError(f"{prompts}: prompts is {stored!r}; expected {{name: prefix}}")
         stored = {"passage" if kind == "document" else kind: prefix for kind, prefix in stored.items() if prefix}
         config["prompts"] = tuple({kind: stored.get(kind, prefix) for kind, prefix in PREFIXES.items()}.items())
     return Config(**config)
@@ -385,7 +413,7 @@ def load(name, device=None) -> tuple[Encoder, Tokenizer]:
     if unknown := sorted(name for name in tensors if not LEFT_OUT.match(name)):
         counts = f"{len(unknown)} tensors have no place in {config.num_hidden_layers} layers of {config.model_type}"
         raise InputError(f"{folder}: {counts}, the first is {unknown[0]}; config.json and weights do not belong together")
-    unused, state["positions.weight"] = state["positions.weight"].split([config.position_offset, config.max_length])
+    unused, state["positions.weight"] = state["positions.weight"].split([config.position_offset, config.positions])
     model.load_state_dict(state, assign=True)
     model.unused_positions = unused.clone()
     model.requires_grad_()
@@ -419,7 +447,7 @@ def _side_files(config: Config, tokenizer: Tokenizer) -> dict[str, object]:
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     architecture = {"bert": "Bert", "roberta": "Roberta", "camembert": "Camembert", "xlm-roberta": "XLMRoberta"}[config.model_type]
     values = dataclasses.asdict(config)
-    del values["pooling"], values["prompts"]
+    del values["pooling"], values["max_seq_length"], values["prompts"]
     return {
         "tokenizer_config.json": tokenizer.config | {"model_max_length": config.max_length},
         "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
@@ -586,21 +614,28 @@ def backward(model: Encoder, ids: list[list[int]], loss_of, seed: int, chunk_tok
     return loss.item(), accuracy.item()
 
 
+def batches_an_epoch(sources, batch_size: int, seed: int) -> int:
+    """How many batches one epoch over the sources has: at least one, or it is an error."""
+    counts, sizes = [len(source.rows) for source in sources], batch_sizes(sources, batch_size)
+    batches = len(plan_batches(counts, sizes, seed, 0))
+    if not batches:
+        raise InputError(f"no source fills one batch: {max(counts)} rows at most, batches of {min(sizes)} and more; lower --batch-size")
+    return batches
+
+
 def train(model: Encoder, tokenizer: Tokenizer, sources, *,
           batch_size=1024, tau=0.02, negatives=1, query_length=450, passage_length=500, masks=True,
           lr=1e-5, schedule="constant", warmup=0.25, weight_decay=0.1, clip=1.0, epochs=1, steps=None, seed=42,
           dtype=torch.float32, chunk_tokens=8192):
     """Train `model` in place; yield a dict about every step (step, steps, source, loss, accuracy, lr, gradient norm, speed).
 
-    The batch of a step, its positives and negatives, and its dropout are functions of (seed, step) alone.
+    The batch of a step, its positives and negatives are functions of (seed, step) alone; its dropout also of `chunk_tokens`.
     steps: stop after so many (default: `epochs` times over the data). warmup: share of the steps. Lengths in tokens.
     """
     sizes = batch_sizes(sources, batch_size)
     counts = [len(source.rows) for source in sources]
-    an_epoch = len(plan_batches(counts, sizes, seed, 0))
-    if not an_epoch:
-        raise InputError(f"no source fills one batch: {max(counts)} rows at most, batches of {min(sizes)} and more; lower --batch-size")
-    steps = steps or epochs * an_epoch
+    an_epoch = batches_an_epoch(sources, batch_size, seed)
+    steps = epochs * an_epoch if steps is None else steps
     prompts, optimizer = dict(model.config.prompts), new_optimizer(model, weight_decay)
     model.train()
     for step in range(steps):
@@ -661,7 +696,10 @@ def _init(args) -> None:
     path = Path(args.tokenizer)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    stored = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    try:
+        stored = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
+    except lzma.LZMAError as error:
+        raise InputError(f"{path}: damaged xz data ({error}); copy or download it again") from None
     names = {"bos": "<s>", "cls": "<s>", "eos": "</s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
     special = {f"{name}_token": piece for name, piece in names.items()}
     tokenizer = Tokenizer(stored, {"tokenizer_class": "PreTrainedTokenizerFast"} | special, path)
@@ -689,6 +727,9 @@ def _train(args) -> None:
     model, tokenizer = load(args.model)
     print(summary(model, tokenizer))
     print(describe(sources, args.batch_size, args.seed))
+    batches_an_epoch(sources, args.batch_size, args.seed)  # an error leaves no folder
+    for name in ("config.json", "trim_report.json"):  # from here on an old model is no longer what the folder says
+        (out / name).unlink(missing_ok=True)
     settings = {key: value for key, value in vars(args).items() if key not in ("run", "command")}
     print("settings:", ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("data", "out", "overwrite")), "\n")
     write_json(out / "settings.json", settings)
@@ -705,6 +746,8 @@ def _train(args) -> None:
             bar.update()
             if bar.disable and (line["step"] % args.every == 0 or line["step"] == line["steps"]):
                 print(f"step {line['step']}/{line['steps']}, {line['source']}: {state}", flush=True)
+    if bad := [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]:
+        raise InputError(f"{out}: the last step made {bad[0]} infinite or NaN, so no model was written; lower --lr")
     save(model, tokenizer, out, args.overwrite)
     cut = f"{tokenizer.cut:,} of {tokenizer.texts:,} texts were cut"
     print(f"{out}: {line['steps']} steps, {rows:,} rows, {tokens:,} tokens in {seconds:.0f} s; {cut}")
@@ -713,6 +756,8 @@ def _train(args) -> None:
 def _embed(args) -> None:
     if Path(args.out).suffix != ".npy":
         raise InputError(f"--out {args.out}: expected a name that ends in .npy")
+    if Path(args.out).exists() and not args.overwrite:
+        raise InputError(f"{args.out}: exists already; choose another name, or add --overwrite to replace it")
     texts = [text for _, text in read_lines(args.input)]
     if not texts:
         raise InputError(f"{args.input}: no texts; expected one a line")
@@ -732,12 +777,12 @@ def main(argv=None) -> None:
     command = commands.add_parser("init", help="a small XLM-R-type encoder with random weights")
     command.add_argument("--tokenizer", required=True, help="an XLM-R tokenizer.json, or .json.xz")
     command.add_argument("--out", required=True)
-    command.add_argument("--width", type=int, default=256)
-    command.add_argument("--layers", type=int, default=2)
-    command.add_argument("--heads", type=int, default=4)
-    command.add_argument("--intermediate", type=int, help="width of the feed-forward part (default: 4 x width)")
-    command.add_argument("--dropout", type=float, default=0.1)
-    command.add_argument("--seed", type=int, default=42)
+    command.add_argument("--width", type=whole(1), default=256)
+    command.add_argument("--layers", type=whole(1), default=2)
+    command.add_argument("--heads", type=whole(1), default=4)
+    command.add_argument("--intermediate", type=whole(1), help="width of the feed-forward part (default: 4 x width)")
+    command.add_argument("--dropout", type=real(0, 0.9), default=0.1)
+    command.add_argument("--seed", type=whole(0), default=42)
     command.add_argument("--overwrite", action="store_true")
     command.set_defaults(run=_init)
 
@@ -748,26 +793,27 @@ def main(argv=None) -> None:
     command.add_argument("--out", required=True, help="the trained model's folder, with settings.json and log.jsonl")
     command.add_argument("--overwrite", action="store_true")
     group = command.add_argument_group("method")
-    group.add_argument("--batch-size", type=int, default=1024, help="rows a batch; symmetric sources get half")
-    group.add_argument("--tau", type=float, default=0.02, help="temperature")
-    group.add_argument("--negatives", type=int, default=1, help="hard negatives a row")
-    group.add_argument("--query-length", type=int, default=450, help="tokens")
-    group.add_argument("--passage-length", type=int, default=500, help="tokens")
+    group.add_argument("--batch-size", type=whole(2), default=1024, help="rows a batch; symmetric sources get half")
+    group.add_argument("--tau", type=real(1e-4), default=0.02, help="temperature")
+    group.add_argument("--negatives", type=whole(0, 1000), default=1, help="hard negatives a row")
+    group.add_argument("--query-length", type=whole(3), default=450, help="tokens")
+    group.add_argument("--passage-length", type=whole(3), default=500, help="tokens")
     group.add_argument("--masks", action=argparse.BooleanOptionalAction, default=True, help="equal texts are no negatives")
     group = command.add_argument_group("optimisation")
-    group.add_argument("--lr", type=float, default=1e-5)
+    group.add_argument("--lr", type=real(0, 1), default=1e-5)
     group.add_argument("--schedule", choices=["constant", "decay"], default="constant", help="see learning_rate()")
-    group.add_argument("--warmup", type=float, default=0.25, help="share of the steps")
-    group.add_argument("--weight-decay", type=float, default=0.1)
-    group.add_argument("--clip", type=float, default=1.0, help="largest gradient norm")
-    group.add_argument("--epochs", type=int, default=1)
-    group.add_argument("--steps", type=int, default=None, help="instead of --epochs")
-    group.add_argument("--seed", type=int, default=42)
+    group.add_argument("--warmup", type=real(0, 1), default=0.25, help="share of the steps")
+    group.add_argument("--weight-decay", type=real(0), default=0.1)
+    group.add_argument("--clip", type=real(1e-6), default=1.0, help="largest gradient norm")
+    group.add_argument("--epochs", type=whole(1), default=1)
+    group.add_argument("--steps", type=whole(1), default=None, help="instead of --epochs")
+    group.add_argument("--seed", type=whole(0), default=42)
     group = command.add_argument_group("machine")
     default = "bfloat16" if torch.cuda.is_available() else "float32"
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the products; weights stay float32")
-    group.add_argument("--chunk-tokens", type=int, default=8192, help="tokens through the encoder at once: sets memory, changes no result")
-    group.add_argument("--every", type=int, default=20, help="steps between printed lines where there is no terminal for a bar")
+    group.add_argument("--chunk-tokens", type=whole(1), default=8192,
+                       help="tokens through the encoder at once: sets memory; beside it only dropout's draws depend on it")  # fmt: skip
+    group.add_argument("--every", type=whole(1), default=20, help="steps between printed lines where there is no terminal for a bar")
     command.set_defaults(run=_train)
 
     command = commands.add_parser("embed", help="texts to embeddings", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
@@ -775,6 +821,7 @@ def main(argv=None) -> None:
     command.add_argument("--input", required=True, help="a text a line, .gz or not")
     command.add_argument("--kind", required=True, choices=list(PREFIXES), help="chooses the prefix")
     command.add_argument("--out", required=True, help="embeddings as .npy")
+    command.add_argument("--overwrite", action="store_true", help="replace --out")
     command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     command.set_defaults(run=_embed)
 

@@ -40,6 +40,7 @@ import argparse
 import contextlib
 import dataclasses
 import difflib
+import hashlib
 import platform
 import random
 import re
@@ -383,6 +384,7 @@ TYPES = {
     "Retrieval": ("ndcg_at_10", RANKED, {}),
     "STS": ("cosine_spearman", "((cosine|manhattan|euclidean)_)?(spearman|pearson)", PAIR | {"score": (["score"], NUMBER)}),
 }
+FILE_NAME = r"\w[\w.-]*"  # what a task or a split may be called: it becomes part of a file's name
 TRAINED, RANKING = ("Classification", "MultilabelClassification"), ("Retrieval", "Reranking")
 
 # The kind of symmetric tasks' texts, of queries, of documents. `mteb` is what the leaderboard does to E5; `e5` is its authors' advice.
@@ -435,19 +437,22 @@ def read_tasks(path) -> list[Task]:
 
 def _parse_task(entry: dict, path: Path) -> Task:
     name, type = entry.get("name"), entry.get("type")
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
-        raise InputError(f"{path}: a task is named {name!r}; expected letters, digits, '.', '_' and '-'")
+    if not isinstance(name, str) or not re.fullmatch(FILE_NAME, name) or name == "summary":
+        raise InputError(f"{path}: a task is named {name!r}; expected letters, digits, '.', '_' and '-', and not summary")
     where = f"{path}: task {name}"
-    if type not in TYPES:
+    if not isinstance(type, str) or type not in TYPES:
         raise InputError(f"{where}: type {type!r} is unknown; {nearest(type, TYPES)}")
     main_score, possible, columns = TYPES[type]
     checks = {  # field: (test, what is expected)
         "name": (lambda v: True, ""),
         "type": (lambda v: True, ""),
-        "splits": (lambda v: isinstance(v, dict) and v, "{split: files, …}"),
+        "splits": (lambda v: isinstance(v, dict) and v and all(re.fullmatch(FILE_NAME, split) for split in v), "{split: files, …}"),
         "train": (lambda v: type in TRAINED, f"no training data in a task of type {type}"),
         "main_score": (lambda v: isinstance(v, str) and re.fullmatch(possible, v), f"a score of {type}, such as {main_score}"),
-        "columns": (lambda v: isinstance(v, dict) and v.keys() <= columns.keys(), f"{{what: column}} for what in {', '.join(columns)}"),
+        "columns": (
+            lambda v: isinstance(v, dict) and v.keys() <= columns.keys() and all(isinstance(name, str) for name in v.values()),
+            f"{{what: column}} for what in {', '.join(columns)}",
+        ),
         "samples_per_label": (lambda v: isinstance(v, int) and v > 0, "a whole number above 0"),
         "ignore_identical_ids": (lambda v: isinstance(v, bool), "true or false"),
     }
@@ -539,9 +544,10 @@ def read_ranking(task: Task, paths: dict[str, Path], split: str) -> tuple[dict[s
     if file:
         given = {}
         for number, row in read_jsonl(file):
-            if not isinstance(row.get("query-id"), str) or not isinstance(row.get("corpus-ids"), list):
+            ids = row.get("corpus-ids")
+            if not isinstance(row.get("query-id"), str) or not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
                 raise InputError(f"{file}:{number}: expected 'query-id', a text, and 'corpus-ids', a list of texts")
-            given[row["query-id"]] = list(dict.fromkeys(row["corpus-ids"]))
+            given[row["query-id"]] = list(dict.fromkeys(ids))
         candidates = {query: given.get(query, []) for query in queries}
     for query, ids in candidates.items():
         if not ids:
@@ -651,16 +657,35 @@ def _train_and_score(task: Task, split: str, train: dict, rows: dict, generator:
     return score(encode([train["text"][row] for row in used]), [labels[row] for row in used], encode(rows["text"]), rows["label"], draws)
 
 
+def fingerprint(task: Task) -> str:
+    """SHA-256 of a task's fields and of its files' content: whether a result is still the task's."""
+    paths = list(task.train)
+    for split, files in task.splits.items():
+        if task.type in RANKING:
+            folder = files["folder"]
+            paths += [files["corpus"], files["queries"], folder / f"qrels/{split}.tsv", *sorted(folder.glob("top_ranked.jsonl*"))]
+        else:
+            paths += files
+    fields = dataclasses.asdict(task) | {"splits": list(task.splits), "train": len(task.train)}
+    digest = hashlib.sha256(repr(sorted(fields.items())).encode())
+    for path in (path if path.exists() else path.with_name(f"{path.name}.gz") for path in paths):
+        if path.is_file():  # else evaluation says what is missing
+            with open(path, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
 def run(tasks: list[Task], encode: Encode, out, settings: dict, prefix: str = "mteb", overwrite=False) -> Iterator[tuple[dict, str]]:
     """Evaluate tasks; write `<out>/<task>.json` and `<out>/summary.json`. Yields (result, 'done' or 'kept' or 'damaged file replaced').
 
-    `settings` says what decides the numbers beside the data (model, weights, dtype, …); it is stored with the prefix policy and the
-    versions. A result that is there already is kept when its settings agree (versions may differ), unless `overwrite`.
+    `settings` says what decides the numbers beside the data (model, weights, dtype, …); it is stored with the prefix policy, the task's
+    fingerprint and the versions. A result that is there already is kept when all of it agrees, unless `overwrite`; versions may differ,
+    and so may the model's name where the weights are known.
     """
     out, encode, settings, results = Path(out), remember(encode), {"prefix": prefix} | settings, []
     versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)} | {"python": platform.python_version()}
     for task in tasks:
-        path, state, result = out / f"{task.name}.json", "done", None
+        path, state, result, decisive = out / f"{task.name}.json", "done", None, settings | {"task": fingerprint(task)}
         if path.exists() and not overwrite:
             try:
                 result, state = read_result(path), "kept"
@@ -679,11 +704,11 @@ def run(tasks: list[Task], encode: Encode, out, settings: dict, prefix: str = "m
                 "evaluation_time": time.perf_counter() - start,
                 "kg_co2_emissions": None,
                 "scores": {split: [{**one, "hf_subset": task.subset, "languages": ["nld-Latn"]}] for split, one in scores.items()},
-                "settings": settings | {"versions": versions},
+                "settings": decisive | {"versions": versions},
             })  # fmt: skip
             write_json(path, result)
-        for field, value in settings.items():
-            if result["settings"].get(field) != value:
+        for field, value in decisive.items():
+            if result["settings"].get(field) != value and not (field == "model" and "weights" in decisive):
                 found = f"{field} {result['settings'].get(field)!r}, now it is {value!r}"
                 raise InputError(f"{path}: result of another run ({found}); choose another output folder, or add --overwrite to replace it")
         results.append(result)
@@ -709,7 +734,7 @@ def read_result(path) -> dict:
     """One result file, checked."""
     result = read_json(path)
     for field, kind in {"task_name": str, "task_type": str, "main_score": float, "scores": dict, "settings": dict}.items():
-        if not isinstance(result.get(field), kind):
+        if not isinstance(result.get(field), kind) or (field == "task_type" and result[field] not in TYPES):
             raise InputError(f"{path}: not a result file of evaluate.py ({field} is {result.get(field)!r})")
     return result
 
@@ -775,8 +800,8 @@ def _run(args) -> None:
         return e5nl.embed(model, tokenizer, texts, kind, progress=True)
 
     for number, (result, state) in enumerate(run(tasks, encode, args.out, settings, args.prefix, args.overwrite), 1):
-        seconds = f"{result['evaluation_time']:.1f} s" + ("" if state == "done" else f", {state}")
-        name, score = result["task_name"], f"{result['main_score_name']} {100 * result['main_score']:.2f}"
+        seconds = f"{result.get('evaluation_time', 0):.1f} s" + ("" if state == "done" else f", {state}")
+        name, score = result["task_name"], f"{result.get('main_score_name', 'score')} {100 * result['main_score']:.2f}"
         print(f"{number}/{len(tasks)} {name}: {score} ({seconds})", flush=True)
     print(f"{args.out}: {len(tasks)} results and summary.json")
 

@@ -38,6 +38,7 @@ The texts are held in memory, the embeddings need not be (`--cache`).
 
 import argparse
 import hashlib
+import importlib.util
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +56,8 @@ from data import (
     normalise,
     read_source,
     read_texts_by_id,
+    real,
+    whole,
     write_json,
     write_jsonl,
 )
@@ -104,17 +107,18 @@ def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chu
     # |q.c - product| <= |q - q'| |c| + |q'| |c - c'| for rounded q', c', and any order of a sum in float32 is within D 2^-24 |q| |c|.
     summed = (q.shape[1] + 2) * 2.0**-24 * q.norm(dim=1) * longest
     error = (summed + _lost(q, precision) * (longest + lost) + q.norm(dim=1) * lost).cpu().numpy()
-    summed, least = summed.cpu().numpy(), best.amin(1).cpu().numpy()
+    summed, least, unsettled = summed.cpu().numpy(), best.amin(1).cpu().numpy(), [np.empty(0, np.int64)]
     for first in range(0, count, query_chunk):
         rows = np.arange(first, min(first + query_chunk, count))
         candidates = where[first : first + query_chunk].cpu().numpy()
         exact = np.stack([score(queries[row], corpus[columns]) for row, columns in zip(rows, candidates, strict=True)])
         order = np.lexsort((candidates, -exact))[:, :k]
         scores[rows], indices[rows] = np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
-        unsettled = rows[scores[rows, -1] <= least[rows] + error[rows]] if width < n else rows[:0]
-        if len(unsettled):
-            floor = scores[unsettled, -1] - summed[unsettled]
-            scores[unsettled], indices[unsettled] = _search_above(queries[unsettled], corpus, k, floor, corpus_chunk, device)
+        if width < n:
+            unsettled.append(rows[scores[rows, -1] <= least[rows] + error[rows]])
+    unsettled = np.concatenate(unsettled)
+    for rows in np.split(unsettled, range(query_chunk, len(unsettled), query_chunk)) if len(unsettled) else []:
+        scores[rows], indices[rows] = _search_above(queries[rows], corpus, k, scores[rows, -1] - summed[rows], corpus_chunk, device)
     return scores, indices
 
 
@@ -345,11 +349,13 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
             for number, key in enumerate(keys):
                 joined[number * SHARD : (number + 1) * SHARD] = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
             joined.flush()
+        for key in set(keys):
+            (Path(cache) / f"{key}.shard.npy").unlink()
     return np.load(whole, mmap_mode="r")
 
 
 def read_embeddings(path, count: int, what: str) -> np.ndarray:
-    """A `.npy` of `count` rows, float32 or float16, memory-mapped."""
+    """A `.npy` of `count` normalised rows, float32 or float16, memory-mapped."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
@@ -360,6 +366,11 @@ def read_embeddings(path, count: int, what: str) -> np.ndarray:
         raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected float32 or float16, one row a text")
     if len(array) != count:
         raise InputError(f"{path}: {len(array):,} rows for {count:,} {what}; --write-texts DIR writes the texts to embed, in their order")
+    for start in range(0, count, SHARD):
+        lengths = np.linalg.norm(array[start : start + SHARD].astype(np.float32), axis=1)
+        if (bad := ~(abs(lengths - 1) < 0.01)).any():
+            row = int(bad.argmax())
+            raise InputError(f"{path}: row {start + row} has length {lengths[row]:.3g}; expected rows of length 1, since s is the cosine")
     return array
 
 
@@ -471,10 +482,8 @@ def examples(texts: Texts, found: Search, columns: np.ndarray, count: int) -> st
 
 def plot(path, found: Search, reasons: np.ndarray) -> None:
     """Histograms of the scores of positives, of negatives taken, and of candidates that the rule left out."""
-    try:
-        import matplotlib.figure
-    except ImportError:
-        raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out") from None
+    import matplotlib.figure  # optional: only --plot needs it
+
     figure = matplotlib.figure.Figure((7, 4), layout="constrained")
     axes = figure.subplots()
     parts = {"positives": np.concatenate(found.positives), "negatives taken": found.scores[reasons == TAKEN]}
@@ -565,27 +574,27 @@ def main(argv=None) -> None:
     group.add_argument("--query-embeddings", help="instead of a model: .npy, a row a distinct query")
     group.add_argument("--corpus-embeddings", help="instead of a model: .npy, a row a distinct passage")
     group.add_argument("--write-texts", metavar="DIR", help="write queries.jsonl and passages.jsonl to embed, in order, and stop")
-    group.add_argument("--query-length", type=int, default=450, help="tokens")
-    group.add_argument("--passage-length", type=int, default=500, help="tokens")
+    group.add_argument("--query-length", type=whole(3), default=450, help="tokens")
+    group.add_argument("--passage-length", type=whole(3), default=500, help="tokens")
     default = "bfloat16" if torch.cuda.is_available() else "float32"
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the encoder")
     group.add_argument("--store", choices=["float32", "float16"], default="float32", help="of the embeddings searched")
     group.add_argument("--cache", help="keep embeddings in this folder, search them from disk, go on where a killed run was")
     group = parser.add_argument_group("rule (see the top of mine.py)")
-    group.add_argument("--top", type=int, default=100, help="candidates a query; the paper does not say")
+    group.add_argument("--top", type=whole(1), default=100, help="candidates a query; the paper does not say")
     group.add_argument("--rule", choices=list(RULES), default="topk-stdmarginpos")
-    group.add_argument("--margin", type=float, help=f"its N, m or factor of sigma; {', '.join(f'{r} {m}' for r, m in RULES.items())}")
+    group.add_argument("--margin", type=real(-1e6), help=f"its N, m or factor of sigma; {', '.join(f'{r} {m}' for r, m in RULES.items())}")
     group.add_argument("--sigma", choices=["query", "positives", "difference"], default="query")
     group.add_argument("--anchor", choices=["min", "max", "each"], default="min",
                        help="with several positives: the worst or the best is p, or each in a row of its own")  # fmt: skip
-    group.add_argument("--negatives", type=int, default=7)
+    group.add_argument("--negatives", type=whole(1), default=7)
     group.add_argument("--select", choices=["top", "random"], default="top", help="which of those that the rule keeps")
     group.add_argument("--when-short", choices=["drop", "keep", "random"], default="keep",
                        help="a row with fewer: leave it out, keep it, or add random passages")  # fmt: skip
-    group.add_argument("--seed", type=int, default=42)
+    group.add_argument("--seed", type=whole(0), default=42)
     group = parser.add_argument_group("report")
     group.add_argument("--sweep", action="store_true", help="also print every rule over a grid of margins")
-    group.add_argument("--examples", type=int, default=10, help="queries to print with a positive and the hardest negative")
+    group.add_argument("--examples", type=whole(0), default=10, help="queries to print with a positive and the hardest negative")
     group.add_argument("--plot", metavar="FILE", help="histograms of the scores (.png, .svg, .pdf)")
     args = parser.parse_args(argv)
 
@@ -594,12 +603,22 @@ def main(argv=None) -> None:
         parser.error("give --model, or both --query-embeddings and --corpus-embeddings")
     if not args.write_texts and not args.out and not args.sweep:
         parser.error("give --out, or --sweep alone to see what the rules would do")
-    if args.top < 1 or args.negatives < 1 or args.examples < 0:
-        parser.error("--top and --negatives must be at least 1, --examples at least 0")
-    if args.out and Path(args.out).exists() and not args.overwrite:
-        raise InputError(f"{args.out}: exists already; choose another name, or add --overwrite to replace it")
+    if args.query_embeddings and args.cache:
+        parser.error("--cache is for embeddings made here, not for given ones")
+    if args.out:
+        if not args.out.endswith((".jsonl", ".jsonl.gz")):
+            raise InputError(f"--out {args.out}: expected a name that ends in .jsonl or .jsonl.gz")
+        if Path(args.out).resolve() == Path(args.data).resolve():
+            raise InputError(f"--out {args.out} is the source itself; choose another name")
+        for path in (args.out, f"{args.out}.json"):
+            if Path(path).exists() and not args.overwrite:
+                raise InputError(f"{path}: exists already; choose another name, or add --overwrite to replace it")
+    if args.plot and not importlib.util.find_spec("matplotlib"):
+        raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
     margin = RULES[args.rule] if args.margin is None else args.margin
 
+    if args.data.endswith(".json"):
+        raise InputError(f"{args.data}: is a manifest; mine one of the sources that it lists (.jsonl, .jsonl.gz)")
     source = read_source(args.data)
     corpus = read_texts_by_id(args.corpus, "corpus.jsonl").values() if args.corpus else ()
     texts = collect(source, corpus, args.include_negatives)

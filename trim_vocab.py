@@ -39,7 +39,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 import e5nl
-from data import PREFIXES, InputError, cli, new_file, new_folder, parse_row, read_json, read_jsonl, read_texts, write_json
+from data import PREFIXES, InputError, cli, new_file, new_folder, parse_row, read_json, read_jsonl, read_texts, whole, write_json
 
 CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)  # vocabulary sizes whose coverage is reported
 LOW_SHARE = 0.95  # warned below; Dutch trimmed on other Dutch keeps 98 % and more of the tokens
@@ -401,8 +401,9 @@ def write_model(model: Model, folder: Path, out: Path, kept: np.ndarray) -> None
     for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
-    for module in folder.glob("[0-9]_*/"):
-        shutil.copytree(module, out / module.name)
+    for file in folder.glob("[0-9]_*/config.json"):
+        (out / file.parent.name).mkdir()
+        shutil.copyfile(file, out / file.parent.name / file.name)
 
 
 # --- 4. prove ---------------------------------------------------------------------------------------------------------------
@@ -619,8 +620,8 @@ def main(argv=None) -> int:
                         help="text to keep pieces for: a text a line, JSON Lines, training sources, parquet; N: its first N texts")
     parser.add_argument("--out", required=True, help="the trimmed model's folder")
     parser.add_argument("--overwrite", action="store_true", help="replace --out")
-    parser.add_argument("--vocab-size", type=int, default=50_000, help="pieces to keep; special tokens come on top (the paper's 50,000)")
-    parser.add_argument("--min-frequency", type=int, default=2, help="occurrences that a piece needs (the paper's 2)")
+    parser.add_argument("--vocab-size", type=whole(1), default=50_000, help="pieces to keep beside the special tokens (the paper's 50,000)")
+    parser.add_argument("--min-frequency", type=whole(1), default=2, help="occurrences that a piece needs (the paper's 2)")
     parser.add_argument("--keep-characters", action=argparse.BooleanOptionalAction, default=True,
                         help="Latin letters, digits, punctuation and the corpus' characters before rarer pieces (not in the paper's tool)")
     parser.add_argument("--field", default="text", help="field of JSON Lines or column of parquet that holds the text")
@@ -630,8 +631,9 @@ def main(argv=None) -> int:
     if args.plot and not importlib.util.find_spec("matplotlib"):
         raise InputError("--plot needs matplotlib, which is not installed; install it, or leave --plot out: the report has the numbers")
     folder = e5nl.find(args.model)
-    if Path(args.out).resolve() == folder.resolve():
-        raise InputError(f"--out {args.out} is the model folder itself; choose another")
+    for read in (folder, *args.corpus, *(args.check or ())):
+        if Path(read).resolve().is_relative_to(Path(args.out).resolve()):
+            raise InputError(f"--out {args.out} holds {read}, which is read; choose another folder")
     try:
         with new_folder(args.out, args.overwrite) as out:
             report = trim(folder, out, args)

@@ -3,6 +3,7 @@
     python -m pytest tests/test_data.py
 """
 
+import argparse
 import doctest
 import gzip
 import json
@@ -198,9 +199,29 @@ def test_an_output_folder_is_replaced_only_when_asked(tmp_path):
     for content, overwrite in (("een", False), ("twee", True)):
         with data.new_folder(tmp_path / "map", overwrite) as folder:
             (folder / content).touch()
-    assert [path.name for path in (tmp_path / "map").iterdir()] == ["twee"] and len(list(tmp_path.iterdir())) == 1
+            (folder / "config.json").touch()
+    assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["config.json", "twee"] and len(list(tmp_path.iterdir())) == 1
     with pytest.raises(InputError, match="map: exists already; .*--overwrite"), data.new_folder(tmp_path / "map"):
         pass
+
+
+def test_what_is_no_model_folder_is_never_replaced(tmp_path):
+    (tmp_path / "scriptie.txt").touch()
+    for path in (tmp_path, tmp_path / "scriptie.txt"):
+        with pytest.raises(InputError, match="is no model folder, so --overwrite does not replace it"), data.new_folder(path, True):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["scriptie.txt"]
+
+
+@pytest.mark.parametrize(("text", "good"), [("0", True), ("0.5", True), ("1", True), ("1.01", False), ("-1", False), ("nan", False)])
+def test_numbers_on_the_command_line(text, good):
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--x", type=data.real(0, 1))
+    if good:
+        assert parser.parse_args(["--x", text]).x == float(text)
+    else:
+        with pytest.raises(argparse.ArgumentError, match="expected a number from 0 to 1"):
+            parser.parse_args(["--x", text])
 
 
 def run(*arguments):
@@ -211,6 +232,36 @@ def test_the_command_line_says_one_line_and_exits_with_2(tmp_path):
     result = run("data.py", "check", write(tmp_path / "bron.jsonl", {"query": "a", "pos": []}))
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1 and result.stderr.startswith(f"error: {tmp_path}/bron.jsonl:1: 'pos' is []")
+
+
+def test_other_mistakes_with_files_are_one_line_too(tmp_path):
+    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
+    assert data.read_source(tmp_path / "bom.jsonl").rows[0].query == "wie", "a byte order mark is no part of the text"
+    for name, content, message in (
+        ("diep.jsonl", "[" * 100_000, "diep.jsonl:1: no JSON that can be read"),
+        ("lang.jsonl", '{"query": ' + "9" * 5000 + "}", "lang.jsonl:1: no JSON that can be read"),
+        ("soort.jsonl", '{"query": "a", "pos": ["b"], "type": ["x"]}', "soort.jsonl:1: type ['x'] is unknown"),
+    ):
+        (tmp_path / name).write_text(content)
+        result = run("data.py", "check", tmp_path / name)
+        assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
+    result = run("data.py", "check", tmp_path)
+    assert (result.returncode, result.stderr) == (2, f"error: {tmp_path}: is a folder; expected a file\n")
+    result = run("e5nl.py", "init", "--tokenizer", "demo/tokenizer.json.xz", "--out", tmp_path / "bom.jsonl" / "model")
+    assert result.returncode == 2 and result.stderr == f"error: {tmp_path}/bom.jsonl/model: Not a directory\n"
+
+
+def test_a_terminated_run_leaves_nothing(tmp_path):
+    script = f"""
+import data, os, signal, time
+def main():
+    with data.new_folder({str(tmp_path / "map")!r}) as folder:
+        (folder / "half").touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+data.cli(main)
+"""
+    assert run("-c", script).returncode == 143 and list(tmp_path.iterdir()) == []
 
 
 def test_check_prints_what_a_run_would_see(tmp_path):

@@ -3,6 +3,9 @@
     python -m pytest tests/test_demo.py
 """
 
+import subprocess
+import sys
+
 import numpy as np
 
 import demo
@@ -37,10 +40,25 @@ def test_tfidf_knows_characters_and_their_rarity():
 
 
 def test_commands_are_printed_as_a_shell_takes_them(tmp_path, monkeypatch, capsys):
-    (tmp_path / "b c.txt").touch()
-    (tmp_path / "a.txt").touch()
+    (tmp_path / "een map").mkdir()
+    for name in ("b c.txt", "a.txt"):
+        (tmp_path / "een map" / name).touch()
     given = []
+    monkeypatch.setattr(demo, "DEMO", tmp_path)
     monkeypatch.setattr(mine, "main", lambda words: given.extend(words))
-    demo.call(mine, f"--data {tmp_path}/*.txt --top 3 --out", tmp_path / "een map" / "uit")
-    assert given == ["--data", str(tmp_path / "a.txt"), str(tmp_path / "b c.txt"), "--top", "3", "--out", str(tmp_path / "een map" / "uit")]
-    assert capsys.readouterr().out == f"$ python mine.py --data {tmp_path}/*.txt --top 3 --out '{tmp_path}/een map/uit'\n"
+    demo.call(mine, "--data", tmp_path / "een map/*.txt", "--top 3 --out", tmp_path / "een map" / "uit")
+    folder = tmp_path / "een map"
+    assert given == ["--data", str(folder / "a.txt"), str(folder / "b c.txt"), "--top", "3", "--out", str(folder / "uit")]
+    printed = capsys.readouterr().out
+    assert printed == f"$ python mine.py --data '{folder}/'*.txt --top 3 --out '{folder}/uit'\n"
+    shell = subprocess.run(["bash", "-c", printed.replace("$ python mine.py", "printf '%s\\n'")], capture_output=True, text=True)
+    assert shell.stdout.splitlines() == given
+
+
+def test_a_model_that_is_not_there_costs_nothing(tmp_path):
+    (tmp_path / "out/results").mkdir(parents=True)
+    command = [sys.executable, demo.__file__, "--model", str(tmp_path / "nergens"), "--out", str(tmp_path / "out")]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr == f"error: {tmp_path / 'nergens'}: no such folder; expected a model folder or the " \
+        "name of a hub repository (owner/name)\n"
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/results"]

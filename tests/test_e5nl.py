@@ -8,6 +8,7 @@ Comparisons with transformers and sentence-transformers stand in tests/parity/.
 import doctest
 import json
 import math
+import re
 import subprocess
 import sys
 
@@ -78,7 +79,7 @@ def test_docstring_examples():
     "changes",
     [
         {"model_type": "xlm-roberta", "pooling": "cls", "layer_norm_eps": 3e-4, "type_vocab_size": 3, "hidden_dropout_prob": 0.2},
-        {"model_type": "bert", "pad_token_id": 0, "num_hidden_layers": 1, "attention_probs_dropout_prob": 0.3},
+        {"model_type": "bert", "pad_token_id": 0, "num_hidden_layers": 1, "attention_probs_dropout_prob": 0.3, "max_seq_length": 17},
         {"model_type": "camembert", "pad_token_id": 4, "prompts": (("query", "zoek: "), ("passage", "tekst: "), ("none", ""))},
     ],
 )
@@ -200,6 +201,31 @@ def test_shards_are_read_and_may_not_leave_the_folder(folder):
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="'../model.safetensors' is not a file name inside"):
         e5nl.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "modules.json: module Dense is not implemented"),
+        ("config.json", {"num_attention_heads": 5}, "config.json: hidden_size 24 is not a multiple of 5 heads"),
+        ("config.json", {"hidden_size": "24"}, "config.json: hidden_size is '24'; expected a whole number from 0"),
+        ("config.json", {"layer_norm_eps": None}, "config.json: layer_norm_eps is None; expected a number from 0"),
+        ("config_sentence_transformers.json", {"prompts": {"query": 3}}, "prompts is {'query': 3}; expected"),
+    ],
+)
+def test_what_cannot_be_read_right_is_refused(folder, file, content, message):
+    if isinstance(content, dict):
+        content = json.loads((folder / file).read_text()) | content
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=re.escape(message)):
+        e5nl.load(folder)
+
+
+def test_the_longest_input_of_sentence_transformers_counts(folder):
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
+    model, tokenizer = e5nl.load(folder)
+    long, short = e5nl.embed(model, tokenizer, ["de fiets " * 30, "de fiets " * 20], "none")
+    assert abs(long - short).max() < 1e-6 and tokenizer.cut == 2 and len(model.positions.weight) == 64
 
 
 def test_a_model_is_not_overwritten_unless_asked(folder, make_model, tokenizer):

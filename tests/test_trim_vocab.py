@@ -601,11 +601,11 @@ def test_damage_is_found(folder, corpus, tmp_path, monkeypatch, capsys, damage, 
         save_file(tensors, out / "model.safetensors", {"format": "pt"})
 
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/mine").write_text("stays")
+    (tmp_path / "out/config.json").write_text("stays")
     monkeypatch.setattr(trim_vocab, "write_model", write_and_damage)
     assert run(folder, corpus, tmp_path / "out", "--overwrite") == 1
     assert re.search(f"the proof failed, nothing was written to .*out:\n(.*\n)*.*{found}", capsys.readouterr().err)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["mine"]  # what was there stays, nothing half-written
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json"]  # what was there stays, nothing half-written
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
     monkeypatch.undo()
     assert run(folder, corpus, tmp_path / "out", "--overwrite") == 0
@@ -661,7 +661,8 @@ def test_bad_input(folder, corpus, tmp_path, monkeypatch):
     refused(r"nl.jsonl: no such file", folder, tmp_path / "nl.jsonl", out)
     (tmp_path / "nl.jsonl").write_text('{"text": "een"}\n{"tekst": "twee"}\n')
     refused(r"nl.jsonl:2: field 'text'", folder, tmp_path / "nl.jsonl", out)
-    refused(r"is the model folder itself", folder, corpus, folder, "--overwrite")
+    refused(r"--out .* holds .*, which is read; choose another", folder, corpus, folder, "--overwrite")
+    refused(r"--out .* holds .*, which is read; choose another", folder, corpus, corpus.parent, "--overwrite")
     refused(r"no such folder", tmp_path / "nowhere", corpus, out)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refused(r"matplotlib", folder, corpus, out, "--plot", "curve.png")
