@@ -548,7 +548,27 @@ def test_results_are_written_kept_and_checked(tmp_path):
         list(evaluate.run(tasks, nothing, out, settings | {"weights": "def"}))
     with pytest.raises(InputError, match="prefix 'mteb', now it is 'e5'"):
         list(evaluate.run(tasks, nothing, out, settings, "e5"))
+    assert [state for _, state in evaluate.run(tasks, nothing, out, settings | {"model": "./words"})] == ["kept", "kept"], "same weights"
+    for changed in ({"main_score": "pearson"}, {"splits": {"dev": "dev.jsonl", "test": "sts.jsonl"}, "columns": {"score": "score"}}):
+        (other, _) = read_tasks(write_tasks(tmp_path, entries[0] | changed, entries[1]))
+        with pytest.raises(InputError, match="Sts.json: result of another run .task "):
+            list(evaluate.run([other], nothing, out, settings))
+    tasks = read_tasks(write_tasks(tmp_path, *entries, dev=STS_ROWS))
+    with pytest.raises(InputError, match="Sts.json: result of another run .task "):  # the same task, but its data changed
+        list(evaluate.run(tasks, nothing, out, settings))
     assert [state for _, state in evaluate.run(tasks, cases.embed, out, settings | {"weights": "def"}, overwrite=True)] == ["done", "done"]
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"name": "summary"}, "a task is named 'summary'"),
+    ({"name": "../Sts"}, r"a task is named '\.\./Sts'"),
+    ({"splits": {"../../geheim": "sts.jsonl"}}, "splits is .*expected {split: files"),
+    ({"type": ["STS"]}, r"type \['STS'\] is unknown"),
+    ({"columns": {"score": ["x"]}}, "columns is .*expected {what: column}"),
+])  # fmt: skip
+def test_names_in_a_task_file_lead_nowhere_else(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        read_tasks(write_tasks(tmp_path, sts_entry() | changes, sts=STS_ROWS))
 
 
 def test_undefined_scores_are_null_in_files(tmp_path):
