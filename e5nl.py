@@ -21,6 +21,7 @@ Letters for dimensions, here and in every module:
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -28,14 +29,17 @@ import itertools
 import json
 import lzma
 import math
+import os
 import re
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 import torch
+import torch.distributed
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -464,6 +468,35 @@ def _side_files(config: Config, tokenizer: Tokenizer) -> dict[str, object]:
         ],
         "config.json": values | {"architectures": [f"{architecture}Model"], "torch_dtype": "float32"},
     }
+
+
+# --- several processes ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[tuple[int, int]]:
+    """(rank, how many processes): joins the others that torchrun started, over nccl on GPUs and gloo elsewhere; (0, 1) without torchrun.
+
+    Within the block only the first process prints.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield 0, 1
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    rank = torch.distributed.get_rank()
+    try:
+        with contextlib.redirect_stdout(open(os.devnull, "w")) if rank else contextlib.nullcontext():
+            yield rank, torch.distributed.get_world_size()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 # --- texts to embeddings ----------------------------------------------------------------------------------------------------

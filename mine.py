@@ -28,18 +28,20 @@ must score strictly below the positive. sigma is the population's (divided by th
 
     python mine.py --model runs/toy --data demo/train/dekamer_title_answer.jsonl.gz --out runs/mined.jsonl.gz --sweep
     python mine.py --model intfloat/multilingual-e5-base --data mmarco.jsonl.gz --corpus beir-nl-mmarco --cache runs/cache \
-        --store float16 --out runs/mined/mmarco.jsonl.gz          # 8.8 million passages: disk and patience, see top_k
+        --store bfloat16 --out runs/mined/mmarco.jsonl.gz         # 8.8 million passages: disk and patience, see top_k
+    torchrun --nproc_per_node 8 mine.py …                         # the same on 8 GPUs; needs --cache
     python mine.py --data source.jsonl --write-texts texts        # what to embed, in order, for any other model; then
     python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy --out mined.jsonl
 
-Left out on purpose: approximate indexes, rescoring by a cross-encoder. Not there yet: several processes (torchrun).
-The texts are held in memory, the embeddings need not be (`--cache`).
+Left out on purpose: approximate indexes, rescoring by a cross-encoder. The texts are held in memory, the embeddings need not be
+(`--cache`). numpy has no bfloat16: embeddings stored so are uint16 arrays, the upper halves of float32.
 """
 
 import argparse
 import hashlib
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,17 +69,24 @@ from data import (
 SPARE = 32  # candidates beyond k: enough that nearly every query is settled without a second search
 
 
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """Embeddings as float32, whatever they are stored as: float32, float16, or bfloat16 in a uint16 array."""
+    if array.dtype == np.uint16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return np.require(array, np.float32, "CW")
+
+
 def score(query: np.ndarray, passages: np.ndarray) -> np.ndarray:
     """Scores (P,) float32 of one query (D,) with passages (P, D): dot products in float64, rounded once, so that no chunk size and
     no neighbour changes them."""
-    return np.vecdot(passages.astype(np.float64), query.astype(np.float64)).astype(np.float32)
+    return np.vecdot(as_float32(passages).astype(np.float64), as_float32(query).astype(np.float64)).astype(np.float32)
 
 
 def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chunk: int | None = None, precision: str = "float32",
           device=None) -> tuple[np.ndarray, np.ndarray]:
     """The k passages of the highest dot product with each query: scores (Q, k') float32, best first, and their indices (Q, k') int64.
 
-    queries (Q, D), corpus (N, D): float32 or float16 arrays, memory-mapped or not; k' = min(k, N). Ties: lower index first.
+    queries (Q, D), corpus (N, D): as `as_float32` takes them, memory-mapped or not; k' = min(k, N). Ties: lower index first.
     Exact: the scores are those of `score`, and neither the chunks nor the precision of the products (bfloat16; TF32 on a GPU)
     change the result, only the time. The products of a chunk choose candidates, more than k; those are scored again. A query
     whose k-th score could be beaten by something left out, given how far rounding can move a product, is searched once more.
@@ -133,7 +142,7 @@ def _chunks(n: int, size: int, first: int):
 
 def _tensor(array, what: str, first: int, device) -> torch.Tensor:
     """float32 on the device; a view where that is possible."""
-    tensor = torch.from_numpy(np.require(array, np.float32, "CW"))
+    tensor = torch.from_numpy(as_float32(array))
     if not (good := tensor.sum(1).isfinite()).all():
         raise InputError(f"the embedding of {what} {first + int(good.int().argmin())} holds NaN or infinity; make the embeddings again")
     return tensor.to(device)
@@ -325,49 +334,64 @@ SHARD = 8192  # texts embedded between two writes to the cache
 
 
 def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int | None, store: str,
-                cache=None, weights: str = "") -> np.ndarray:
-    """Embeddings (N, D) of `store` (float32 or float16). With `cache`, a folder, they are written shard by shard and memory-mapped.
+                cache=None, weights: str = "", rank: int = 0, world: int = 1) -> np.ndarray:
+    """Embeddings (N, D) stored as `store` (float32, float16, bfloat16). With `cache`, a folder, they are written shard by shard and
+    memory-mapped; of several processes (rank of world) each makes some of the shards.
 
     A shard's name is a hash of all that decides its numbers: weights, tokenizer, pooling, prefix, limit, dtypes and the texts themselves.
     """
+
+    def embed(texts: list[str]) -> np.ndarray:
+        embeddings = e5nl.embed(model, tokenizer, texts, kind, max_length=max_length, progress=True)
+        if store == "bfloat16":
+            return torch.from_numpy(embeddings).bfloat16().view(torch.uint16).numpy()
+        return embeddings.astype(store, copy=False)
+
     if cache is None:
-        return e5nl.embed(model, tokenizer, texts, kind, max_length=max_length, progress=True).astype(store, copy=False)
+        return embed(texts)
     config = model.config
     made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling, dict(config.prompts)[kind]]
     made_by += [min(max_length or config.max_length, config.max_length), str(model.words.weight.dtype), store]
     shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
     keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
     whole = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
-    if not whole.exists():
-        for key, shard in zip(keys, shards, strict=True):
-            if not (path := Path(cache) / f"{key}.shard.npy").exists():
-                embeddings = e5nl.embed(model, tokenizer, shard, kind, max_length=max_length, progress=True).astype(store)
-                with new_file(path) as temporary, open(temporary, "wb") as file:
-                    np.save(file, embeddings, allow_pickle=False)
+    done = whole.exists()
+    for key, shard in list(zip(keys, shards, strict=True))[rank::world] if not done else ():
+        if not (path := Path(cache) / f"{key}.shard.npy").exists():
+            save_array(path, embed(shard))
+    e5nl.wait()
+    if not done and rank == 0:
         with new_file(whole) as temporary:
-            joined = np.lib.format.open_memmap(temporary, "w+", store, (len(texts), config.hidden_size))
+            dtype = "uint16" if store == "bfloat16" else store
+            joined = np.lib.format.open_memmap(temporary, "w+", dtype, (len(texts), config.hidden_size))
             for number, key in enumerate(keys):
                 joined[number * SHARD : (number + 1) * SHARD] = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
             joined.flush()
         for key in set(keys):
             (Path(cache) / f"{key}.shard.npy").unlink()
+    e5nl.wait()
     return np.load(whole, mmap_mode="r")
 
 
+def save_array(path, array: np.ndarray) -> None:
+    with new_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+
+
 def read_embeddings(path, count: int, what: str) -> np.ndarray:
-    """A `.npy` of `count` normalised rows, float32 or float16, memory-mapped."""
+    """A `.npy` of `count` normalised rows, memory-mapped."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise InputError(f"{path}: not a .npy of numbers ({error})") from None
-    if array.ndim != 2 or array.dtype not in (np.float32, np.float16):
-        raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected float32 or float16, one row a text")
+    if array.ndim != 2 or array.dtype not in (np.float32, np.float16, np.uint16):
+        raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected float32, float16 or uint16 (bfloat16), one row a text")
     if len(array) != count:
         raise InputError(f"{path}: {len(array):,} rows for {count:,} {what}; --write-texts DIR writes the texts to embed, in their order")
     for start in range(0, count, SHARD):
-        lengths = np.linalg.norm(array[start : start + SHARD].astype(np.float32), axis=1)
+        lengths = np.linalg.norm(as_float32(array[start : start + SHARD]), axis=1)
         if (bad := ~(abs(lengths - 1) < 0.01)).any():
             row = int(bad.argmax())
             raise InputError(f"{path}: row {start + row} has length {lengths[row]:.3g}; expected rows of length 1, since s is the cosine")
@@ -388,9 +412,28 @@ class Search(NamedTuple):
     positives: list[np.ndarray]  # their scores s(q,p)
 
 
-def search(texts: Texts, q: np.ndarray, p: np.ndarray, top: int, anchor: str) -> Search:
-    """Search the passages p (N, D) once for the queries q (Q, D); score the positives as the candidates are scored."""
-    scores, candidates = top_k(q, p, top)
+def top_k_together(q: np.ndarray, p: np.ndarray, k: int, precision: str, cache, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
+    """`top_k` by `world` processes, each for its share of the queries; the shares meet as files in `cache`, read by the first process."""
+    share = slice(rank * len(q) // world, (rank + 1) * len(q) // world)
+    found = top_k(q[share], p, k, precision=precision)
+    if world == 1:
+        return found
+    run = os.environ["MASTER_PORT"]  # another run may share the folder
+    names = [[Path(cache) / f"search.{run}.{other}.{what}.npy" for what in ("scores", "indices")] for other in range(world)]
+    for path, array in zip(names[rank], found, strict=True):
+        save_array(path, array)
+    e5nl.wait()
+    if rank:
+        return found
+    shares = [[np.load(path) for path in paths] for paths in names]
+    for path in sum(names, []):
+        path.unlink()
+    return tuple(np.concatenate(parts) for parts in zip(*shares, strict=True))
+
+
+def search(texts: Texts, q: np.ndarray, p: np.ndarray, top: int, anchor: str, found=None) -> Search:
+    """Search the passages p (N, D) once for the queries q (Q, D), unless `found` is what top_k gave; score the positives alike."""
+    scores, candidates = found or top_k(q, p, top)
     known = known_reasons(candidates, texts.positives, texts.own)
     positives = [score(q[query], p[numbers]) for query, numbers in enumerate(texts.positives)]
     if anchor != "each":
@@ -543,7 +586,7 @@ def describe_sweep(lines: list[dict]) -> str:
 # --- command line -----------------------------------------------------------------------------------------------------------
 
 
-def _embeddings(args, texts: Texts, kinds: tuple[str, str]) -> tuple[np.ndarray, np.ndarray, dict]:
+def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: int) -> tuple[np.ndarray, np.ndarray, dict]:
     """Of the queries and of the passages, given or made; and what says which they are."""
     if args.query_embeddings:
         q = read_embeddings(args.query_embeddings, len(texts.queries), "queries")
@@ -554,10 +597,60 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str]) -> tuple[np.ndarray,
     model, tokenizer = e5nl.load(folder)
     model.to(getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)
-    options = {"store": args.store, "cache": args.cache, "weights": weights}
+    options = {"store": args.store, "cache": args.cache, "weights": weights, "rank": rank, "world": world}
     q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, **options)
     p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, **options)
     return q, p, {"model": str(args.model), "weights": weights, "prompts": dict(model.config.prompts)}
+
+
+def _mine(args, margin: float, rank: int, world: int) -> None:
+    source = read_source(args.data)
+    corpus = read_texts_by_id(args.corpus, "corpus.jsonl").values() if args.corpus else ()
+    texts = collect(source, corpus, args.include_negatives)
+    print(f"{args.data}: {len(source.rows):,} rows, {len(texts.queries):,} queries, {len(texts.passages):,} passages", flush=True)
+    if args.write_texts:
+        for name, part in (("queries", texts.queries), ("passages", texts.passages)):
+            write_jsonl(Path(args.write_texts) / f"{name}.jsonl", ({"text": text} for text in part))
+            print(f"{Path(args.write_texts) / f'{name}.jsonl'}: {len(part):,} texts, to embed as {KINDS[source.type][name == 'passages']}")
+        return
+
+    q, p, made_by = _embeddings(args, texts, KINDS[source.type], rank, world)
+    best = top_k_together(q, p, args.top, args.precision, args.cache, rank, world)
+    if rank:  # the first process has the results of all
+        return
+    found = search(texts, q, p, args.top, args.anchor, best)
+    anchor = "min" if args.anchor == "each" else args.anchor  # each pair of query and positive has one positive
+    limit = {"margin": margin, "sigma": args.sigma, "anchor": anchor}
+    options = {"negatives": args.negatives, "select": args.select, "seed": args.seed}
+    columns, reasons = choose(found.scores, found.known, found.positives, args.rule, **limit, **options)
+    figures = summarise(found, columns, reasons)
+    print(f"\n{args.rule}, margin {margin:g}, sigma {args.sigma}, anchor {args.anchor}, the best {args.top} passages")
+    print(describe(figures))
+    if args.sweep:
+        figures["sweep"] = sweep(found, anchor, args.negatives)
+        print("\n" + describe_sweep(figures["sweep"]))
+    print("\n" + examples(texts, found, columns, args.examples), end="")
+    if args.plot:
+        plot(args.plot, found, reasons)
+    if not args.out:
+        return
+
+    negatives = [found.candidates[u, row[row >= 0]].tolist() for u, row in enumerate(columns)]
+    if args.when_short == "random":
+        limits = thresholds(found.scores, found.known == 0, found.positives, args.rule, **limit)
+        for u in (columns < 0).any(1).nonzero()[0]:
+            query, generator = found.query[u], np.random.default_rng((args.seed, int(u)))
+            forbidden = [*texts.positives[query], texts.own[query]]
+            negatives[u] = fill(negatives[u], limits[u], forbidden, args.negatives, q[query], p, generator)
+    least = args.negatives if args.when_short == "drop" else 0
+    rows = list(mined_rows(source, texts, found, negatives, q, p, args.anchor, least))
+    if not rows:
+        advice = "lower --margin or --negatives, raise --top, or choose --when-short keep"
+        raise InputError(f"{args.data}: no row got {args.negatives} negatives; {advice}")
+    write_jsonl(args.out, rows)
+    settings = {key: value for key, value in vars(args).items() if key not in ("out", "overwrite", "cache")} | {"margin": margin}
+    write_json(f"{args.out}.json", {"settings": settings | made_by, "rows": len(rows), "report": figures})
+    print(f"{args.out}: {len(rows):,} rows, {sum(len(row['neg']) for row in rows) / len(rows):.1f} negatives a row")
 
 
 def main(argv=None) -> None:
@@ -578,7 +671,9 @@ def main(argv=None) -> None:
     group.add_argument("--passage-length", type=whole(3), default=500, help="tokens")
     default = "bfloat16" if torch.cuda.is_available() else "float32"
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the encoder")
-    group.add_argument("--store", choices=["float32", "float16"], default="float32", help="of the embeddings searched")
+    group.add_argument("--store", choices=["float32", "float16", "bfloat16"], default="float32", help="of the embeddings searched")
+    group.add_argument("--precision", choices=["float32", "bfloat16"], default="float32",
+                       help="of the products that choose candidates; changes the time, not the result")  # fmt: skip
     group.add_argument("--cache", help="keep embeddings in this folder, search them from disk, go on where a killed run was")
     group = parser.add_argument_group("rule (see the top of mine.py)")
     group.add_argument("--top", type=whole(1), default=100, help="candidates a query; the paper does not say")
@@ -619,50 +714,10 @@ def main(argv=None) -> None:
 
     if args.data.endswith(".json"):
         raise InputError(f"{args.data}: is a manifest; mine one of the sources that it lists (.jsonl, .jsonl.gz)")
-    source = read_source(args.data)
-    corpus = read_texts_by_id(args.corpus, "corpus.jsonl").values() if args.corpus else ()
-    texts = collect(source, corpus, args.include_negatives)
-    print(f"{args.data}: {len(source.rows):,} rows, {len(texts.queries):,} queries, {len(texts.passages):,} passages", flush=True)
-    if args.write_texts:
-        for name, part in (("queries", texts.queries), ("passages", texts.passages)):
-            write_jsonl(Path(args.write_texts) / f"{name}.jsonl", ({"text": text} for text in part))
-            print(f"{Path(args.write_texts) / f'{name}.jsonl'}: {len(part):,} texts, to embed as {KINDS[source.type][name == 'passages']}")
-        return
-
-    q, p, made_by = _embeddings(args, texts, KINDS[source.type])
-    found = search(texts, q, p, args.top, args.anchor)
-    anchor = "min" if args.anchor == "each" else args.anchor  # each pair of query and positive has one positive
-    limit = {"margin": margin, "sigma": args.sigma, "anchor": anchor}
-    options = {"negatives": args.negatives, "select": args.select, "seed": args.seed}
-    columns, reasons = choose(found.scores, found.known, found.positives, args.rule, **limit, **options)
-    figures = summarise(found, columns, reasons)
-    print(f"\n{args.rule}, margin {margin:g}, sigma {args.sigma}, anchor {args.anchor}, the best {args.top} passages")
-    print(describe(figures))
-    if args.sweep:
-        figures["sweep"] = sweep(found, anchor, args.negatives)
-        print("\n" + describe_sweep(figures["sweep"]))
-    print("\n" + examples(texts, found, columns, args.examples), end="")
-    if args.plot:
-        plot(args.plot, found, reasons)
-    if not args.out:
-        return
-
-    negatives = [found.candidates[u, row[row >= 0]].tolist() for u, row in enumerate(columns)]
-    if args.when_short == "random":
-        limits = thresholds(found.scores, found.known == 0, found.positives, args.rule, **limit)
-        for u in (columns < 0).any(1).nonzero()[0]:
-            query, generator = found.query[u], np.random.default_rng((args.seed, int(u)))
-            forbidden = [*texts.positives[query], texts.own[query]]
-            negatives[u] = fill(negatives[u], limits[u], forbidden, args.negatives, q[query], p, generator)
-    least = args.negatives if args.when_short == "drop" else 0
-    rows = list(mined_rows(source, texts, found, negatives, q, p, args.anchor, least))
-    if not rows:
-        advice = "lower --margin or --negatives, raise --top, or choose --when-short keep"
-        raise InputError(f"{args.data}: no row got {args.negatives} negatives; {advice}")
-    write_jsonl(args.out, rows)
-    settings = {key: value for key, value in vars(args).items() if key not in ("out", "overwrite", "cache")} | {"margin": margin}
-    write_json(f"{args.out}.json", {"settings": settings | made_by, "rows": len(rows), "report": figures})
-    print(f"{args.out}: {len(rows):,} rows, {sum(len(row['neg']) for row in rows) / len(rows):.1f} negatives a row")
+    with e5nl.processes() as (rank, world):
+        if world > 1 and not args.cache:
+            raise InputError("several processes share their embeddings and results through a folder: add --cache DIR")
+        _mine(args, margin, rank, world)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ with sentence-transformers' hard negatives stands in tests/parity/.
 
 import doctest
 import json
+import os
 import subprocess
 import sys
 
@@ -72,11 +73,16 @@ def test_equal_passages_come_in_order():
     assert indices.tolist() == [[0, 1, 2, 3]] * 2 and (scores == scores[:, :1]).all()
 
 
-def test_search_reads_float16_from_disk(tmp_path):
+@pytest.mark.parametrize("stored", ["float16", "bfloat16"])
+def test_search_reads_half_precision_from_disk(tmp_path, stored):
     queries, corpus = unit(5, 12, 0), unit(77, 12, 1).astype(np.float16)
+    if stored == "bfloat16":
+        tensor = torch.from_numpy(unit(77, 12, 1)).bfloat16()
+        corpus = tensor.view(torch.uint16).numpy()
+        assert np.array_equal(mine.as_float32(corpus), tensor.float().numpy())
     np.save(tmp_path / "corpus.npy", corpus)
     scores, indices = top_k(queries, np.load(tmp_path / "corpus.npy", mmap_mode="r"), 9, corpus_chunk=10)
-    expected_scores, expected = slow_top_k(queries, corpus, 9)
+    expected_scores, expected = slow_top_k(queries, mine.as_float32(corpus), 9)
     assert indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
 
 
@@ -364,6 +370,21 @@ def test_a_killed_run_goes_on_with_its_cache(folder, data, monkeypatch):
     assert sum(calls) == 39, "another limit is another embedding, of the queries only"
 
 
+@pytest.mark.parametrize("store", ["float32", "bfloat16"])
+def test_two_processes_mine_as_one_does(folder, data, store):
+    settings = ["--data", "bron.jsonl", "--model", "model", "--store", store, "--precision", "bfloat16", "--top", "20"]
+    alone = [sys.executable, mine.__file__, *settings, "--cache", "one", "--out", "one.jsonl"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    together = [*torchrun, mine.__file__, *settings, "--cache", "two", "--out", "two.jsonl"]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as torchrun sets it: the last digits of a product depend on it
+    options = {"cwd": data.parent, "env": one_thread, "capture_output": True, "text": True, "check": True}
+    printed = [subprocess.run(command, **options).stdout for command in (alone, together)]
+    assert mined(data.parent / "one.jsonl") == mined(data.parent / "two.jsonl")
+    assert printed[0].replace("one.jsonl", "two.jsonl") == printed[1], "only the first process prints"
+    names = [sorted(path.name for path in (data.parent / cache).iterdir()) for cache in ("one", "two")]
+    assert names[0] == names[1] and len(names[0]) == 2, "nothing but the embeddings is left"
+
+
 def test_report_and_sweep(folder, data, capsys):
     run(data, "--model", folder, "--sweep", "--rule", "topk-abs", "--margin", 2, "--negatives", 2)
     printed, report = capsys.readouterr().out, json.loads((data.parent / "mined.jsonl.json").read_text())["report"]
@@ -401,7 +422,7 @@ def test_a_narrow_band_is_said():
     [
         (["--query-embeddings", "q.npy", "--corpus-embeddings", "p.npy"], "q.npy: 3 rows for 39 queries; --write-texts"),
         (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: not a .npy of numbers"),
-        (["--query-embeddings", "i.npy", "--corpus-embeddings", "p.npy"], "i.npy: int64 of shape (3, 4); expected float32 or float16"),
+        (["--query-embeddings", "i.npy", "--corpus-embeddings", "p.npy"], "i.npy: int64 of shape (3, 4); expected float32, float16 or"),
         (["--model", "nergens"], "nergens: no such folder"),
         (["--model", "model", "--corpus", "nergens"], "nergens/corpus.jsonl: no such file"),
         (["--model", "model", "--out", "klaar.jsonl"], "klaar.jsonl: exists already"),
