@@ -40,6 +40,7 @@ Left out on purpose: approximate indexes, rescoring by a cross-encoder. The text
 import argparse
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 from pathlib import Path
@@ -77,8 +78,8 @@ def as_float32(array: np.ndarray) -> np.ndarray:
 
 
 def score(query: np.ndarray, passages: np.ndarray) -> np.ndarray:
-    """Scores (P,) float32 of one query (D,) with passages (P, D): dot products in float64, rounded once, so that no chunk size and
-    no neighbour changes them."""
+    """Scores (P,) float32 of one query (D,), or one for each (P, D), with passages (P, D): dot products in float64, rounded once, so
+    that no chunk size and no neighbour changes them."""
     return np.vecdot(as_float32(passages).astype(np.float64), as_float32(query).astype(np.float64)).astype(np.float32)
 
 
@@ -87,8 +88,8 @@ def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chu
     """The k passages of the highest dot product with each query: scores (Q, k') float32, best first, and their indices (Q, k') int64.
 
     queries (Q, D), corpus (N, D): as `as_float32` takes them, memory-mapped or not; k' = min(k, N). Ties: lower index first.
-    Exact: the scores are those of `score`, and neither the chunks nor the precision of the products (bfloat16; TF32 on a GPU)
-    change the result, only the time. The products of a chunk choose candidates, more than k; those are scored again. A query
+    Exact: the scores are those of `score`, and neither the chunks nor the precision of the products (float32 or bfloat16) change the
+    result, only the time. The products of a chunk choose candidates, more than k; those are scored again. A query
     whose k-th score could be beaten by something left out, given how far rounding can move a product, is searched once more.
     """
     if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
@@ -103,20 +104,25 @@ def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chu
     width = min(n, (k if precision == "float32" else 2 * k) + SPARE)
     best = torch.full((count, width), -torch.inf, device=device)
     where = torch.zeros((count, width), dtype=torch.int64, device=device)
-    buffer = torch.empty(min(query_chunk, count) * min(corpus_chunk, n), device=device)
+    dtype = getattr(torch, precision)
+    buffer = torch.empty(min(query_chunk, count) * min(corpus_chunk, n), dtype=dtype, device=device)
     q = _tensor(queries, "query", 0, device)
+    rounded = q.to(dtype)
     longest = lost = 0.0  # over the passages: norm, and norm of what rounding takes away
     for start, end in _chunks(n, corpus_chunk, first=4 * width):
         c = _tensor(corpus[start:end], "passage", start, device)
-        longest, lost = max(longest, c.norm(dim=1).max().item()), max(lost, _lost(c, precision).max().item())
+        longest, lost = max(longest, c.norm(dim=1).max().item()), max(lost, (c - c.to(dtype)).norm(dim=1).max().item())
+        c = c.to(dtype)
         for first in range(0, count, query_chunk):
             rows = slice(first, first + query_chunk)
-            _keep_best(best[rows], where[rows], _products(q[rows], c, precision, buffer), start)
+            _keep_best(best[rows], where[rows], _products(rounded[rows], c, buffer), start)
 
-    # |q.c - product| <= |q - q'| |c| + |q'| |c - c'| for rounded q', c', and any order of a sum in float32 is within D 2^-24 |q| |c|.
-    summed = (q.shape[1] + 2) * 2.0**-24 * q.norm(dim=1) * longest
-    error = (summed + _lost(q, precision) * (longest + lost) + q.norm(dim=1) * lost).cpu().numpy()
-    summed, least, unsettled = summed.cpu().numpy(), best.amin(1).cpu().numpy(), [np.empty(0, np.int64)]
+    # |q.c - q'.c'| <= |q - q'| |c| + |q'| |c - c'| for rounded q', c'; any order of a sum in float32 is within D 2^-24 |q| |c|; and
+    # what was left out, a product of at most `least`, may have been rounded to that from 2^-8 |least| above it.
+    least, summed = best.amin(1), (q.shape[1] + 2) * 2.0**-24 * q.norm(dim=1) * longest
+    error = summed + (q - rounded).norm(dim=1) * (longest + lost) + q.norm(dim=1) * lost
+    error = (error if dtype == torch.float32 else error + 2.0**-8 * least.abs()).cpu().numpy()
+    summed, least, unsettled = summed.cpu().numpy(), least.cpu().numpy(), [np.empty(0, np.int64)]
     for first in range(0, count, query_chunk):
         rows = np.arange(first, min(first + query_chunk, count))
         candidates = where[first : first + query_chunk].cpu().numpy()
@@ -148,19 +154,17 @@ def _tensor(array, what: str, first: int, device) -> torch.Tensor:
     return tensor.to(device)
 
 
-def _lost(x: torch.Tensor, precision: str) -> torch.Tensor:
-    """Norms (N,) of what rounding the rows to `precision` takes away."""
-    return torch.zeros(len(x), device=x.device) if precision == "float32" else (x - x.bfloat16().float()).norm(dim=1)
-
-
-def _products(q: torch.Tensor, c: torch.Tensor, precision: str, buffer: torch.Tensor) -> torch.Tensor:
-    """q c' in float32, (rows of q, rows of c), written into the buffer."""
-    usual = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest" if precision == "float32" else "medium")
+def _products(q: torch.Tensor, c: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
+    """q c' (rows of q, rows of c) in the dtype of all three, written into the buffer; summed in float32, without TF32 on a GPU."""
+    cuda = torch.backends.cuda.matmul
+    usual = torch.get_float32_matmul_precision(), cuda.allow_bf16_reduced_precision_reduction
+    torch.set_float32_matmul_precision("highest")
+    cuda.allow_bf16_reduced_precision_reduction = False
     try:
         return torch.mm(q, c.T, out=buffer[: len(q) * len(c)].view(len(q), len(c)))
     finally:
-        torch.set_float32_matmul_precision(usual)
+        torch.set_float32_matmul_precision(usual[0])
+        cuda.allow_bf16_reduced_precision_reduction = usual[1]
 
 
 def _keep_best(best: torch.Tensor, where: torch.Tensor, products: torch.Tensor, start: int) -> None:
@@ -168,7 +172,7 @@ def _keep_best(best: torch.Tensor, where: torch.Tensor, products: torch.Tensor, 
 
     After the first chunks few products beat the worst of the best: to find those costs much less than to sort the rest.
     """
-    better = products > best.amin(1, keepdim=True)
+    better = products > best.amin(1, keepdim=True).to(products.dtype)  # the best are such products: nothing is rounded here
     if better.is_cuda:
         flat = better.flatten().nonzero().squeeze(1)
     else:
@@ -178,8 +182,8 @@ def _keep_best(best: torch.Tensor, where: torch.Tensor, products: torch.Tensor, 
     rows = torch.repeat_interleave(counts)
     columns = flat - rows * products.shape[1]
     place = torch.arange(len(flat), device=flat.device) - edges[rows]  # what a row found stands in its first places
-    values = products.new_full((len(best), int(counts.max())), -torch.inf)
-    values[rows, place] = products[rows, columns]
+    values = best.new_full((len(best), int(counts.max())), -torch.inf)
+    values[rows, place] = products[rows, columns].float()
     passages = torch.zeros_like(values, dtype=torch.int64).index_put_((rows, place), columns + start)
     merged, order = torch.cat([best, values], 1).topk(best.shape[1], dim=1, sorted=False)
     best.copy_(merged)
@@ -193,7 +197,7 @@ def _search_above(queries, corpus, k: int, floor: np.ndarray, corpus_chunk: int,
     best = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(q)
     for start, end in _chunks(len(corpus), corpus_chunk, first=corpus_chunk):
         c = _tensor(corpus[start:end], "passage", start, device)
-        above = (_products(q, c, "float32", buffer) >= floors).cpu().numpy()
+        above = (_products(q, c, buffer) >= floors).cpu().numpy()
         for row in above.any(1).nonzero()[0]:
             columns = start + above[row].nonzero()[0]
             scores, indices = np.append(best[row][0], score(queries[row], corpus[columns])), np.append(best[row][1], columns)
@@ -222,13 +226,22 @@ def known_reasons(candidates: np.ndarray, positives: list, own: np.ndarray) -> n
     [[3, 0, 2, 4, 0]]
     """
     known = np.zeros(candidates.shape, np.uint8)
-    for row, reasons, texts, mine in zip(candidates, known, positives, own, strict=True):
-        repeated = np.ones(len(row), bool)
-        repeated[np.unique(row, return_index=True)[1]] = False
-        reasons[repeated] = DUPLICATE
-        reasons[row == mine] = QUERY
-        reasons[np.isin(row, texts)] = POSITIVE
+    ascending = np.sort(candidates, axis=1)
+    for row in np.flatnonzero((ascending[:, 1:] == ascending[:, :-1]).any(1)):  # few: a search finds a passage once
+        repeated = np.ones(candidates.shape[1], bool)
+        repeated[np.unique(candidates[row], return_index=True)[1]] = False
+        known[row, repeated] = DUPLICATE
+    known[candidates == own[:, None]] = QUERY
+    query, numbers = _flat(positives)
+    texts = 1 + max(candidates.max(initial=0), numbers.max(initial=0))  # (query, text) as one number
+    known[np.isin(np.arange(len(candidates))[:, None] * texts + candidates, query * texts + numbers)] = POSITIVE
     return known
+
+
+def _flat(positives: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """(query, text) of every positive of every query."""
+    counts = [len(numbers) for numbers in positives]
+    return np.repeat(np.arange(len(positives)), counts), np.fromiter(itertools.chain(*positives), np.int64, sum(counts))
 
 
 def thresholds(scores: np.ndarray, free: np.ndarray, positives: list[np.ndarray], rule: str, margin: float, sigma: str = "query",
@@ -435,7 +448,10 @@ def search(texts: Texts, q: np.ndarray, p: np.ndarray, top: int, anchor: str, fo
     """Search the passages p (N, D) once for the queries q (Q, D), unless `found` is what top_k gave; score the positives alike."""
     scores, candidates = found or top_k(q, p, top)
     known = known_reasons(candidates, texts.positives, texts.own)
-    positives = [score(q[query], p[numbers]) for query, numbers in enumerate(texts.positives)]
+    query, numbers = _flat(texts.positives)
+    parts = [slice(start, start + SHARD) for start in range(0, len(query), SHARD)]
+    positives = np.concatenate([score(q[query[part]], p[numbers[part]]) for part in parts])
+    positives = np.split(positives, np.flatnonzero(np.diff(query)) + 1)  # each query has at least one
     if anchor != "each":
         return Search(np.arange(len(q)), candidates, scores, known, texts.positives, positives)
     query = np.repeat(np.arange(len(q)), [len(numbers) for numbers in texts.positives])

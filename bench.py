@@ -1,0 +1,211 @@
+"""Speed against the neighbouring projects, side by side in one run. Read the ratios: seconds depend on the machine and on who shares it.
+
+    python bench.py mine                       # hard negatives, against sentence-transformers (torch and faiss)
+    python bench.py mine --rows 5000 --threads 1 --rounds 1
+    python bench.py search --rows 1000000      # exact search in a million passages on disk: seconds and memory
+
+A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` beside
+this project's requirements. Without peers ours is measured alone.
+
+Every figure comes from a process of its own, which imports, makes its data, and then measures: wall seconds, and the peak of its memory
+above what it had before. The variants take turns, round by round; printed are medians, and the median of the ratios of a round.
+"""
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import mine
+from data import InputError, Row, Source, cli, whole
+
+WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
+
+
+def vectors(rows: int, width: int, seed: int) -> np.ndarray:
+    """Random unit vectors (rows, width) float32."""
+    x = np.random.default_rng(seed).standard_normal((rows, width), np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def pairs(rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and their passages (rows, WIDTH): a pair's cosine is about 0.7."""
+    p = vectors(rows, WIDTH, 0)
+    q = p + vectors(rows, WIDTH, 1)
+    return q / np.linalg.norm(q, axis=1, keepdims=True), p
+
+
+# --- mine: each variant gives the negatives' numbers (rows, NEGATIVES), -1 where there are too few -----------------------------
+
+
+def mine_ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
+    rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
+    texts = mine.collect(Source("bench", "retrieval", rows))
+    found = mine.search(texts, q, p, TOP, "min", mine.top_k(q, p, TOP, precision=precision))
+    columns, _ = mine.choose(found.scores, found.known, found.positives, "topk-percpos", margin=0.95, negatives=NEGATIVES)
+    return np.where(columns >= 0, np.take_along_axis(found.candidates, columns, 1), -1)
+
+
+def mine_sentence_transformers(q: np.ndarray, p: np.ndarray, faiss: bool) -> np.ndarray:
+    import datasets
+    from sentence_transformers.util import mine_hard_negatives
+
+    class Model:
+        device = "cpu"
+
+        def encode(self, texts, **_):
+            return (q if texts[0][0] == "q" else p)[[int(text[1:]) for text in texts]]
+
+        encode_query = encode_document = encode
+
+        def get_embedding_dimension(self):
+            return q.shape[1]
+
+        def similarity(self, a, b):
+            return torch.as_tensor(a) @ torch.as_tensor(b).T
+
+        def similarity_pairwise(self, a, b):
+            return (torch.as_tensor(a) * torch.as_tensor(b)).sum(-1)
+
+    rows = datasets.Dataset.from_dict({"query": [f"q{i}" for i in range(len(q))], "passage": [f"p{i}" for i in range(len(p))]})
+    options = {"relative_margin": 0.05, "num_negatives": NEGATIVES, "output_format": "n-tuple", "batch_size": 16384}
+    found = mine_hard_negatives(rows, Model(), use_faiss=faiss, verbose=False, **options)
+    negatives = np.full((len(q), NEGATIVES), -1)
+    numbers = [int(query[1:]) for query in found["query"]]
+    for column in range(NEGATIVES):
+        negatives[numbers, column] = [int(text[1:]) for text in found[f"negative_{column + 1}"]]
+    return negatives
+
+
+def products_alone(q: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """The float32 matrix product that an exact search cannot do without, in the same chunks."""
+    q, p = torch.from_numpy(q), torch.from_numpy(p)
+    buffer = torch.empty(256 * 4096)
+    for a in p.split(4096):
+        for b in q.split(256):
+            torch.mm(b, a.T, out=buffer[: len(b) * len(a)].view(len(b), len(a)))
+    return np.empty((0, NEGATIVES), int)
+
+
+MINE = {
+    "ours, float32": ((), lambda q, p: mine_ours(q, p, "float32")),
+    "ours, bfloat16 candidates": ((), lambda q, p: mine_ours(q, p, "bfloat16")),
+    "sentence-transformers": (("sentence_transformers", "datasets"), lambda q, p: mine_sentence_transformers(q, p, False)),
+    "sentence-transformers, faiss": (("sentence_transformers", "datasets", "faiss"), lambda q, p: mine_sentence_transformers(q, p, True)),
+    "matrix product alone": ((), products_alone),
+}
+
+
+def bench_mine(args) -> None:
+    variants = [name for name, (packages, _) in MINE.items() if all(map(importlib.util.find_spec, packages))]
+    missing = [name for name in MINE if name not in variants]
+    print(f"measured: {'; '.join(variants)}{'; not installed: ' + '; '.join(missing) if missing else ''}")
+    for threads in args.threads:
+        for rows in args.rows:
+            figures, negatives = {name: [] for name in variants}, {}
+            with tempfile.TemporaryDirectory() as folder:
+                for _ in range(args.rounds):
+                    for name in variants:
+                        out = Path(folder) / "negatives.npy"
+                        figures[name].append(measure(["_mine", name, str(rows), str(threads), str(out)]))
+                        negatives[name] = np.load(out)
+            print(f"\n{rows:,} x {rows:,}, {WIDTH} wide, {threads} thread{'s' * (threads > 1)}, {args.rounds} rounds")
+            print(f"{'':<30}{'seconds':>9}{'extra MB':>10}{'to ours':>9}{'rows that differ':>18}")
+            for name in variants:
+                seconds, memory = (np.median([one[what] for one in figures[name]]) for what in ("seconds", "megabytes"))
+                ratio = np.median([a["seconds"] / b["seconds"] for a, b in zip(figures[name], figures["ours, float32"], strict=True)])
+                differ = (negatives[name] != negatives["ours, float32"]).any(1).sum() if len(negatives[name]) else "-"
+                print(f"{name:<30}{seconds:>9.2f}{memory:>10.0f}{ratio:>9.2f}{differ:>18}", flush=True)
+
+
+def _mine(name: str, rows: str, threads: str, out: str) -> None:
+    """The process of one figure."""
+    torch.set_num_threads(int(threads))
+    (packages, variant), (q, p) = MINE[name], pairs(int(rows))
+    for package in packages:
+        importlib.import_module(package)
+    if "faiss" in packages:
+        importlib.import_module("faiss").omp_set_num_threads(int(threads))
+    variant(q[:300], p[:300])  # warm up
+    np.save(out, report(lambda: variant(q, p)))
+
+
+# --- search: memory is a chunk, whatever the corpus ---------------------------------------------------------------------------
+
+
+def bench_search(args) -> None:
+    for rows in args.rows:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = measure(["_search", str(rows), str(args.queries), str(args.width), folder])
+        size = rows * args.width * 2 / 1e9
+        line = f"{args.queries:,} queries in {rows:,} passages, {args.width} wide, bfloat16 on disk ({size:.2f} GB), the best 100"
+        print(f"{line}: {figures['seconds']:.1f} s, the whole process at most {figures['peak']:,.0f} MB")
+
+
+def _search(rows: str, queries: str, width: str, folder: str) -> None:
+    path = Path(folder) / "corpus.npy"
+    stored = np.lib.format.open_memmap(path, "w+", np.uint16, (int(rows), int(width)))
+    for start in range(0, len(stored), 1 << 16):
+        part = vectors(min(1 << 16, len(stored) - start), int(width), start)
+        stored[start : start + len(part)] = torch.from_numpy(part).bfloat16().view(torch.uint16).numpy()
+    del stored
+    corpus, q = np.load(path, mmap_mode="r"), vectors(int(queries), int(width), 1)
+    report(lambda: mine.top_k(q, corpus, 100))
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------------------
+
+
+def measure(arguments: list[str]) -> dict:
+    """Run this file for one figure; what `report` printed there."""
+    result = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
+    if result.returncode:
+        raise InputError(f"{' '.join(arguments[:2])} failed: {result.stderr.strip().splitlines()[-1]}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def report(function):
+    """Call `function`, print its wall seconds and the megabytes of memory it took at most, return what it returned."""
+    before, start = _peak(), time.perf_counter()
+    value = function()
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "megabytes": _peak() - before, "peak": _peak()}))
+    return value
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def main(argv=None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in ("_mine", "_search"):
+        {"_mine": _mine, "_search": _search}[argv[0]](*argv[1:])
+        return
+    parser = argparse.ArgumentParser(description="Speed against the neighbouring projects, side by side.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    command = commands.add_parser("mine", help="hard negatives, from given embeddings", **defaults)
+    command.add_argument("--rows", type=whole(1000), nargs="+", default=[5000, 10000, 20000, 40000])
+    command.add_argument("--threads", type=whole(1), nargs="+", default=[1, 2])
+    command.add_argument("--rounds", type=whole(1), default=3)
+    command.set_defaults(run=bench_mine)
+    command = commands.add_parser("search", help="exact search in passages on disk", **defaults)
+    command.add_argument("--rows", type=whole(1), nargs="+", default=[1_000_000], help="passages")
+    command.add_argument("--queries", type=whole(1), default=1000)
+    command.add_argument("--width", type=whole(1), default=64)
+    command.set_defaults(run=bench_search)
+    args = parser.parse_args(argv)
+    args.run(args)
+
+
+if __name__ == "__main__":
+    cli(main)
