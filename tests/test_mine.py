@@ -68,6 +68,14 @@ def test_search_among_near_duplicates_looks_again(precision):
     assert indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_search_where_all_scores_are_negative(precision):
+    queries, corpus = -abs(unit(4, 16, 0)), abs(unit(400, 16, 1))
+    scores, indices = top_k(queries, corpus, 5, precision=precision, corpus_chunk=60)
+    expected_scores, expected = slow_top_k(queries, corpus, 5)
+    assert scores.max() < 0 and indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
+
+
 def test_equal_passages_come_in_order():
     scores, indices = top_k(unit(2, 8, 0), np.repeat(unit(1, 8, 1), 300, axis=0), 4, corpus_chunk=64)
     assert indices.tolist() == [[0, 1, 2, 3]] * 2 and (scores == scores[:, :1]).all()
