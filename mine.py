@@ -126,7 +126,11 @@ def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chu
     for first in range(0, count, query_chunk):
         rows = np.arange(first, min(first + query_chunk, count))
         candidates = where[first : first + query_chunk].cpu().numpy()
-        exact = np.stack([score(queries[row], corpus[columns]) for row, columns in zip(rows, candidates, strict=True)])
+        products = best[first : first + query_chunk].cpu().numpy()
+        possible = products >= (np.partition(products, -k)[:, -k] - 2 * error[rows])[:, None]  # the others have k better ones for certain
+        exact = np.full(candidates.shape, -np.inf, np.float32)
+        kept = [columns[keep] for columns, keep in zip(candidates, possible, strict=True)]
+        exact[possible] = np.concatenate([score(queries[row], corpus[columns]) for row, columns in zip(rows, kept, strict=True)])
         order = np.lexsort((candidates, -exact))[:, :k]
         scores[rows], indices[rows] = np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
         if width < n:
@@ -243,7 +247,11 @@ def known_reasons(candidates: np.ndarray, positives: list, own: np.ndarray) -> n
     known[candidates == own[:, None]] = QUERY
     query, numbers = _flat(positives)
     texts = 1 + max(candidates.max(initial=0), numbers.max(initial=0))  # (query, text) as one number
-    known[np.isin(np.arange(len(candidates))[:, None] * texts + candidates, query * texts + numbers)] = POSITIVE
+    keys = query * texts + numbers
+    for start in range(0, len(candidates), 4096):  # in parts: the memory of a million queries would be large
+        part = candidates[start : start + 4096]
+        found = np.isin(np.arange(start, start + len(part))[:, None] * texts + part, keys)
+        known[start : start + 4096][found] = POSITIVE
     return known
 
 
