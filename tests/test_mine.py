@@ -168,6 +168,13 @@ def test_standard_deviation_over_the_data_set_by_hand():
     assert survivors("topk-stdmarginpos", margin=1, sigma="positives") == expected
 
 
+def test_differences_leave_the_positives_out():
+    # 1 - 0.5 and 1 - 0.25: mean 0.625, sigma 0.125 (with the positive's own difference of 0 it would be 0.31); 1 - 4 sigma is 0.5
+    scores, known = np.float32([[1, 0.5, 0.25]]), np.array([[POSITIVE, 0, 0]], np.uint8)
+    columns, _ = choose(scores, known, [np.float32([1])], "topk-stdmarginpos", margin=4, sigma="difference", negatives=2)
+    assert columns.tolist() == [[2, -1]]
+
+
 def slow_choose(rule, margin, sigma, anchor):
     """The formulas in mine.py's docstring, one query and one candidate at a time, with Python's own statistics."""
     import statistics
@@ -348,6 +355,13 @@ def test_rows_short_of_negatives(folder, data, when_short):
         for row, before in zip(rows, kept, strict=True):
             assert row["neg"][: len(before["neg"])] == before["neg"] and len(set(row["neg"])) == len(row["neg"])
             assert not set(row["neg"]) & set(row["pos"]) and all(s < min(row["pos_scores"]) for s in row["neg_scores"])
+
+
+def test_random_passages_are_none_of_the_forbidden():
+    q, p = unit(1, 4, 0)[0], unit(6, 4, 1)
+    found = mine.fill([5], np.inf, [0, 3], 4, q, p, np.random.default_rng(0))
+    assert found[0] == 5 and sorted(found[1:]) == [1, 2, 4]
+    assert mine.fill([], -2, [], 3, q, p, np.random.default_rng(0)) == []
 
 
 def test_a_killed_run_goes_on_with_its_cache(folder, data, monkeypatch):
