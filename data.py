@@ -121,8 +121,7 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
     With `overwrite` it replaces a model folder or an empty one, and nothing else: a mistyped name must not cost other files.
     """
     path = Path(path).resolve()
-    if path.exists() and not overwrite:
-        raise InputError(f"{path}: exists already; choose another output folder, or add --overwrite to replace it")
+    refuse_existing(path, overwrite)
     ours = path.is_dir() and (any((path / name).is_file() for name in ("config.json", "tokenizer.json")) or not any(path.iterdir()))
     if path.exists() and not ours:
         raise InputError(f"{path}: is no model folder, so --overwrite does not replace it; choose another name")
@@ -138,6 +137,12 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_existing(path, overwrite: bool) -> None:
+    """Stop before the work, not after it, when there is something where its result would go."""
+    if Path(path).exists() and not overwrite:
+        raise InputError(f"{path}: exists already; choose another name, or add --overwrite to replace it")
 
 
 def read_lines(path) -> Iterator[tuple[int, str]]:
@@ -204,6 +209,12 @@ def write_jsonl(path, rows) -> None:
             file = stack.enter_context(gzip.GzipFile("", "wb", 9, raw, mtime=0)) if str(path).endswith(".gz") else raw
             for row in rows:
                 file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+
+
+def write_array(path, array: np.ndarray) -> None:
+    """A `.npy` file of numbers."""
+    with new_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def inside(folder, name: str, where) -> Path:

@@ -60,8 +60,10 @@ from data import (
     read_lines,
     read_sources,
     real,
+    refuse_existing,
     sample_group,
     whole,
+    write_array,
     write_json,
 )
 
@@ -789,16 +791,14 @@ def _train(args) -> None:
 def _embed(args) -> None:
     if Path(args.out).suffix != ".npy":
         raise InputError(f"--out {args.out}: expected a name that ends in .npy")
-    if Path(args.out).exists() and not args.overwrite:
-        raise InputError(f"{args.out}: exists already; choose another name, or add --overwrite to replace it")
+    refuse_existing(args.out, args.overwrite)
     texts = [text for _, text in read_lines(args.input)]
     if not texts:
         raise InputError(f"{args.input}: no texts; expected one a line")
     model, tokenizer = load(args.model)
     print(summary(model, tokenizer))
     embeddings = embed(model.to(getattr(torch, args.dtype)), tokenizer, texts, args.kind, progress=True)
-    with new_file(args.out) as temporary, open(temporary, "wb") as file:
-        np.save(file, embeddings, allow_pickle=False)
+    write_array(args.out, embeddings)
     cut = f"{tokenizer.cut:,} texts longer than {model.config.max_length} tokens were cut"
     print(f"{args.out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32; {cut}")
 

@@ -60,7 +60,9 @@ from data import (
     read_source,
     read_texts_by_id,
     real,
+    refuse_existing,
     whole,
+    write_array,
     write_json,
     write_jsonl,
 )
@@ -388,7 +390,7 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
     done = whole.exists()
     for key, shard in list(zip(keys, shards, strict=True))[rank::world] if not done else ():
         if not (path := Path(cache) / f"{key}.shard.npy").exists():
-            save_array(path, embed(shard))
+            write_array(path, embed(shard))
     e5nl.wait()
     if not done and rank == 0:
         with new_file(whole) as temporary:
@@ -401,11 +403,6 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
             (Path(cache) / f"{key}.shard.npy").unlink()
     e5nl.wait()
     return np.load(whole, mmap_mode="r")
-
-
-def save_array(path, array: np.ndarray) -> None:
-    with new_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
 
 
 def read_embeddings(path, count: int, what: str) -> np.ndarray:
@@ -451,7 +448,7 @@ def top_k_together(q: np.ndarray, p: np.ndarray, k: int, precision: str, cache, 
     run = os.environ["MASTER_PORT"]  # another run may share the folder
     names = [[Path(cache) / f"search.{run}.{other}.{what}.npy" for what in ("scores", "indices")] for other in range(world)]
     for path, array in zip(names[rank], found, strict=True):
-        save_array(path, array)
+        write_array(path, array)
     e5nl.wait()
     if rank:
         return found
@@ -739,8 +736,7 @@ def main(argv=None) -> None:
         if Path(args.out).resolve() == Path(args.data).resolve():
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
-            if Path(path).exists() and not args.overwrite:
-                raise InputError(f"{path}: exists already; choose another name, or add --overwrite to replace it")
+            refuse_existing(path, args.overwrite)
     if args.plot and not importlib.util.find_spec("matplotlib"):
         raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
     margin = RULES[args.rule] if args.margin is None else args.margin
