@@ -264,6 +264,12 @@ data.cli(main)
     assert run("-c", script).returncode == 143 and list(tmp_path.iterdir()) == []
 
 
+def test_a_closed_pipe_is_no_success():
+    command = f"{sys.executable} -c 'import data; data.cli(lambda: [print(\"x\" * 9999) for _ in range(999)])' | head -1"
+    result = subprocess.run(["bash", "-c", f"{command}; echo status ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert result.stdout.endswith("status 141\n") and "Traceback" not in result.stderr
+
+
 def test_check_prints_what_a_run_would_see(tmp_path):
     path = write(tmp_path / "zinnen.jsonl", *[GOOD | {"query": f"vraag {i}"} for i in range(11)])
     out = run("data.py", "check", path, "--batch-size", 8).stdout

@@ -424,6 +424,22 @@ def test_decay_spares_biases_and_layer_norm(make_model):
         e5nl.new_optimizer(make_model().bfloat16(), 0.1)
 
 
+def test_a_ruined_model_is_not_saved(tmp_path, folder, monkeypatch):
+    """The check before a step cannot see what the last step does."""
+    source = tmp_path / "bron.jsonl"
+    source.write_text("".join(json.dumps({"query": f"vraag {i}", "pos": [f"antwoord {i}"]}) + "\n" for i in range(4)))
+
+    def ruin(model, *_, **__):
+        model.norm.bias.data[3] = torch.nan
+        yield {"step": 1, "steps": 1, "source": "bron", "rows": 4, "tokens": 9, "loss": 0.1, "lr": 0.1}
+
+    ruin.__kwdefaults__ = e5nl.train.__kwdefaults__
+    monkeypatch.setattr(e5nl, "train", ruin)
+    with pytest.raises(InputError, match="the last step made norm.bias infinite or NaN, so no model was written; lower --lr"):
+        e5nl.main(["train", "--model", str(folder), "--data", str(source), "--out", str(tmp_path / "out"), "--batch-size", "4"])
+    assert not (tmp_path / "out/config.json").exists() and not (tmp_path / "out/model.safetensors").exists()
+
+
 def test_too_little_data_for_one_batch(make_model, tokenizer):
     with pytest.raises(InputError, match="no source fills one batch: 90 rows at most, batches of 50 and more; lower --batch-size"):
         next(e5nl.train(make_model(), tokenizer, sources(), batch_size=100))

@@ -357,6 +357,12 @@ def test_rows_short_of_negatives(folder, data, when_short):
             assert not set(row["neg"]) & set(row["pos"]) and all(s < min(row["pos_scores"]) for s in row["neg_scores"])
 
 
+def test_random_passages_are_no_positives(folder, data):
+    """Without a threshold, and with more wanted than found, nearly every passage is drawn for every query: but for its positives."""
+    rows = run(data, "--model", folder, "--rule", "topk", "--top", 1, "--negatives", 38, "--when-short", "random")
+    assert all(len(row["neg"]) > 30 and not set(row["pos"]) & set(row["neg"]) for row in rows)
+
+
 def test_random_passages_are_none_of_the_forbidden():
     q, p = unit(1, 4, 0)[0], unit(6, 4, 1)
     found = mine.fill([5], np.inf, [0, 3], 4, q, p, np.random.default_rng(0))
