@@ -4,8 +4,8 @@
     python bench.py mine --rows 5000 --threads 1 --rounds 1
     python bench.py search --rows 1000000      # exact search in a million passages on disk: seconds and memory
 
-A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` beside
-this project's requirements. Without peers ours is measured alone.
+A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` (and
+faiss-cpu) beside this project's requirements. Without peers ours is measured alone.
 
 Every figure comes from a process of its own, which imports, makes its data, and then measures: wall seconds, and the peak of its memory
 above what it had before. The variants take turns, round by round; printed are medians, and the median of the ratios of a round.
@@ -49,7 +49,7 @@ def pairs(rows: int) -> tuple[np.ndarray, np.ndarray]:
 def mine_ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
     rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
     texts = mine.collect(Source("bench", "retrieval", rows))
-    found = mine.search(texts, q, p, TOP, "min", mine.top_k(q, p, TOP, precision=precision))
+    found = mine.judge(texts, q, p, mine.top_k(q, p, TOP, precision=precision), "min")
     columns, _ = mine.choose(found.scores, found.known, found.positives, "topk-percpos", margin=0.95, negatives=NEGATIVES)
     return np.where(columns >= 0, np.take_along_axis(found.candidates, columns, 1), -1)
 

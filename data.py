@@ -372,6 +372,11 @@ def batch_sizes(sources: list[Source], batch_size: int) -> list[int]:
     return [max(1, int(batch_size * source.batch_factor)) for source in sources]
 
 
+def count_batches(rows: list[int], sizes: list[int]) -> list[int]:
+    """Batches of each source in one epoch: the last partial one is dropped."""
+    return [n // size for n, size in zip(rows, sizes, strict=True)]
+
+
 def plan_batches(rows: list[int], sizes: list[int], seed: int, epoch: int) -> list[tuple[int, np.ndarray]]:
     """The batches of one epoch, each of one source: [(source, its row numbers), …].
 
@@ -444,22 +449,21 @@ def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
 # --- command line -----------------------------------------------------------------------------------------------------------
 
 
-def describe(sources: list[Source], batch_size: int, seed: int) -> str:
+def describe(sources: list[Source], batch_size: int) -> str:
     """What a training run would see of these sources, as a table."""
     sizes = batch_sizes(sources, batch_size)
-    plan = plan_batches([len(source.rows) for source in sources], sizes, seed, epoch=0)
+    counts = count_batches([len(source.rows) for source in sources], sizes)
     width = max(12, *(len(source.name) for source in sources))
     head = f"{'source':<{width}} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8} {'neg/row':>8}"
     lines = [f"{head}   median (max) characters: query / pos / neg"]
-    for number, (source, size) in enumerate(zip(sources, sizes, strict=True)):
+    for source, size, batches in zip(sources, sizes, counts, strict=True):
         lengths = []
         for texts in ([r.query for r in source.rows], [t for r in source.rows for t in r.pos], [t for r in source.rows for t in r.neg]):
             lengths.append(f"{np.median([len(t) for t in texts]):.0f} ({max(map(len, texts))})" if texts else "-")
         negatives = sum(len(r.neg) for r in source.rows) / len(source.rows)
-        batches = sum(s == number for s, _ in plan)
         figures = f"{len(source.rows):>9,} {size:>6} {batches:>8} {negatives:>8.1f}"
         lines.append(f"{source.name:<{width}} {source.type:<20} {figures}   {' / '.join(lengths)}")
-    lines.append(f"{'in all':<{width}} {'':<20} {sum(len(s.rows) for s in sources):>9,} {'':>6} {len(plan):>8}")
+    lines.append(f"{'in all':<{width}} {'':<20} {sum(len(s.rows) for s in sources):>9,} {'':>6} {sum(counts):>8}")
     return "\n".join(lines)
 
 
@@ -483,7 +487,7 @@ def main(argv=None) -> None:
     check.add_argument("--seed", type=whole(0), default=42)
     args = parser.parse_args(argv)
     sources = read_sources(args.files, args.seed)
-    print(describe(sources, args.batch_size, args.seed))
+    print(describe(sources, args.batch_size))
     print(examples(sources))
 
 

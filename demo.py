@@ -107,6 +107,7 @@ def main(argv=None) -> None:
     out = Path(args.out)
     untrained, trained, without, mined = (out / name for name in ("untrained", "trained", "trained-on", "trained-on-mined"))
     sources = sorted((DEMO / "train").glob("*.jsonl.gz"))
+    texts = texts_of(sources)
     retrieval = [file for file in sources if read_source(file).type == "retrieval"]
     if args.model:
         settings, lengths, first, then = FROM_PRETRAINED, LONGER, "--lr 2e-5", "--lr 1e-5"
@@ -128,7 +129,7 @@ def main(argv=None) -> None:
     call(trim_vocab, "--model", base, *corpus, *check, "--overwrite --out", untrained)
 
     stage("train", "InfoNCE, every batch from one source")
-    write_jsonl(out / "weak_pairs.jsonl.gz", weak_pairs(texts_of(sources)))
+    write_jsonl(out / "weak_pairs.jsonl.gz", weak_pairs(texts))
     print(f"{out / 'weak_pairs.jsonl.gz'}: a sentence of a training text to find the rest of it")
     data = ["--data", DEMO / "train/*.jsonl.gz", out / "weak_pairs.jsonl.gz"]
     call(e5nl, "train --model", untrained, *data, f"{settings} {first} --steps {steps} --out", trained)
@@ -149,7 +150,7 @@ def main(argv=None) -> None:
     for folder in results:  # of an earlier run, perhaps with other tasks
         shutil.rmtree(folder, ignore_errors=True)
     print("tf-idf: 3 to 5 characters, weighted on the training texts; the only line that is no command")
-    for result, _ in evaluate.run(tasks, tfidf(texts_of(sources)), results[0], {"model": "tf-idf"}, overwrite=True):
+    for result, _ in evaluate.run(tasks, tfidf(texts), results[0], {"model": "tf-idf"}, overwrite=True):
         print(f"{result['task_name']}: {result['main_score_name']} {100 * result['main_score']:.2f}", flush=True)
     for folder, result in zip((untrained, trained, without, mined), results[1:], strict=True):
         call(evaluate, "run --model", folder, "--tasks-file", DEMO / "tasks.json", f"--tasks {chosen} --out", result)

@@ -31,6 +31,7 @@ import lzma
 import math
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -52,6 +53,7 @@ from data import (
     InputError,
     batch_sizes,
     cli,
+    count_batches,
     describe,
     inside,
     new_file,
@@ -107,6 +109,9 @@ class Config:
     def max_length(self) -> int:
         """Tokens of the longest text, special tokens included; longer ones are cut."""
         return min(self.positions, self.max_seq_length or self.positions)
+
+
+IN_OTHER_FILES = ("pooling", "max_seq_length", "prompts")  # fields that sentence-transformers' files hold, not config.json
 
 
 class Layer(nn.Module):
@@ -273,8 +278,8 @@ def parse_config(folder) -> Config:
     config = {}
     for field in dataclasses.fields(Config):
         value = values.get(field.name)
-        if field.name in ("pooling", "max_seq_length", "prompts"):
-            continue  # of sentence-transformers, below
+        if field.name in IN_OTHER_FILES:
+            continue
         if field.name not in values:
             if field.default is dataclasses.MISSING:
                 raise InputError(f"{path}: no field {field.name!r}")
@@ -426,11 +431,21 @@ def load(name, device=None) -> tuple[Encoder, Tokenizer]:
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 
 
+def _refuse_model(folder: Path, overwrite: bool) -> None:
+    if (folder / "config.json").exists() and not overwrite:
+        raise InputError(f"{folder}: holds a model already; choose another output folder, or add --overwrite to replace it")
+
+
+def _retire_model(folder: Path) -> None:
+    """From here on the folder holds no model, until another is written whole; a report on trimming told of the old one."""
+    for name in ("config.json", "trim_report.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def save(model: Encoder, tokenizer: Tokenizer, folder, overwrite: bool = False) -> None:
     """Write a model folder that transformers, sentence-transformers and `load` read. `config.json` comes last: with it, it is whole."""
     folder, config = Path(folder), model.config
-    if (folder / "config.json").exists() and not overwrite:
-        raise InputError(f"{folder}: holds a model already; choose another output folder, or add --overwrite to replace it")
+    _refuse_model(folder, overwrite)
     tensors = {}
     for parameter, parts in _checkpoint_names(model).items():
         tensor = model.state_dict()[parameter]
@@ -438,7 +453,7 @@ def save(model: Encoder, tokenizer: Tokenizer, folder, overwrite: bool = False) 
             tensor = torch.cat([model.unused_positions, tensor])
         tensors |= {name: part.float().contiguous().cpu() for name, part in zip(parts, tensor.chunk(len(parts)), strict=True)}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").unlink(missing_ok=True)
+    _retire_model(folder)
     with new_file(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
     with new_file(folder / "tokenizer.json") as temporary:
@@ -453,7 +468,8 @@ def _side_files(config: Config, tokenizer: Tokenizer) -> dict[str, object]:
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     architecture = {"bert": "Bert", "roberta": "Roberta", "camembert": "Camembert", "xlm-roberta": "XLMRoberta"}[config.model_type]
     values = dataclasses.asdict(config)
-    del values["pooling"], values["max_seq_length"], values["prompts"]
+    for name in IN_OTHER_FILES:
+        del values[name]
     return {
         "tokenizer_config.json": tokenizer.config | {"model_max_length": config.max_length},
         "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
@@ -489,7 +505,7 @@ def processes() -> Iterator[tuple[int, int]]:
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     rank = torch.distributed.get_rank()
     try:
-        with contextlib.redirect_stdout(open(os.devnull, "w")) if rank else contextlib.nullcontext():
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if rank else sys.stdout):
             yield rank, torch.distributed.get_world_size()
     finally:
         torch.distributed.destroy_process_group()
@@ -649,10 +665,10 @@ def backward(model: Encoder, ids: list[list[int]], loss_of, seed: int, chunk_tok
     return loss.item(), accuracy.item()
 
 
-def batches_an_epoch(sources, batch_size: int, seed: int) -> int:
+def batches_an_epoch(sources, batch_size: int) -> int:
     """How many batches one epoch over the sources has: at least one, or it is an error."""
     counts, sizes = [len(source.rows) for source in sources], batch_sizes(sources, batch_size)
-    batches = len(plan_batches(counts, sizes, seed, 0))
+    batches = sum(count_batches(counts, sizes))
     if not batches:
         raise InputError(f"no source fills one batch: {max(counts)} rows at most, batches of {min(sizes)} and more; lower --batch-size")
     return batches
@@ -669,7 +685,7 @@ def train(model: Encoder, tokenizer: Tokenizer, sources, *,
     """
     sizes = batch_sizes(sources, batch_size)
     counts = [len(source.rows) for source in sources]
-    an_epoch = batches_an_epoch(sources, batch_size, seed)
+    an_epoch = batches_an_epoch(sources, batch_size)
     steps = epochs * an_epoch if steps is None else steps
     prompts, optimizer = dict(model.config.prompts), new_optimizer(model, weight_decay)
     model.train()
@@ -756,15 +772,13 @@ def _init(args) -> None:
 
 def _train(args) -> None:
     out = Path(args.out)
-    if (out / "config.json").exists() and not args.overwrite:
-        raise InputError(f"{out}: holds a model already; choose another output folder, or add --overwrite to replace it")
+    _refuse_model(out, args.overwrite)
     sources = read_sources(args.data, args.seed)
     model, tokenizer = load(args.model)
     print(summary(model, tokenizer))
-    print(describe(sources, args.batch_size, args.seed))
-    batches_an_epoch(sources, args.batch_size, args.seed)  # an error leaves no folder
-    for name in ("config.json", "trim_report.json"):  # from here on an old model is no longer what the folder says
-        (out / name).unlink(missing_ok=True)
+    print(describe(sources, args.batch_size))
+    batches_an_epoch(sources, args.batch_size)  # an error leaves no folder
+    _retire_model(out)
     settings = {key: value for key, value in vars(args).items() if key not in ("run", "command")}
     print("settings:", ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("data", "out", "overwrite")), "\n")
     write_json(out / "settings.json", settings)

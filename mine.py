@@ -386,14 +386,14 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
     made_by += [min(max_length or config.max_length, config.max_length), str(model.words.weight.dtype), store]
     shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
     keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
-    whole = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
-    done = whole.exists()
+    joined_path = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
+    done = joined_path.exists()
     for key, shard in list(zip(keys, shards, strict=True))[rank::world] if not done else ():
         if not (path := Path(cache) / f"{key}.shard.npy").exists():
             write_array(path, embed(shard))
     e5nl.wait()
     if not done and rank == 0:
-        with new_file(whole) as temporary:
+        with new_file(joined_path) as temporary:
             dtype = "uint16" if store == "bfloat16" else store
             joined = np.lib.format.open_memmap(temporary, "w+", dtype, (len(texts), config.hidden_size))
             for number, key in enumerate(keys):
@@ -402,7 +402,7 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
         for key in set(keys):
             (Path(cache) / f"{key}.shard.npy").unlink()
     e5nl.wait()
-    return np.load(whole, mmap_mode="r")
+    return np.load(joined_path, mmap_mode="r")
 
 
 def read_embeddings(path, count: int, what: str) -> np.ndarray:
@@ -458,9 +458,9 @@ def top_k_together(q: np.ndarray, p: np.ndarray, k: int, precision: str, cache, 
     return tuple(np.concatenate(parts) for parts in zip(*shares, strict=True))
 
 
-def search(texts: Texts, q: np.ndarray, p: np.ndarray, top: int, anchor: str, found=None) -> Search:
-    """Search the passages p (N, D) once for the queries q (Q, D), unless `found` is what top_k gave; score the positives alike."""
-    scores, candidates = found or top_k(q, p, top)
+def judge(texts: Texts, q: np.ndarray, p: np.ndarray, found: tuple[np.ndarray, np.ndarray], anchor: str) -> Search:
+    """What the rules need, from what `top_k` found for the queries q (Q, D) in the passages p (N, D); positives are scored alike."""
+    scores, candidates = found
     known = known_reasons(candidates, texts.positives, texts.own)
     query, numbers = _flat(texts.positives)
     parts = [slice(start, start + 1024) for start in range(0, len(query), 1024)]
@@ -648,7 +648,7 @@ def _mine(args, margin: float, rank: int, world: int) -> None:
     best = top_k_together(q, p, args.top, args.precision, args.cache, rank, world)
     if rank:  # the first process has the results of all
         return
-    found = search(texts, q, p, args.top, args.anchor, best)
+    found = judge(texts, q, p, best, args.anchor)
     anchor = "min" if args.anchor == "each" else args.anchor  # each pair of query and positive has one positive
     limit = {"margin": margin, "sigma": args.sigma, "anchor": anchor}
     options = {"negatives": args.negatives, "select": args.select, "seed": args.seed}

@@ -275,3 +275,9 @@ def test_check_prints_what_a_run_would_see(tmp_path):
     out = run("data.py", "check", path, "--batch-size", 8).stdout
     assert out.splitlines()[1].split()[:6] == ["zinnen", "symmetric_sts", "11", "4", "2", "1.0"]
     assert "query: vraag 0" in out and "+ query: ik" in out and "- query: zij" in out
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [([10, 7], [4, 3]), ([3, 8, 1], [4, 4, 1]), ([0], [2])])
+def test_counted_batches_are_the_planned_ones(rows, sizes):
+    planned = Counter(source for source, _ in data.plan_batches(rows, sizes, seed=1, epoch=2))
+    assert data.count_batches(rows, sizes) == [planned[source] for source in range(len(rows))]
