@@ -14,12 +14,17 @@ A retrieval corpus has the BEIR layout: `corpus.jsonl` (`_id`, `title`, `text`),
 
     python data.py check demo/train/*.jsonl.gz          # what a training run would see
 
+Tables are JSON Lines, parquet, CSV or TSV; `owner/name[@revision][:files]` stands for files of a data set on the Hugging Face hub.
+
 Left out on purpose: random subsets by size, several files a source, text shuffling (in the authors' loader, unused by the paper).
 """
 
 import argparse
 import contextlib
+import csv
+import fnmatch
 import gzip
+import io
 import json
 import math
 import os
@@ -145,16 +150,24 @@ def refuse_existing(path, overwrite: bool) -> None:
         raise InputError(f"{path}: exists already; choose another name, or add --overwrite to replace it")
 
 
-def read_lines(path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not. Blank lines are left out."""
+DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a damaged `.gz` raises
+
+
+def _open(path):
+    """The bytes of a file, unpacked when its name ends in `.gz`."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+
+
+def read_lines(path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not. Blank lines are left out."""
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        with _open(path) as file:
             for number, line in enumerate(file, 1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")  # a byte order mark is no text
                 if text.strip():
@@ -162,7 +175,7 @@ def read_lines(path) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
         raise InputError(f"{path}:{number}: byte 0x{bad:02x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8") from None
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise InputError(f"{path}:{number + 1}: damaged gzip data ({error}); write or download the file again") from None
 
 
@@ -224,37 +237,70 @@ def inside(folder, name: str, where) -> Path:
     return Path(folder) / name
 
 
-def read_texts(path, field: str = "text") -> Iterator[str]:
-    """The texts of a corpus file: `.jsonl` / `.json` (one object a line, `field`), `.parquet` (column `field`), else a text a line."""
-    path = Path(path)
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    if suffix == ".parquet":
-        yield from _read_parquet_column(path, field)
-    elif suffix in (".jsonl", ".json"):
-        for number, row in read_jsonl(path):
-            yield _string(row.get(field), f"{path}:{number}: field {field!r}")
+def read_rows(path, columns=None) -> Iterator[tuple[int, dict]]:
+    """(row number from 1, {column: value}) of a table: `.parquet`, `.csv` and `.tsv` with a header line, else JSON Lines; `.gz` or not.
+
+    columns: only these, in parquet and CSV each must be there (in JSON Lines a row may lack a field). JSON Lines and CSV count lines.
+    """
+    kind = kind_of(path)
+    if kind == ".parquet":
+        yield from _read_parquet(Path(path), columns)
+    elif kind in (".csv", ".tsv"):
+        yield from _read_csv(path, columns, "," if kind == ".csv" else "\t")
     else:
-        for _, line in read_lines(path):
-            yield line
+        for number, row in read_jsonl(path):
+            yield number, row if columns is None else {column: row[column] for column in columns if column in row}
 
 
-def _read_parquet_column(path: Path, field: str) -> Iterator[str]:
+def read_texts(path, field: str = "text") -> Iterator[str]:
+    """The texts of a corpus file: one a row of a table (see `read_rows`), in its `field`; of any other file one a line."""
+    if kind_of(path) not in (".jsonl", ".json", ".parquet", ".csv", ".tsv"):
+        yield from (line for _, line in read_lines(path))
+        return
+    for number, row in read_rows(path, [field]):
+        yield _string(row.get(field), f"{path}:{number}: field {field!r}")
+
+
+def kind_of(path) -> str:
+    """The ending of a file's name that says what is in it: `.jsonl` of `a.jsonl.gz`."""
+    path = Path(path)
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def _read_parquet(path: Path, columns) -> Iterator[tuple[int, dict]]:
     import pyarrow.parquet  # here: slow to import, and few runs read parquet
-    from pyarrow.lib import ArrowInvalid
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    number = 0
     try:
         file = pyarrow.parquet.ParquetFile(path)
-    except ArrowInvalid as error:
-        raise InputError(f"{path}: not a parquet file ({error})") from None
-    if field not in file.schema_arrow.names:
-        raise InputError(f"{path}: no column {field!r}; it has {', '.join(file.schema_arrow.names)}")
-    number = 0
-    for batch in file.iter_batches(batch_size=4096, columns=[field]):
-        for value in batch.column(0).to_pylist():
-            number += 1
-            yield _string(value, f"{path}: row {number}, column {field!r}")
+        _columns_there(path, columns, file.schema_arrow.names)
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            for number, row in enumerate(batch.to_pylist(), number + 1):  # noqa: B020
+                yield number, row
+    except (pyarrow.lib.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not parquet, or damaged after row {number} ({error}); copy or download it again") from None
+
+
+def _read_csv(path, columns, delimiter: str) -> Iterator[tuple[int, dict]]:
+    csv.field_size_limit(2**31 - 1)  # a cell may be a long document
+    with _open(path) as file:
+        rows = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
+        try:
+            _columns_there(path, columns, rows.fieldnames or [])
+            for row in rows:
+                if None in row or None in row.values():
+                    raise InputError(f"{path}:{rows.line_num}: expected {len(rows.fieldnames)} cells, as in the first line")
+                yield rows.line_num, row if columns is None else {column: row[column] for column in columns}
+        except (csv.Error, UnicodeDecodeError, *DAMAGED) as error:
+            raise InputError(f"{path}:{rows.line_num + 1}: not CSV in UTF-8 ({error})") from None
+
+
+def _columns_there(path, columns, names) -> None:
+    for column in columns or ():
+        if column not in names:
+            raise InputError(f"{path}: no column {column!r}; it has {', '.join(names)}")
 
 
 def _string(value, where: str) -> str:
@@ -270,6 +316,47 @@ def normalise(text: str) -> str:
     True
     """
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+# --- the Hugging Face hub ---------------------------------------------------------------------------------------------------
+
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")  # owner/name[@revision][:files]
+
+
+def hub_folder(name: str, files: list[str], kind: str = "dataset") -> Path:
+    """The local copy of a hub repository, `owner/name[@revision]`, with those of its files whose names match one of `files`.
+
+    kind: dataset or model. Downloads what the cache lacks; with HF_HUB_OFFLINE=1 nothing. Nothing else in this project downloads.
+    """
+    repository = HUB_NAME.fullmatch(name)
+    from huggingface_hub import snapshot_download  # here: slow to import, and only hub names need it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository[1], repo_type=kind, revision=repository[2], allow_patterns=files))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{name}: neither here nor to be had from the hub ({reason})") from None
+
+
+def is_hub_name(name) -> bool:
+    """Whether `name` can only mean a hub repository: it has the form, and there is no such file or folder, nor a folder `owner`."""
+    return bool(HUB_NAME.fullmatch(str(name))) and not Path(name).exists() and not Path(name).parent.is_dir()
+
+
+def find_files(name) -> list[Path]:
+    """A data file, or the files of a hub data set: `owner/name[@revision][:pattern]`, without a pattern its parquet files.
+
+    `allenai/c4:multilingual/c4-nl-validation.*.json.gz` is the corpus that the paper trimmed on.
+    """
+    if not is_hub_name(name):
+        return [Path(name)]
+    pattern = HUB_NAME.fullmatch(str(name))[3] or "*.parquet"
+    folder = hub_folder(str(name), [pattern])
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and fnmatch.fnmatch(path.relative_to(folder).as_posix(), pattern))
+    if not found:
+        raise InputError(f"{name}: no file {pattern!r} there; look at https://huggingface.co/datasets/{HUB_NAME.fullmatch(name)[1]}/tree/main")
+    return found
 
 
 # --- training sources -------------------------------------------------------------------------------------------------------

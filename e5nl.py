@@ -55,7 +55,9 @@ from data import (
     cli,
     count_batches,
     describe,
+    hub_folder,
     inside,
+    is_hub_name,
     new_file,
     plan_batches,
     read_json,
@@ -241,20 +243,11 @@ HUB_FILES = ["*.json", "*.safetensors", "1_Pooling/config.json"]  # all that is 
 
 def find(name) -> Path:
     """The folder `name`, or a copy of the hub repository `owner/name[@revision]`. Nothing else is ever downloaded."""
-    path = Path(name)
-    if path.is_dir():
-        return path
-    hub_name = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(name))
-    if not hub_name or path.parent.is_dir():
+    if Path(name).is_dir():
+        return Path(name)
+    if ":" in str(name) or not is_hub_name(name):
         raise FileNotFoundError(f"{name}: no such folder; expected a model folder or the name of a hub repository (owner/name)")
-    from huggingface_hub import snapshot_download  # here: slow to import, and only hub names need it
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_name[1], revision=hub_name[2], allow_patterns=HUB_FILES))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{name}: neither a local folder nor to be had from the hub ({reason})") from None
+    return hub_folder(str(name), HUB_FILES, "model")
 
 
 def read_config(folder) -> dict:

@@ -69,3 +69,25 @@ def folder(tmp_path, make_model, tokenizer):
     """A small model folder on disk."""
     e5nl.save(make_model(), tokenizer, tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """hub(name, {file: bytes}, kind="dataset"): the folder of a repository in a hub cache of this test's own, the network off.
+
+    The layout is huggingface_hub's: what this project downloads with a network lies there just so.
+    """
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def add(name: str, files: dict[str, bytes], kind: str = "dataset", commit: str = "1234567890" * 4):
+        repository = tmp_path / "hub" / f"{kind}s--{name.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True, exist_ok=True)
+        (repository / "refs" / "main").write_text(commit)
+        for file, content in files.items():
+            path = repository / "snapshots" / commit / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return repository / "snapshots" / commit
+
+    return add

@@ -4,8 +4,10 @@
 """
 
 import argparse
+import csv
 import doctest
 import gzip
+import io
 import json
 import subprocess
 import sys
@@ -147,18 +149,76 @@ def test_groups_draw_negatives_without_replacement_and_repeat_when_short():
 
 
 def test_corpora_are_read_in_every_format(tmp_path):
-    texts = ["een", "twee woorden", "é"]
-    write(tmp_path / "c.txt.gz", *(text + "\n" for text in texts))
-    write(tmp_path / "c.jsonl", *({"zin": text} for text in texts))
-    pyarrow.parquet.write_table(pyarrow.table({"zin": texts}), tmp_path / "c.parquet")
-    for name in ("c.txt.gz", "c.jsonl", "c.parquet"):
-        assert list(data.read_texts(tmp_path / name, field="zin")) == texts
+    texts = ["een", "twee \"woorden\",\tof drie", "é\nregel"]
+    write(tmp_path / "c.txt.gz", *(text.replace("\n", " ") + "\n" for text in texts))
+    assert list(data.read_texts(tmp_path / "c.txt.gz")) == [text.replace("\n", " ") for text in texts]
+    tables(tmp_path, [{"zin": text, "n": n} for n, text in enumerate(texts)])
+    for name in TABLES:
+        assert list(data.read_texts(tmp_path / name, field="zin")) == texts, name
     with pytest.raises(InputError, match=r"c.jsonl:1: field 'text': expected a string, found nothing"):
         list(data.read_texts(tmp_path / "c.jsonl"))
-    with pytest.raises(InputError, match=r"c.parquet: no column 'text'; it has zin"):
-        list(data.read_texts(tmp_path / "c.parquet"))
-    with pytest.raises(InputError, match=r"kapot.parquet: not a parquet file"):
+
+
+TABLES = ["c.jsonl", "c.jsonl.gz", "c.parquet", "c.csv", "c.csv.gz", "c.tsv"]
+
+
+def tables(folder, rows: list[dict]) -> None:
+    """The same rows as JSON Lines, parquet, CSV and TSV."""
+    for name in ("c.jsonl", "c.jsonl.gz"):
+        write(folder / name, *rows)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "c.parquet", row_group_size=2)
+    for name in ("c.csv", "c.csv.gz", "c.tsv"):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), delimiter="\t" if name == "c.tsv" else ",")
+        writer.writeheader()
+        writer.writerows(rows)
+        write(folder / name, text.getvalue())
+
+
+def test_tables_give_the_same_rows_whatever_their_format(tmp_path):
+    rows = [{"tekst": f"regel {n}, \"x\"", "label": str(n % 3), "id": f"d{n}"} for n in range(2500)]  # more than a parquet batch
+    tables(tmp_path, rows)
+    for name in TABLES:
+        assert [row for _, row in data.read_rows(tmp_path / name)] == rows, name
+        assert [row for _, row in data.read_rows(tmp_path / name, ["id", "label"])] == [{"id": r["id"], "label": r["label"]} for r in rows]
+    assert [number for number, _ in data.read_rows(tmp_path / "c.parquet")] == list(range(1, 2501))
+    assert next(data.read_rows(tmp_path / "c.csv"))[0] == 2, "line 1 is the header"
+
+
+def test_a_damaged_table_is_one_clear_line(tmp_path):
+    tables(tmp_path, [{"zin": "x" * 9, "n": n} for n in range(5000)])
+    for name in ("c.parquet", "c.csv", "c.tsv"):
+        with pytest.raises(InputError, match=rf"{name}: no column 'text'; it has zin, n"):
+            list(data.read_rows(tmp_path / name, ["text"]))
+    with pytest.raises(InputError, match="kapot.parquet: not parquet, or damaged after row 0"):
         list(data.read_texts(write(tmp_path / "kapot.parquet", "PAR2")))
+    whole = (tmp_path / "c.parquet").read_bytes()
+    (tmp_path / "c.parquet").write_bytes(whole[:50] + bytes(60) + whole[110:])
+    with pytest.raises(InputError, match="c.parquet: not parquet, or damaged after row"):
+        list(data.read_rows(tmp_path / "c.parquet"))
+    (tmp_path / "c.csv.gz").write_bytes((tmp_path / "c.csv.gz").read_bytes()[:-300])
+    with pytest.raises(InputError, match=r"c.csv.gz:[0-9]+: not CSV in UTF-8 \(Compressed file ended"):
+        list(data.read_rows(tmp_path / "c.csv.gz"))
+    with pytest.raises(InputError, match=r"a.csv:3: expected 2 cells, as in the first line"):
+        list(data.read_rows(write(tmp_path / "a.csv", "a,b\n", "1,2\n", "1\n")))
+    with pytest.raises(InputError, match=r"b.csv:2: not CSV in UTF-8"):
+        list(data.read_rows(write(tmp_path / "b.csv", "a,b\n", '"1"x,2\n')))
+    with pytest.raises(FileNotFoundError, match="geen.csv: no such file"):
+        list(data.read_rows(tmp_path / "geen.csv"))
+
+
+def test_hub_names_are_files_of_the_cache(tmp_path, monkeypatch, hub):
+    monkeypatch.chdir(tmp_path)
+    folder = hub("eigenaar/set", {"data/b.parquet": b"", "data/a.parquet": b"", "README.md": b"", "nl/c.validation.0.json.gz": b""})
+    assert data.find_files("eigenaar/set") == [folder / "data/a.parquet", folder / "data/b.parquet"]
+    assert data.find_files("eigenaar/set@main:nl/c.*.json.gz") == [folder / "nl/c.validation.0.json.gz"]
+    assert data.find_files("geen.txt") == [data.Path("geen.txt")], "no hub name: the reader says what is wrong"
+    with pytest.raises(InputError, match=r"eigenaar/set:\*.csv: no file '\*.csv' there; look at https://huggingface.co/datasets/eigenaar/set"):
+        data.find_files("eigenaar/set:*.csv")
+    with pytest.raises(InputError, match="niemand/niets: neither here nor to be had from the hub"):
+        data.find_files("niemand/niets")
+    (tmp_path / "eigenaar").mkdir()
+    assert data.find_files("eigenaar/set") == [data.Path("eigenaar/set")], "a folder of the owner's name: a local path with a slip"
 
 
 def test_beir_layout(tmp_path):

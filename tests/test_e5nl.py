@@ -235,10 +235,12 @@ def test_a_model_is_not_overwritten_unless_asked(folder, make_model, tokenizer):
     assert torch.equal(e5nl.load(folder)[0].words.weight, make_model(seed=2).words.weight)
 
 
-def test_a_hub_name_that_cannot_be_had_is_one_clear_line(tmp_path, monkeypatch):
+def test_a_hub_name_is_a_folder_of_the_cache(tmp_path, monkeypatch, hub, folder, make_model):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="niemand/bestaat-niet@main: neither a local folder nor to be had from the hub"):
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    hub("eigenaar/model", files, "model")
+    assert torch.equal(e5nl.load("eigenaar/model@main")[0].words.weight, make_model().words.weight)
+    with pytest.raises(InputError, match="niemand/bestaat-niet@main: neither here nor to be had from the hub"):
         e5nl.load("niemand/bestaat-niet@main")
 
 
