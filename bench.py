@@ -1,5 +1,6 @@
 """Speed against the neighbouring projects, side by side in one run. Read the ratios: seconds depend on the machine and on who shares it.
 
+    python bench.py encode                     # texts to embeddings, against sentence-transformers and a plain transformers loop
     python bench.py mine                       # hard negatives, against sentence-transformers (torch and faiss)
     python bench.py mine --rows 5000 --threads 1 --rounds 1
     python bench.py search --rows 1000000      # exact search in a million passages on disk: seconds and memory
@@ -12,7 +13,10 @@ above what it had before. The variants take turns, round by round; printed are m
 """
 
 import argparse
+import contextlib
 import importlib.util
+import io
+import itertools
 import json
 import resource
 import subprocess
@@ -23,10 +27,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
+import e5nl
 import mine
-from data import InputError, Row, Source, cli, whole
+from data import InputError, Row, Source, cli, read_source, whole
 
+ROOT = Path(__file__).parent
 WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
 
 
@@ -41,6 +48,146 @@ def pairs(rows: int) -> tuple[np.ndarray, np.ndarray]:
     p = vectors(rows, WIDTH, 0)
     q = p + vectors(rows, WIDTH, 1)
     return q / np.linalg.norm(q, axis=1, keepdims=True), p
+
+
+# --- encode -------------------------------------------------------------------------------------------------------------------
+
+SHAPES = {  # width, layers, heads, feed-forward width of multilingual-e5-small, -base and -large
+    "small": (384, 12, 12, 1536),
+    "base": (768, 12, 12, 3072),
+    "large": (1024, 24, 16, 4096),
+}
+
+
+def make_model(shape: str, folder) -> None:
+    """A model folder with random weights of a real shape and XLM-R's own tokenizer."""
+    sizes = zip(("--width", "--layers", "--heads", "--intermediate"), SHAPES[shape], strict=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        e5nl.main(["init", "--tokenizer", str(ROOT / "demo/tokenizer.json.xz"), "--out", str(folder), "--overwrite"]
+                  + [str(word) for pair in sizes for word in pair])  # fmt: skip
+
+
+def real_texts(kind: str, count: int) -> list[str]:
+    """Dutch texts of the demo's training sources: `short` (titles and sentences) or `long` (questions in parliament)."""
+    sources = {
+        "short": [("dekamer_title_question", "query"), ("ud_sentence_following", "query")],
+        "long": [("dekamer_title_question", "pos"), ("dekamer_question_answer", "query")],
+    }
+    texts = []
+    for name, side in sources[kind]:
+        rows = read_source(ROOT / "demo" / "train" / f"{name}.jsonl.gz").rows
+        texts.append([row.query if side == "query" else row.pos[0] for row in rows])
+    mixed = dict.fromkeys(text for pair in itertools.zip_longest(*texts) for text in pair if text)
+    return list(mixed)[:count]
+
+
+def encode_ours(folder, dtype: str):
+    model, tokenizer = e5nl.load(folder)
+    model.to(getattr(torch, dtype))
+    return lambda texts: e5nl.embed(model, tokenizer, texts, "passage")
+
+
+def encode_sentence_transformers(folder, dtype: str):
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(folder), model_kwargs={"dtype": getattr(torch, dtype)})
+    return lambda texts: model.encode(["passage: " + text for text in texts], normalize_embeddings=True).astype(np.float32)
+
+
+def encode_transformers(folder, dtype: str):
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+
+    @torch.inference_mode()
+    def encode(texts):
+        parts = []
+        for start in range(0, len(texts), 32):
+            batch = ["passage: " + text for text in texts[start : start + 32]]
+            batch = tokenizer(batch, padding=True, truncation=True, max_length=512, return_tensors="pt").to(model.device)
+            hidden, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
+            parts.append(F.normalize((hidden * mask).sum(1).float() / mask.sum(1), dim=-1))
+        return torch.cat(parts).cpu().numpy()
+
+    return encode
+
+
+ENCODE = {
+    "ours": ((), encode_ours),
+    "sentence-transformers": (("sentence_transformers",), encode_sentence_transformers),
+    "transformers, batches of 32": (("transformers",), encode_transformers),
+}
+
+
+def work(config: e5nl.Config, lengths: list[int]) -> float:
+    """Floating point operations of the matrix products that texts of these token counts need, padding left out."""
+    width, linear = config.hidden_size, 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
+    return config.num_hidden_layers * sum(2 * n * linear + 4 * n * n * width for n in lengths)
+
+
+def product_limit(config: e5nl.Config, dtype: torch.dtype, device) -> float:
+    """Operations a second of the linear layers' products alone, 2,048 tokens at once: the median of many passes over one layer."""
+    width, inner, tokens = config.hidden_size, config.intermediate_size, 2048
+    sizes = (width, 3 * width), (width, width), (width, inner), (inner, width)
+    layers = [torch.nn.Linear(*one, device=device, dtype=dtype) for one in sizes]
+    inputs = [torch.randn(tokens, one, device=device, dtype=dtype) for one, _ in sizes]
+    seconds, end = [], time.perf_counter() + 1.5
+    with torch.inference_mode():
+        while time.perf_counter() < end:
+            start = time.perf_counter()
+            for layer, x in zip(layers, inputs, strict=True):
+                layer(x)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - start)
+    return sum(2 * tokens * layer.weight.numel() for layer in layers) / np.median(seconds)
+
+
+def bench_encode(args) -> None:
+    variants = [name for name, (packages, _) in ENCODE.items() if all(map(importlib.util.find_spec, packages))]
+    print(f"measured: {'; '.join(variants)}; not installed: {'; '.join(name for name in ENCODE if name not in variants) or 'none'}")
+    with tempfile.TemporaryDirectory() as folder:
+        for shape in args.shapes:
+            make_model(shape, Path(folder, "model"))
+            for texts in args.texts:
+                runs, figures, embeddings = list(itertools.product(args.dtypes, variants)), {}, {}
+                for _, (dtype, name) in itertools.product(range(args.rounds), runs):
+                    one = measure(["_encode", name, folder, dtype, texts, str(args.count), str(args.threads)])
+                    figures.setdefault((dtype, name), []).append(one)
+                    embeddings[dtype, name] = np.load(Path(folder, "embeddings.npy"))
+                print_encode(f"{shape}, {args.count:,} {texts} texts", figures, embeddings)
+
+
+def print_encode(title: str, figures: dict, embeddings: dict) -> None:
+    """One table: a line a variant. Cosines are with the first line's embeddings."""
+    (_, (one, *_)), *_ = figures.items()
+    rounds = len(next(iter(figures.values())))
+    print(f"\n{title} (median {one['median']:.0f} tokens), {one['device']}, {rounds} round{'s' * (rounds > 1)}")
+    print(f"{'':<40}{'seconds':>9}{'tokens/s':>10}{'of limit':>9}{'to ours':>9}{'peak MB':>9}{'start s':>9}{'lowest cosine':>15}")
+    reference = next(iter(embeddings.values()))
+    for (dtype, name), found in figures.items():
+        seconds, peak, start, share = (np.median([one[key] for one in found]) for key in ("seconds", "peak", "start", "share"))
+        ratio = np.median([a["seconds"] / b["seconds"] for a, b in zip(found, figures[dtype, "ours"], strict=True)])
+        line = f"{f'{name}, {dtype}':<40}{seconds:>9.2f}{one['tokens'] / seconds:>10,.0f}{share:>9.0%}{ratio:>9.2f}"
+        print(f"{line}{peak:>9,.0f}{start:>9.2f}{(embeddings[dtype, name] * reference).sum(1).min():>15.6f}", flush=True)
+
+
+def _encode(name: str, folder: str, dtype: str, kind: str, count: str, threads: str) -> None:
+    """The process of one figure. `start` is from before the variant's imports until it can be called."""
+    torch.set_num_threads(int(threads))
+    texts, model, start = real_texts(kind, int(count)), Path(folder, "model"), time.perf_counter()
+    encode = ENCODE[name][1](model, dtype)
+    start = time.perf_counter() - start
+    config, device = e5nl.parse_config(model), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    limits = [product_limit(config, getattr(torch, dtype), device)]
+    encode(texts[:64])  # warm up
+    embeddings, figures = timed(lambda: encode(texts))
+    limits.append(product_limit(config, getattr(torch, dtype), device))  # before and after: others may use the machine too
+    np.save(Path(folder, "embeddings.npy"), embeddings)
+    lengths = [len(one) for one in e5nl.read_tokenizer(model)(texts, "passage: ", config.max_length)]
+    figures["share"] = work(config, lengths) / figures["seconds"] / np.mean(limits)
+    processor = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} threads"
+    print(json.dumps(figures | {"start": start, "tokens": sum(lengths), "median": np.median(lengths), "device": processor}))
 
 
 # --- mine: each variant gives the negatives' numbers (rows, NEGATIVES), -1 where there are too few -----------------------------
@@ -172,12 +319,17 @@ def measure(arguments: list[str]) -> dict:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def report(function):
-    """Call `function`, print its wall seconds and the megabytes of memory it took at most, return what it returned."""
+def timed(function) -> tuple[object, dict]:
+    """What `function` returns, and the wall seconds and the megabytes of memory it took at most."""
     before, start = _peak(), time.perf_counter()
     value = function()
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "megabytes": _peak() - before, "peak": _peak()}))
+    return value, {"seconds": time.perf_counter() - start, "megabytes": _peak() - before, "peak": _peak()}
+
+
+def report(function):
+    """Call `function`, print its figures for `measure`, return what it returned."""
+    value, figures = timed(function)
+    print(json.dumps(figures))
     return value
 
 
@@ -187,12 +339,20 @@ def _peak() -> float:
 
 def main(argv=None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in ("_mine", "_search"):
-        {"_mine": _mine, "_search": _search}[argv[0]](*argv[1:])
+    if argv and argv[0] in (processes := {"_encode": _encode, "_mine": _mine, "_search": _search}):
+        processes[argv[0]](*argv[1:])
         return
     parser = argparse.ArgumentParser(description="Speed against the neighbouring projects, side by side.")
     commands = parser.add_subparsers(dest="command", required=True)
     defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    command = commands.add_parser("encode", help="texts to embeddings, random weights in real shapes", **defaults)
+    command.add_argument("--shapes", choices=list(SHAPES), nargs="+", default=["small", "base"])
+    command.add_argument("--texts", choices=["short", "long"], nargs="+", default=["short", "long"])
+    command.add_argument("--count", type=whole(64, 2048), default=2048, help="texts of each set")
+    command.add_argument("--dtypes", choices=["float32", "bfloat16"], nargs="+", default=["float32", "bfloat16"])
+    command.add_argument("--threads", type=whole(1), default=2)
+    command.add_argument("--rounds", type=whole(1), default=3)
+    command.set_defaults(run=bench_encode)
     command = commands.add_parser("mine", help="hard negatives, from given embeddings", **defaults)
     command.add_argument("--rows", type=whole(1000), nargs="+", default=[5000, 10000, 20000, 40000])
     command.add_argument("--threads", type=whole(1), nargs="+", default=[1, 2])

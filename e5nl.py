@@ -22,15 +22,11 @@ Letters for dimensions, here and in every module:
 
 import argparse
 import contextlib
-import dataclasses
-import functools
-import hashlib
 import itertools
 import json
 import lzma
 import math
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -38,12 +34,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import tokenizers
 import torch
 import torch.distributed
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -55,12 +48,7 @@ from data import (
     cli,
     count_batches,
     describe,
-    hub_folder,
-    inside,
-    is_hub_name,
-    new_file,
     plan_batches,
-    read_json,
     read_lines,
     read_sources,
     real,
@@ -70,50 +58,20 @@ from data import (
     write_array,
     write_json,
 )
-
-SPARE_ROWS = 128  # embedding rows beyond the tokenizer's pieces that are not a mistake (multilingual-e5-small has 35)
+from model_folder import (
+    SPARE_ROWS,
+    Config,
+    Tokenizer,
+    find,
+    parse_config,
+    read_state,
+    read_tokenizer,
+    refuse_model,
+    retire_model,
+    write_folder,
+)
 
 # --- the encoder ------------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """What `config.json` and the sentence-transformers files of a model folder say; the names are theirs."""
-
-    model_type: str
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    max_position_embeddings: int
-    type_vocab_size: int
-    layer_norm_eps: float
-    pad_token_id: int
-    hidden_dropout_prob: float = 0.1
-    attention_probs_dropout_prob: float = 0.1
-    hidden_act: str = "gelu"
-    pooling: str = "mean"
-    max_seq_length: int | None = None  # of sentence-transformers; None: what the position table allows
-    prompts: tuple[tuple[str, str], ...] = tuple(PREFIXES.items())
-
-    @property
-    def position_offset(self) -> int:
-        """Rows at the start of the position table that no text uses: RoBERTa counts positions from the pad id + 1, BERT from 0."""
-        return 0 if self.model_type == "bert" else self.pad_token_id + 1
-
-    @property
-    def positions(self) -> int:
-        """Rows of the position table that texts use."""
-        return self.max_position_embeddings - self.position_offset
-
-    @property
-    def max_length(self) -> int:
-        """Tokens of the longest text, special tokens included; longer ones are cut."""
-        return min(self.positions, self.max_seq_length or self.positions)
-
-
-IN_OTHER_FILES = ("pooling", "max_seq_length", "prompts")  # fields that sentence-transformers' files hold, not config.json
 
 
 class Layer(nn.Module):
@@ -194,203 +152,11 @@ def new_encoder(config: Config, seed: int) -> Encoder:
     return model
 
 
-# --- the tokenizer ----------------------------------------------------------------------------------------------------------
-
-
-class Tokenizer:
-    """A `tokenizer.json`, without the truncation and padding that may be stored in it: both are decided here, for each call.
-
-    backend: the tokenizers.Tokenizer; json: the file as it is; config: tokenizer_config.json; texts, cut: how many texts were
-    tokenised and how many of them were longer than allowed.
-    """
-
-    def __init__(self, json_bytes: bytes, config: dict, where="tokenizer.json"):
-        self.json, self.config, self.texts, self.cut = json_bytes, config, 0, 0
-        try:
-            self.backend = tokenizers.Tokenizer.from_buffer(json_bytes)
-        except Exception as error:  # the library raises plain Exception
-            raise InputError(f"{where}: not a tokenizer.json that tokenizers {tokenizers.__version__} reads ({error})") from None
-        self.backend.no_truncation()
-        self.backend.no_padding()
-        if len(self.backend.encode("").ids) != 2:
-            found = self.backend.encode("").tokens
-            raise InputError(f"{where}: an empty text becomes {found}; expected a start and an end token, as BERT and XLM-R have")
-
-    @functools.cached_property
-    def vocab_size(self) -> int:
-        return max(self.backend.get_vocab().values()) + 1
-
-    def __call__(self, texts: list[str], prefix: str, max_length: int) -> list[list[int]]:
-        """Ids of `prefix + text` with the start and end token; of a longer text the first max_length - 1 and the end token."""
-        ids = [encoding.ids for encoding in self.backend.encode_batch_fast([prefix + text for text in texts])]
-        self.texts += len(ids)
-        self.cut += sum(len(one) > max_length for one in ids)
-        return [one if len(one) <= max_length else one[: max_length - 1] + one[-1:] for one in ids]
-
-
-def read_tokenizer(folder) -> Tokenizer:
-    path = Path(folder) / "tokenizer.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; a model folder needs it (transformers: save_pretrained of a fast tokenizer)")
-    config = path.with_name("tokenizer_config.json")
-    return Tokenizer(path.read_bytes(), read_json(config) if config.is_file() else {}, path)
-
-
 # --- model folders ----------------------------------------------------------------------------------------------------------
 
-HUB_FILES = ["*.json", "*.safetensors", "1_Pooling/config.json"]  # all that is read
 
-
-def find(name) -> Path:
-    """The folder `name`, or a copy of the hub repository `owner/name[@revision]`. Nothing else is ever downloaded."""
-    if Path(name).is_dir():
-        return Path(name)
-    if ":" in str(name) or not is_hub_name(name):
-        raise FileNotFoundError(f"{name}: no such folder; expected a model folder or the name of a hub repository (owner/name)")
-    return hub_folder(str(name), HUB_FILES, "model")
-
-
-def read_config(folder) -> dict:
-    """`config.json` as it is."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; {folder} is not a model folder (or its training has not finished)")
-    return read_json(path)
-
-
-def parse_config(folder) -> Config:
-    """Read and check a folder's configuration. What is not implemented is refused by name."""
-    folder, values = Path(folder), read_config(folder)
-    path = folder / "config.json"
-    required = {"model_type": ["bert", "roberta", "camembert", "xlm-roberta"], "hidden_act": ["gelu"]}
-    optional = {"position_embedding_type": ["absolute"], "is_decoder": [False], "add_cross_attention": [False]}
-    for field, allowed in (required | optional).items():
-        value = values.get(field, allowed[0] if field in optional else None)
-        if value not in allowed:
-            raise InputError(f"{path}: {field} is {value!r}; this encoder knows {' or '.join(map(repr, allowed))} only")
-    config = {}
-    for field in dataclasses.fields(Config):
-        value = values.get(field.name)
-        if field.name in IN_OTHER_FILES:
-            continue
-        if field.name not in values:
-            if field.default is dataclasses.MISSING:
-                raise InputError(f"{path}: no field {field.name!r}")
-            continue
-        allowed = int | float if field.type is float else int
-        if field.type is not str and (not isinstance(value, allowed) or isinstance(value, bool) or value < 0):
-            raise InputError(f"{path}: {field.name} is {value!r}; expected {'a' if field.type is float else 'a whole'} number from 0")
-        config[field.name] = value
-    if config["num_attention_heads"] < 1 or config["hidden_size"] % config["num_attention_heads"]:
-        raise InputError(f"{path}: hidden_size {config['hidden_size']} is not a multiple of {config['num_attention_heads']} heads")
-    modules = folder / "modules.json"
-    if modules.is_file():
-        kinds = {str(module.get("type")).rpartition(".")[2] for module in read_json(modules, list)}
-        if unknown := kinds - {"Transformer", "Pooling", "Normalize"}:
-            raise InputError(f"{modules}: module {unknown.pop()} is not implemented; expected Transformer, Pooling and Normalize")
-    lengths = folder / "sentence_bert_config.json"
-    length = read_json(lengths).get("max_seq_length") if lengths.is_file() else None
-    if isinstance(length, int) and length < Config(**config).positions:  # often it says what the position table says
-        config["max_seq_length"] = length
-    pooling = folder / "1_Pooling" / "config.json"
-    if pooling.is_file():
-        modes = [mode for mode, used in _pooling_modes(read_json(pooling)).items() if used]
-        if modes not in (["mean"], ["cls"]):
-            raise InputError(f"{pooling}: pooling {' + '.join(modes) or 'none'} is not implemented; expected mean or cls")
-        config["pooling"] = modes[0]
-    prompts = folder / "config_sentence_transformers.json"
-    if prompts.is_file():
-        stored = read_json(prompts).get("prompts") or {}
-        if not isinstance(stored, dict) or not all(isinstance(prefix, str | None) for prefix in stored.values()):
-            raise InputError(f"{prompts}: prompts is {stored!r}; expected {{name: prefix}}")
-        stored = {"passage" if kind == "document" else kind: prefix for kind, prefix in stored.items() if prefix}
-        config["prompts"] = tuple({kind: stored.get(kind, prefix) for kind, prefix in PREFIXES.items()}.items())
-    return Config(**config)
-
-
-def _pooling_modes(values: dict) -> dict[str, bool]:
-    """Both layouts of sentence-transformers' pooling file: one flag a mode (to version 5) and `pooling_mode` (from 6)."""
-    if "pooling_mode" in values:
-        chosen = values["pooling_mode"]
-        return dict.fromkeys([chosen] if isinstance(chosen, str) else chosen, True)
-    flags = {key.removeprefix("pooling_mode_"): used for key, used in values.items() if key.startswith("pooling_mode_")}
-    return {mode.removesuffix("_tokens").removesuffix("_token"): used for mode, used in flags.items()}
-
-
-def weight_files(folder) -> dict[str, Path]:
-    """{tensor name: the safetensors file that holds it}, from a single file or from the index of several."""
-    folder = Path(folder)
-    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    if single.is_file():
-        files = {single}
-    elif index.is_file():
-        files = {inside(folder, name, index) for name in read_json(index).get("weight_map", {}).values()}
-    elif pickles := sorted(folder.glob("*.bin")):
-        convert = f"python -c \"from transformers import AutoModel as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
-        raise InputError(f"{pickles[0]}: a pickle can run any code when read, so only safetensors are; convert it with: {convert}")
-    else:
-        raise InputError(f"{single}: no such file; a model folder holds model.safetensors or model.safetensors.index.json")
-    where = {}
-    for file in sorted(files):
-        if not file.is_file():
-            raise InputError(f"{file}: no such file, but {index} names it; copy all shards")
-        try:
-            with safe_open(file, "pt") as tensors:
-                where |= dict.fromkeys(tensors.keys(), file)
-        except SafetensorError as error:
-            raise InputError(f"{file}: damaged or not safetensors ({error}); copy or download it again") from None
-    return where
-
-
-def read_tensors(folder) -> dict[str, Tensor]:
-    """All tensors of a checkpoint under the checkpoint's names, memory-mapped."""
-    where = weight_files(folder)
-    tensors = {}
-    for file in sorted(set(where.values())):
-        with safe_open(file, "pt") as stored:
-            tensors |= {name: stored.get_tensor(name) for name in stored.keys()}
-    return tensors
-
-
-def weights_hash(folder) -> str:
-    """SHA-256 of the weight files: what tells one model from another in caches and results."""
-    digest = hashlib.sha256()
-    for file in sorted(set(weight_files(folder).values())):
-        with open(file, "rb") as stored:
-            digest.update(hashlib.file_digest(stored, "sha256").digest())
-    return digest.hexdigest()
-
-
-# Our parameters and the checkpoint's tensors that make them, joined along the first axis. `{i}` is the layer.
-TENSORS = {
-    "words": ["embeddings.word_embeddings"],
-    "positions": ["embeddings.position_embeddings"],
-    "types": ["embeddings.token_type_embeddings"],
-    "norm": ["embeddings.LayerNorm"],
-    "layers.{i}.qkv": [f"encoder.layer.{{i}}.attention.self.{part}" for part in ("query", "key", "value")],
-    "layers.{i}.out": ["encoder.layer.{i}.attention.output.dense"],
-    "layers.{i}.attention_norm": ["encoder.layer.{i}.attention.output.LayerNorm"],
-    "layers.{i}.up": ["encoder.layer.{i}.intermediate.dense"],
-    "layers.{i}.down": ["encoder.layer.{i}.output.dense"],
-    "layers.{i}.norm": ["encoder.layer.{i}.output.LayerNorm"],
-}
-PREFIXED = re.compile(r"^(roberta|bert|camembert)\.")  # before every name when the checkpoint has a head
-LEFT_OUT = re.compile(r"^(pooler\..*|embeddings\.position_ids|lm_head\..*|cls\..*)$")  # no part of an embedding
-
-
-def _checkpoint_names(model: Encoder) -> dict[str, list[str]]:
-    """{our parameter: the checkpoint's tensors}, written out for every layer, weight and bias."""
-    names = {}
-    for parameter in model.state_dict():
-        module, _, kind = parameter.rpartition(".")
-        layer = re.search(r"\d+", module)
-        template = re.sub(r"\d+", "{i}", module)
-        names[parameter] = [f"{name.format(i=layer and layer[0])}.{kind}" for name in TENSORS[template]]
-    return names
-
-
-def load(name, device=None) -> tuple[Encoder, Tokenizer]:
-    """A model folder or hub repository as (encoder in eval mode, tokenizer): float32, on the GPU when there is one.
+def load(name, device=None, dtype: torch.dtype = torch.float32) -> tuple[Encoder, Tokenizer]:
+    """A model folder or hub repository as (encoder in eval mode, tokenizer), on the GPU when there is one.
 
     Stops, by the tensor's name, when a tensor is missing, unknown or of another shape than the configuration says.
     """
@@ -402,21 +168,7 @@ def load(name, device=None) -> tuple[Encoder, Tokenizer]:
         raise InputError(f"{folder}: {pieces}; the two do not belong together")
     with torch.device("meta"):
         model = Encoder(config)
-    tensors = {PREFIXED.sub("", name): tensor for name, tensor in read_tensors(folder).items()}
-    expected, state = model.state_dict(), {}
-    for parameter, parts in _checkpoint_names(model).items():
-        rows, *rest = expected[parameter].shape
-        shape = (rows // len(parts) + (config.position_offset if parameter == "positions.weight" else 0), *rest)
-        for part in parts:
-            if part not in tensors:
-                raise InputError(f"{folder}: tensor {part} is missing; config.json asks for {config.num_hidden_layers} layers")
-            if tensors[part].shape != shape:
-                raise InputError(f"{folder}: tensor {part} is {tuple(tensors[part].shape)}, config.json asks for {shape}")
-        values = [tensors.pop(part).float() for part in parts]
-        state[parameter] = values[0] if len(values) == 1 else torch.cat(values)  # a lone float32 tensor stays mapped, copied on write
-    if unknown := sorted(name for name in tensors if not LEFT_OUT.match(name)):
-        counts = f"{len(unknown)} tensors have no place in {config.num_hidden_layers} layers of {config.model_type}"
-        raise InputError(f"{folder}: {counts}, the first is {unknown[0]}; config.json and weights do not belong together")
+    state = read_state(folder, config, {name: value.shape for name, value in model.state_dict().items()}, dtype)
     unused, state["positions.weight"] = state["positions.weight"].split([config.position_offset, config.positions])
     model.load_state_dict(state, assign=True)
     model.unused_positions = unused.clone()
@@ -424,61 +176,11 @@ def load(name, device=None) -> tuple[Encoder, Tokenizer]:
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), tokenizer
 
 
-def _refuse_model(folder: Path, overwrite: bool) -> None:
-    if (folder / "config.json").exists() and not overwrite:
-        raise InputError(f"{folder}: holds a model already; choose another output folder, or add --overwrite to replace it")
-
-
-def _retire_model(folder: Path) -> None:
-    """From here on the folder holds no model, until another is written whole; a report on trimming told of the old one."""
-    for name in ("config.json", "trim_report.json"):
-        (folder / name).unlink(missing_ok=True)
-
-
 def save(model: Encoder, tokenizer: Tokenizer, folder, overwrite: bool = False) -> None:
-    """Write a model folder that transformers, sentence-transformers and `load` read. `config.json` comes last: with it, it is whole."""
-    folder, config = Path(folder), model.config
-    _refuse_model(folder, overwrite)
-    tensors = {}
-    for parameter, parts in _checkpoint_names(model).items():
-        tensor = model.state_dict()[parameter]
-        if parameter == "positions.weight":
-            tensor = torch.cat([model.unused_positions, tensor])
-        tensors |= {name: part.float().contiguous().cpu() for name, part in zip(parts, tensor.chunk(len(parts)), strict=True)}
-    folder.mkdir(parents=True, exist_ok=True)
-    _retire_model(folder)
-    with new_file(folder / "model.safetensors") as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
-    with new_file(folder / "tokenizer.json") as temporary:
-        temporary.write_bytes(tokenizer.json)
-    for name, content in _side_files(config, tokenizer).items():
-        write_json(folder / name, content)
-
-
-def _side_files(config: Config, tokenizer: Tokenizer) -> dict[str, object]:
-    """The JSON files of a model folder, `config.json` last."""
-    prompts, pooling = dict(config.prompts), ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
-    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    architecture = {"bert": "Bert", "roberta": "Roberta", "camembert": "Camembert", "xlm-roberta": "XLMRoberta"}[config.model_type]
-    values = dataclasses.asdict(config)
-    for name in IN_OTHER_FILES:
-        del values[name]
-    return {
-        "tokenizer_config.json": tokenizer.config | {"model_max_length": config.max_length},
-        "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
-        | {f"pooling_mode_{mode}": mode.startswith(config.pooling + "_token") for mode in pooling},
-        "sentence_bert_config.json": {"max_seq_length": config.max_length, "do_lower_case": False},
-        "config_sentence_transformers.json": {
-            "prompts": {"query": prompts["query"], "passage": prompts["passage"], "document": prompts["passage"]},
-            "default_prompt_name": None,
-            "similarity_fn_name": "cosine",
-        },
-        "modules.json": [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{module}"}
-            for i, (path, module) in enumerate(modules)
-        ],
-        "config.json": values | {"architectures": [f"{architecture}Model"], "torch_dtype": "float32"},
-    }
+    """Write a model folder that transformers, sentence-transformers and `load` read, in float32."""
+    state = model.state_dict()
+    state["positions.weight"] = torch.cat([model.unused_positions, state["positions.weight"]])
+    write_folder(folder, model.config, tokenizer, state, overwrite)
 
 
 # --- several processes ------------------------------------------------------------------------------------------------------
@@ -537,7 +239,7 @@ def encode(model: Encoder, ids: list[list[int]], chunk: list[int]) -> Tensor:
 
 @torch.inference_mode()
 def embed(model: Encoder, tokenizer: Tokenizer, texts: list[str], kind: str, *, max_length: int | None = None,
-          chunk_tokens: int = 4096, progress: bool = False) -> np.ndarray:
+          chunk_tokens: int = 2048, progress: bool = False) -> np.ndarray:
     """Embeddings (N, D) float32, L2-normalised, in the order of `texts`.
 
     kind: 'query', 'passage' or 'none' chooses the prefix that the model folder stores. Empty texts are embedded like others;
@@ -765,13 +467,13 @@ def _init(args) -> None:
 
 def _train(args) -> None:
     out = Path(args.out)
-    _refuse_model(out, args.overwrite)
+    refuse_model(out, args.overwrite)
     sources = read_sources(args.data, args.seed)
     model, tokenizer = load(args.model)
     print(summary(model, tokenizer))
     print(describe(sources, args.batch_size))
     batches_an_epoch(sources, args.batch_size)  # an error leaves no folder
-    _retire_model(out)
+    retire_model(out)
     settings = {key: value for key, value in vars(args).items() if key not in ("run", "command")}
     print("settings:", ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("data", "out", "overwrite")), "\n")
     write_json(out / "settings.json", settings)

@@ -65,6 +65,7 @@ from threadpoolctl import threadpool_limits
 
 import e5nl
 import mine
+import model_folder
 from data import InputError, cli, inside, read_json, read_jsonl, read_qrels, read_texts_by_id, write_json
 
 SEED, EXPERIMENTS = 42, 10
@@ -793,7 +794,8 @@ def _run(args) -> None:
     folder = e5nl.find(args.model)
     model, tokenizer = e5nl.load(folder)
     model.to(getattr(torch, args.dtype))
-    settings = {"model": str(args.model), "weights": e5nl.weights_hash(folder), "dtype": args.dtype, "prompts": dict(model.config.prompts)}
+    settings = {"model": str(args.model), "weights": model_folder.weights_hash(folder), "dtype": args.dtype}
+    settings["prompts"] = dict(model.config.prompts)
     print(f"{args.model}: {len(tasks)} tasks, prefixes {args.prefix}, {args.dtype}, weights {settings['weights'][:12]}")
 
     def encode(texts, kind):

@@ -50,6 +50,7 @@ import numpy as np
 import torch
 
 import e5nl
+import model_folder
 from data import (
     KINDS,
     InputError,
@@ -623,7 +624,7 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: in
         p = read_embeddings(args.corpus_embeddings, len(texts.passages), "passages")
         return q, p, {"query_embeddings": str(args.query_embeddings), "corpus_embeddings": str(args.corpus_embeddings)}
     folder = e5nl.find(args.model)
-    weights = e5nl.weights_hash(folder)
+    weights = model_folder.weights_hash(folder)
     model, tokenizer = e5nl.load(folder)
     model.to(getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)

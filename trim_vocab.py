@@ -39,6 +39,7 @@ from tokenizers import Tokenizer
 from tqdm import tqdm
 
 import e5nl
+import model_folder
 from data import PREFIXES, InputError, cli, new_file, new_folder, parse_row, read_json, read_jsonl, read_texts, whole, write_json
 
 CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)  # vocabulary sizes whose coverage is reported
@@ -269,7 +270,7 @@ class Stored(NamedTuple):
 def stored_tensors(folder) -> dict[str, Stored]:
     """{name: tensor} of a checkpoint in one file or several."""
     tensors = {}
-    for file in sorted(set(e5nl.weight_files(folder).values())):
+    for file in sorted(set(model_folder.weight_files(folder).values())):
         with open(file, "rb") as opened:
             length = int.from_bytes(opened.read(8), "little")
             header = json.loads(opened.read(length))

@@ -18,6 +18,7 @@ import torch
 
 import e5nl
 import mine
+import model_folder
 from data import InputError, Row, Source, read_jsonl, write_jsonl
 from mine import ABOVE, DUPLICATE, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, TAKEN, choose, known_reasons, score, top_k
 
@@ -299,7 +300,7 @@ def test_rows_come_back_with_negatives_and_scores(folder, data):
         assert row["pos_scores"] + row["neg_scores"] == pytest.approx((p @ q[0]).tolist(), abs=1e-5)
         assert row["neg_scores"] == sorted(row["neg_scores"], reverse=True)
     settings = json.loads((data.parent / "mined.jsonl.json").read_text())
-    assert settings["settings"]["rule"] == "topk" and settings["settings"]["weights"] == e5nl.weights_hash(folder)
+    assert settings["settings"]["rule"] == "topk" and settings["settings"]["weights"] == model_folder.weights_hash(folder)
     assert sum(settings["report"]["became of them"].values()) == settings["report"]["candidates"]
 
 
