@@ -82,8 +82,7 @@ def real_texts(kind: str, count: int) -> list[str]:
 
 
 def encode_ours(folder, dtype: str):
-    model, tokenizer = e5nl.load(folder)
-    model.to(getattr(torch, dtype))
+    model, tokenizer = e5nl.load(folder, dtype=getattr(torch, dtype))
     return lambda texts: e5nl.embed(model, tokenizer, texts, "passage")
 
 

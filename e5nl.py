@@ -6,7 +6,8 @@ In: a model folder as transformers and sentence-transformers write it (`config.j
 The encoder is BERT: `bert`, `roberta`, `camembert` and `xlm-roberta` differ in a position offset, token types and LayerNorm's
 epsilon, which all come from `config.json`. Texts are never padded. The tokens of many texts stand one after the other in one long
 row: everything that works token by token (embeddings, linear layers, LayerNorm) sees one (T, D) matrix, and attention sees each text
-alone, texts of one length together. So there is no attention mask, no pad token, and no work spent on padding.
+alone, texts of one length together. So there is no pad token and no work spent on padding. (On a GPU, where many small calls are slow,
+texts of nearly one length share an attention call, padded for it.)
 
     python e5nl.py init --tokenizer demo/tokenizer.json.xz --out runs/base
     python e5nl.py train --model runs/base --data demo/train/*.jsonl.gz --out runs/toy --batch-size 128 --lr 2e-3 --steps 50
@@ -29,14 +30,16 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -48,6 +51,7 @@ from data import (
     cli,
     count_batches,
     describe,
+    new_file,
     plan_batches,
     read_lines,
     read_sources,
@@ -74,6 +78,41 @@ from model_folder import (
 # --- the encoder ------------------------------------------------------------------------------------------------------------
 
 
+# Attention takes together neighbouring texts whose lengths, rounded up to a multiple of this, are equal. 1: texts of one length, nothing
+# is padded. On a GPU a call for every length would cost more than the padding of some of them.
+ROUND = {"cpu": 1, "cuda": 32}
+
+
+class Run(NamedTuple):
+    """Texts that share one attention call. Where their lengths differ each is padded to the longest, for attention alone."""
+
+    texts: int
+    length: int  # places of each text
+    tokens: int  # of all of them
+    rows: Tensor | None = None  # (texts · length,) the token that stands in each place, counted within the run
+    places: Tensor | None = None  # (tokens,) the place where each token stands
+    mask: Tensor | None = None  # (texts, 1, 1, length) bool: places that hold a token
+
+
+def cut_runs(lengths: list[int], device: torch.device) -> list[Run]:
+    """The runs of packed texts: neighbours of about one length (see ROUND).
+
+    >>> [run[:3] for run in cut_runs([3, 3, 2, 7], torch.device("cpu"))]
+    [(2, 3, 6), (1, 2, 2), (1, 7, 7)]
+    """
+    runs = []
+    for _, group in itertools.groupby(lengths, lambda length: -(-length // ROUND[device.type])):
+        group = list(group)
+        run = Run(len(group), max(group), sum(group))
+        if min(group) < run.length:
+            real = torch.arange(run.length) < torch.tensor(group)[:, None]  # (texts, length)
+            rows = real.flatten().cumsum(0) - 1  # in padding: the token before it, which the mask hides
+            places = real.flatten().nonzero().squeeze(1)
+            run = run._replace(rows=rows.to(device), places=places.to(device), mask=real[:, None, None].to(device))
+        runs.append(run)
+    return runs
+
+
 class Layer(nn.Module):
     """One transformer layer, post-LayerNorm: x = norm(x + attention(x)); x = norm(x + feed_forward(x))."""
 
@@ -89,16 +128,19 @@ class Layer(nn.Module):
         self.norm = nn.LayerNorm(width, eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def attention(self, x: Tensor, runs: list[tuple[int, int]]) -> Tensor:
-        """softmax(q k' / sqrt(D / H)) v within each text. Texts of one length (a run) stand together and share one call."""
+    def attention(self, x: Tensor, runs: list[Run]) -> Tensor:
+        """softmax(q k' / sqrt(D / H)) v within each text; x (T, D)."""
         dropout = self.attention_dropout if self.training else 0.0
         mixed = []
-        for part, (length, texts) in zip(self.qkv(x).split([length * texts for length, texts in runs]), runs, strict=True):
-            q, k, v = part.view(texts, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (texts, H, L, D / H)
-            mixed.append(F.scaled_dot_product_attention(q, k, v, dropout_p=dropout).transpose(1, 2).reshape(len(part), -1))
+        for part, run in zip(self.qkv(x).split([run.tokens for run in runs]), runs, strict=True):
+            if run.mask is not None:
+                part = part.index_select(0, run.rows)
+            q, k, v = part.view(run.texts, run.length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (texts, H, L, D / H)
+            one = F.scaled_dot_product_attention(q, k, v, run.mask, dropout).transpose(1, 2).reshape(len(part), -1)
+            mixed.append(one if run.mask is None else one.index_select(0, run.places))
         return self.out(torch.cat(mixed))
 
-    def forward(self, x: Tensor, runs: list[tuple[int, int]]) -> Tensor:
+    def forward(self, x: Tensor, runs: list[Run]) -> Tensor:
         x = self.attention_norm(x + self.dropout(self.attention(x, runs)))
         return self.norm(x + self.dropout(self.down(F.gelu(self.up(x)))))
 
@@ -119,24 +161,28 @@ class Encoder(nn.Module):
         # The rows before the offset are not ours to use, but belong to the checkpoint: kept, to be saved again.
         self.register_buffer("unused_positions", torch.zeros(config.position_offset, width), persistent=False)
 
-    def hidden(self, ids: Tensor, runs: list[tuple[int, int]]) -> Tensor:
-        """Last hidden states (T, D) of packed texts: ids (T,) int64, runs [(length, texts of that length), …] in their order."""
-        positions = torch.cat([torch.arange(length, device=ids.device).repeat(texts) for length, texts in runs])
+    def hidden(self, ids: Tensor, lengths: list[int]) -> Tensor:
+        """Last hidden states (T, D) of N texts packed into ids (T,) int64; lengths: tokens of each.
+
+        Only texts of about one length that stand together share an attention call: sort first.
+        """
+        starts = np.cumsum(lengths) - lengths
+        positions = torch.from_numpy(np.arange(len(ids)) - np.repeat(starts, lengths)).to(ids.device)
         x = self.words(ids) + self.positions(positions) + self.types.weight[0]
         x = self.dropout(self.norm(x))
+        runs = cut_runs(lengths, ids.device)
         for layer in self.layers:
             x = layer(x, runs)
         return x
 
     def forward(self, ids: Tensor, lengths: list[int]) -> Tensor:
-        """Embeddings (N, D) float32, L2-normalised, of N texts packed into ids (T,) int64.
-
-        lengths: tokens of each text, N of them. Only texts of equal length that stand together share an attention call: sort first.
-        """
-        runs = [(length, len(list(texts))) for length, texts in itertools.groupby(lengths)]
-        x = self.hidden(ids, runs).float()
-        parts = [part.view(texts, length, -1) for part, (length, texts) in zip(x.split([n * m for n, m in runs]), runs, strict=True)]
-        pooled = torch.cat([part.mean(1) if self.config.pooling == "mean" else part[:, 0] for part in parts])
+        """Embeddings (N, D) float32, L2-normalised, of N texts packed as for `hidden`. A text's embedding is its own alone."""
+        x = self.hidden(ids, lengths).float()
+        lengths = torch.tensor(lengths, device=x.device)
+        if self.config.pooling == "mean":
+            pooled = torch.segment_reduce(x, "mean", lengths=lengths, axis=0, unsafe=True)  # unsafe: lengths are ours, not to be checked
+        else:
+            pooled = x.index_select(0, lengths.cumsum(0) - lengths)
         return F.normalize(pooled, dim=-1)
 
 
@@ -206,10 +252,11 @@ def processes() -> Iterator[tuple[int, int]]:
         torch.distributed.destroy_process_group()
 
 
-def wait() -> None:
-    """Until all processes are here."""
+def wait() -> bool:
+    """Until all processes are here. False when this is the only one."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
+    return torch.distributed.is_initialized()
 
 
 # --- texts to embeddings ----------------------------------------------------------------------------------------------------
@@ -237,33 +284,58 @@ def encode(model: Encoder, ids: list[list[int]], chunk: list[int]) -> Tensor:
     return model(packed, [len(ids[text]) for text in chunk])
 
 
+WINDOW = 8192  # texts tokenised at once: bounds memory, and is enough to sort by length
+CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}  # a CPU's caches like it small, a GPU needs work
+
+
 @torch.inference_mode()
-def embed(model: Encoder, tokenizer: Tokenizer, texts: list[str], kind: str, *, max_length: int | None = None,
-          chunk_tokens: int = 2048, progress: bool = False) -> np.ndarray:
-    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`.
+def embed(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: str, *, max_length: int | None = None,
+          chunk_tokens: int | None = None, progress: bool = False, together: bool = False) -> np.ndarray:
+    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`: a list, or what has a length and is gone through once.
 
     kind: 'query', 'passage' or 'none' chooses the prefix that the model folder stores. Empty texts are embedded like others;
-    longer ones than `max_length` (default: the model's limit) are cut and counted in `tokenizer.cut`.
+    longer ones than `max_length` tokens (default: the model's limit) are cut and counted in `tokenizer.cut`.
+    together: each of torchrun's processes, which all call this with the same texts, embeds its share, and all get the whole.
     """
-    prompts = dict(model.config.prompts)
+    prompts, device = dict(model.config.prompts), model.words.weight.device
     if kind not in prompts:
         raise InputError(f"kind {kind!r} is unknown; expected one of {', '.join(prompts)}")
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"text {number} is {type(text).__name__}, not a string")
     max_length = min(max_length or model.config.max_length, model.config.max_length)
-    embeddings = np.empty((len(texts), model.config.hidden_size), np.float32)
+    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together and wait() else (0, 1)
+    window = max(1, min(WINDOW, -(-len(texts) // world)))
+    embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
+
+    def tokenised() -> Iterator[tuple[int, list[list[int]]]]:
+        """(number of its first text, ids) of each window that is this process's."""
+        iterator = iter(texts)
+        for number, start in enumerate(range(0, len(texts), window)):
+            part = list(itertools.islice(iterator, window))
+            if number % world == rank:
+                for place, text in enumerate(part, start):
+                    if not isinstance(text, str):
+                        raise InputError(f"text {place} is {type(text).__name__}, not a string")
+                yield start, tokenizer(part, prompts[kind], max_length)
+
     model.eval()
-    window = 8192  # texts tokenised at once, beside the encoder: bounds memory, and is enough to sort by length
-    with ThreadPoolExecutor(1) as pool, tqdm(total=len(texts), unit="text", unit_scale=True, disable=None if progress else True) as bar:
-        tokenise = lambda start: tokenizer(texts[start : start + window], prompts[kind], max_length)  # noqa: E731
-        ahead = pool.submit(tokenise, 0)
-        for start in range(0, len(texts), window):
-            ids = ahead.result()
-            ahead = pool.submit(tokenise, start + window)
-            for chunk in cut_chunks([len(one) for one in ids], chunk_tokens):
+    silent = None if progress and not rank else True  # None: silent where there is no terminal
+    with ThreadPoolExecutor(1) as pool, tqdm(total=len(texts), unit="text", unit_scale=True, disable=silent) as bar:
+        windows, tokens, began = tokenised(), 0, time.perf_counter()
+        ahead = pool.submit(next, windows, None)
+        while found := ahead.result():
+            start, ids = found
+            ahead = pool.submit(next, windows, None)  # reading and tokenising go on beside the encoder
+            for chunk in cut_chunks([len(one) for one in ids], chunk_tokens or CHUNK_TOKENS[device.type]):
                 embeddings[start + np.array(chunk)] = encode(model, ids, chunk).cpu().numpy()
-                bar.update(len(chunk))
+                tokens += sum(len(ids[text]) for text in chunk)
+                bar.set_postfix_str(f"{world * tokens / (time.perf_counter() - began):,.0f} tokens/s", refresh=False)
+                bar.update(len(chunk) * world)
+    if world > 1:
+        counts = np.array([tokenizer.texts, tokenizer.cut])
+        for part in (*torch.from_numpy(embeddings).split(WINDOW), torch.from_numpy(counts)):  # a row is zero in all processes but one
+            whole = part.to(device)
+            torch.distributed.all_reduce(whole)
+            part.copy_(whole)
+        tokenizer.texts, tokenizer.cut = counts.tolist()
     return embeddings
 
 
@@ -497,24 +569,45 @@ def _train(args) -> None:
     print(f"{out}: {line['steps']} steps, {rows:,} rows, {tokens:,} tokens in {seconds:.0f} s; {cut}")
 
 
+class _Lines:
+    """The lines of a text file, counted once and read from the disk each time they are gone through."""
+
+    def __init__(self, path):
+        self.path, self.count = path, sum(1 for _ in read_lines(path))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[str]:
+        return (text for _, text in read_lines(self.path))
+
+
 def _embed(args) -> None:
-    if Path(args.out).suffix != ".npy":
-        raise InputError(f"--out {args.out}: expected a name that ends in .npy")
-    refuse_existing(args.out, args.overwrite)
-    texts = [text for _, text in read_lines(args.input)]
-    if not texts:
+    out = Path(args.out)
+    if out.suffix not in (".npy", ".safetensors"):
+        raise InputError(f"--out {out}: expected a name that ends in .npy or .safetensors")
+    refuse_existing(out, args.overwrite)
+    texts = _Lines(args.input)
+    if not len(texts):
         raise InputError(f"{args.input}: no texts; expected one a line")
-    model, tokenizer = load(args.model)
-    print(summary(model, tokenizer))
-    embeddings = embed(model.to(getattr(torch, args.dtype)), tokenizer, texts, args.kind, progress=True)
-    write_array(args.out, embeddings)
-    cut = f"{tokenizer.cut:,} texts longer than {model.config.max_length} tokens were cut"
-    print(f"{args.out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32; {cut}")
+    with processes() as (rank, _):
+        model, tokenizer = load(args.model, dtype=getattr(torch, args.dtype))
+        print(summary(model, tokenizer))
+        embeddings = embed(model, tokenizer, texts, args.kind, progress=True, together=True)
+        if rank == 0 and out.suffix == ".npy":
+            write_array(out, embeddings)
+        elif rank == 0:
+            with new_file(out) as temporary:
+                save_file({"embeddings": torch.from_numpy(embeddings)}, temporary)
+        wait()
+        cut = f"{tokenizer.cut:,} texts longer than {model.config.max_length} tokens were cut"
+        print(f"{out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32; {cut}")
 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description="The E5-NL encoder: make, train, embed.")
     commands = parser.add_subparsers(dest="command", required=True)
+    default = "bfloat16" if torch.cuda.is_available() else "float32"
 
     command = commands.add_parser("init", help="a small XLM-R-type encoder with random weights")
     command.add_argument("--tokenizer", required=True, help="an XLM-R tokenizer.json, or .json.xz")
@@ -551,7 +644,6 @@ def main(argv=None) -> None:
     group.add_argument("--steps", type=whole(1), default=None, help="instead of --epochs")
     group.add_argument("--seed", type=whole(0), default=42)
     group = command.add_argument_group("machine")
-    default = "bfloat16" if torch.cuda.is_available() else "float32"
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the products; weights stay float32")
     group.add_argument("--chunk-tokens", type=whole(1), default=8192,
                        help="tokens through the encoder at once: sets memory; beside it only dropout's draws depend on it")  # fmt: skip
@@ -562,9 +654,9 @@ def main(argv=None) -> None:
     command.add_argument("--model", required=True, help="model folder or hub name")
     command.add_argument("--input", required=True, help="a text a line, .gz or not")
     command.add_argument("--kind", required=True, choices=list(PREFIXES), help="chooses the prefix")
-    command.add_argument("--out", required=True, help="embeddings as .npy")
+    command.add_argument("--out", required=True, help=".npy, or .safetensors with one tensor, embeddings")
     command.add_argument("--overwrite", action="store_true", help="replace --out")
-    command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], default=default)
     command.set_defaults(run=_embed)
 
     args = parser.parse_args(argv)

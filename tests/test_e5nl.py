@@ -11,10 +11,12 @@ import math
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from parity import cases
 from safetensors.torch import load_file, save_file
 
 import data
@@ -48,17 +50,34 @@ def slow_hidden(model: e5nl.Encoder, ids: list[int]) -> torch.Tensor:
     return x
 
 
+@pytest.fixture(params=[1, 4])
+def rounded(request, monkeypatch):
+    """Attention over texts of one length, and over texts whose lengths rounded up are equal, as on a GPU."""
+    monkeypatch.setitem(e5nl.ROUND, "cpu", request.param)
+
+
 @pytest.mark.parametrize("scale", [0.3, 0.02])
 @pytest.mark.parametrize("model_type", ["xlm-roberta", "bert"])
-def test_packed_encoder_equals_the_formulas(make_model, scale, model_type):
+def test_packed_encoder_equals_the_formulas(make_model, scale, model_type, rounded):
     model = make_model(scale, model_type=model_type, type_vocab_size=2)
     texts = [[0, 7, 9, 2], [0, 5, 5, 2], [0, 11, 2], [0, 8, 30, 4, 17, 99, 2]]
-    runs = [(4, 2), (3, 1), (7, 1)]
-    hidden = model.hidden(torch.tensor(sum(texts, [])), runs)
+    hidden = model.hidden(torch.tensor(sum(texts, [])), [4, 4, 3, 7])
     expected = torch.cat([slow_hidden(model, ids) for ids in texts])
     assert (hidden - expected).abs().max() <= 2e-5 * expected.abs().max()
     pooled = torch.nn.functional.normalize(torch.stack([slow_hidden(model, ids).mean(0) for ids in texts]))
     torch.testing.assert_close(model(torch.tensor(sum(texts, [])), [4, 4, 3, 7]).double(), pooled, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("model_type, scale", cases.ENCODERS)
+def test_hidden_states_are_those_of_transformers(tmp_path, tokenizer_json, model_type, scale, rounded):
+    """Golden values: parity/test_transformers.py wrote them, and checks where transformers is installed that they still hold."""
+    texts = cases.write_encoder(model_type, scale, tmp_path, tokenizer_json)
+    golden = json.loads((Path(cases.__file__).parent / "golden_encoder.json").read_text())[f"{model_type} {scale}"]
+    model, _ = e5nl.load(tmp_path)
+    with torch.no_grad():
+        found = model.hidden(torch.tensor(sum(texts, [])), cases.LENGTHS).split(cases.LENGTHS)
+    for hidden, expected in zip(found, torch.tensor(golden), strict=True):
+        assert (hidden[[0, -1]] - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
 def test_cls_pooling_takes_the_first_token(make_model):
@@ -249,7 +268,7 @@ def test_a_hub_name_is_a_folder_of_the_cache(tmp_path, monkeypatch, hub, folder,
 TEXTS = ["", "De fiets", "Wie betaalt de kosten van een nieuwe identiteitskaart?", "taal", "De fiets", "Het regent. " * 40, "é"]
 
 
-def test_an_embedding_ignores_batch_mates_place_and_chunks(make_model, tokenizer):
+def test_an_embedding_ignores_batch_mates_place_and_chunks(make_model, tokenizer, rounded):
     model = make_model()
     together = e5nl.embed(model, tokenizer, TEXTS, "query")
     alone = np.concatenate([e5nl.embed(model, tokenizer, [text], "query") for text in TEXTS])
@@ -281,6 +300,46 @@ def test_embed_refuses_what_is_no_text_and_no_kind(make_model, tokenizer):
     with pytest.raises(InputError, match="kind 'document' is unknown; expected one of query, passage, none"):
         e5nl.embed(make_model(), tokenizer, ["a"], "document")
     assert e5nl.embed(make_model(), tokenizer, [], "query").shape == (0, 24)
+
+
+def test_texts_are_read_as_they_are_needed(make_model, tokenizer, monkeypatch):
+    """A million lines take the memory of their embeddings and of one window: what `embed` is given is gone through once, ahead by one."""
+    monkeypatch.setattr(e5nl, "WINDOW", 10)
+    model, taken, ahead = make_model(), [], []
+
+    class Texts:
+        def __len__(self):
+            return 45
+
+        def __iter__(self):
+            for number in range(45):
+                taken.append(number)
+                yield TEXTS[number % 7]
+
+    encode = e5nl.encode
+    monkeypatch.setattr(e5nl, "encode", lambda *arguments: ahead.append(len(taken)) or encode(*arguments))
+    found = e5nl.embed(model, tokenizer, Texts(), "query")
+    assert taken == list(range(45)) and ahead[0] <= 20, "the encoder started when two windows at most were read"
+    np.testing.assert_allclose(found, np.tile(e5nl.embed(model, tokenizer, TEXTS, "query"), (7, 1))[:45], atol=1e-6)
+
+
+def test_loading_in_bfloat16_is_loading_and_converting(folder):
+    model, _ = e5nl.load(folder, dtype=torch.bfloat16)
+    for (name, found), expected in zip(model.state_dict().items(), e5nl.load(folder)[0].state_dict().values(), strict=True):
+        assert found.dtype == torch.bfloat16 and torch.equal(found, expected.bfloat16()), name
+
+
+def test_two_processes_embed_as_one(tmp_path, folder):
+    (tmp_path / "texts.txt").write_text("\n".join(f"tekst {i} " + "taal " * (i % 90) for i in range(53)))
+    command = [e5nl.__file__, "embed", "--model", folder, "--input", tmp_path / "texts.txt", "--kind", "passage", "--out"]
+    one = subprocess.run([sys.executable, *command, tmp_path / "one.npy"], capture_output=True, text=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    two = subprocess.run([*torchrun, *command, tmp_path / "two.safetensors"], capture_output=True, text=True)
+    assert one.returncode == 0 == two.returncode, one.stderr + two.stderr
+    stored = load_file(tmp_path / "two.safetensors")["embeddings"]
+    np.testing.assert_allclose(stored, np.load(tmp_path / "one.npy"), atol=1e-6)
+    cut = re.search("[0-9]+ texts longer than 64 tokens were cut", one.stdout)[0]
+    assert cut[0] != "0" and two.stdout.count(cut) == 1, "both processes' texts are counted, and said once"
 
 
 def test_chunks_hold_every_text_once_within_the_budget():
@@ -346,7 +405,7 @@ def test_learning_rates():
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_chunks_change_memory_but_not_the_gradient(make_model, tokenizer, dropout):
+def test_chunks_change_memory_but_not_the_gradient(make_model, tokenizer, dropout, rounded):
     """Cached gradients against the same chunks embedded once with the graph kept, and without dropout against one chunk for all."""
     model = make_model(0.2, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout).double().train()
     ids = tokenizer(TEXTS + ["nog een tekst"], "query: ", 30)

@@ -1,6 +1,6 @@
-"""Small tasks of every type with the traps in, and an embedding for their texts; the same for the real mteb and for the default tests.
+"""What the peers and the default tests both judge: small tasks of every type with an embedding for their texts, and small encoders.
 
-The traps: equal texts, and unequal ones with equal embeddings (exact ties); labels as texts and as numbers, labels that only train or
+The traps of the tasks: equal texts, and unequal ones with equal embeddings (exact ties); text and number labels, labels that only train or
 only test has, texts without labels, empty texts; graded, zero and negative judgements, queries without relevant documents or without
 judgements, judged documents that are not in the corpus, ids that sort differently as numbers; several evaluation splits.
 """
@@ -10,6 +10,7 @@ import json
 import zlib
 
 import numpy as np
+from safetensors.numpy import save_file
 
 WIDTH = 24
 
@@ -143,3 +144,36 @@ def write_case(name: str, folder) -> dict:
         (folder / file).write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "tasks.json").write_text(json.dumps({"tasks": [{"name": name} | entry]}))
     return files
+
+
+# --- encoders ---------------------------------------------------------------------------------------------------------------
+
+ENCODERS = [(model_type, scale) for model_type in ("bert", "roberta", "camembert", "xlm-roberta") for scale in (0.3, 0.02)]
+LENGTHS = [512, 100, 100, 37, 8, 8, 8, 2, 1]
+
+
+def write_encoder(model_type: str, scale: float, folder, tokenizer_json: bytes) -> list[list[int]]:
+    """Write a checkpoint whose every tensor is random, as transformers names them; give the ids of some texts of mixed lengths.
+
+    numpy draws the numbers, name by name: the same everywhere. Every size differs from the others, and from the library's defaults.
+    """
+    config = {
+        "model_type": model_type, "vocab_size": 212, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "intermediate_size": 88, "max_position_embeddings": 512 if model_type == "bert" else 514, "type_vocab_size": 2,
+        "layer_norm_eps": 3e-5, "hidden_act": "gelu", "pad_token_id": 0 if model_type == "bert" else 1,
+    }  # fmt: skip
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    tables = {"word": config["vocab_size"], "position": config["max_position_embeddings"], "token_type": config["type_vocab_size"]}
+    linear = dict.fromkeys([f"attention.{name}" for name in ("self.query", "self.key", "self.value", "output.dense")], (width, width))
+    linear |= {"intermediate.dense": (inner, width), "output.dense": (width, inner)}
+    layers = [f"encoder.layer.{i}" for i in range(config["num_hidden_layers"])]
+    linear = {f"{layer}.{name}": shape for layer in layers for name, shape in linear.items()} | {"pooler.dense": (width, width)}
+    norms = ["embeddings.LayerNorm", *(f"{layer}.{part}.LayerNorm" for layer in layers for part in ("attention.output", "output"))]
+    shapes = {f"embeddings.{name}_embeddings.weight": (rows, width) for name, rows in tables.items()}
+    for name, shape in (linear | dict.fromkeys(norms, (width,))).items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    draw = {name: np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape) for name, shape in shapes.items()}
+    save_file({name: (scale * value).astype(np.float32) for name, value in draw.items()}, folder / "model.safetensors", {"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_bytes(tokenizer_json)
+    return [np.random.default_rng(length * 10 + i).integers(4, config["vocab_size"], length).tolist() for i, length in enumerate(LENGTHS)]

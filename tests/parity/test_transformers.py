@@ -1,61 +1,43 @@
 """The encoder and the model folders against transformers and sentence-transformers: the same numbers, in both directions.
 
     pip install -r tests/parity/requirements.txt && python -m pytest tests/parity/test_transformers.py
+    PYTHONPATH=. python tests/parity/test_transformers.py      # writes golden_encoder.json, for the default tests
 """
 
-import itertools
+import json
+import tempfile
+from pathlib import Path
 
+import cases
 import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules as models
-from transformers import AutoModel, AutoTokenizer, BertConfig, CamembertConfig, PreTrainedTokenizerFast, RobertaConfig, XLMRobertaConfig
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 import e5nl
 
+GOLDEN = Path(__file__).with_name("golden_encoder.json")
 TEXTS = ["", "De fiets", "Wie betaalt de kosten van een nieuwe identiteitskaart?", "é taal", "De fiets", "Het regent de hele dag. " * 40]
 
 
-def reference(config_class, scale, **changes):
-    """A transformers model whose every parameter is random: default weights hide swapped LayerNorms and dropped biases."""
-    pad = 0 if config_class is BertConfig else 1
-    shape = {"vocab_size": 212, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 88}
-    shape |= {"type_vocab_size": 2, "max_position_embeddings": 514, "pad_token_id": pad, "layer_norm_eps": 3e-5}
-    config = config_class(**shape, **changes)
-    model = AutoModel.from_config(config).eval()
-    generator = torch.Generator().manual_seed(7)
+def their_hidden_states(folder, texts: list[list[int]]) -> list[torch.Tensor]:
+    model = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, scale, generator=generator)
-    return model
+        return [model(torch.tensor([ids])).last_hidden_state[0] for ids in texts]
 
 
-@pytest.fixture
-def folder_of(tmp_path, tokenizer_json):
-    def write(model):
-        model.save_pretrained(tmp_path)
-        (tmp_path / "tokenizer.json").write_bytes(tokenizer_json)
-        size = e5nl.read_tokenizer(tmp_path).vocab_size
-        assert size <= 212 <= size + e5nl.SPARE_ROWS
-        return tmp_path
-
-    return write
-
-
-@pytest.mark.parametrize("scale", [0.3, 0.02])
-@pytest.mark.parametrize("config_class", [BertConfig, RobertaConfig, CamembertConfig, XLMRobertaConfig])
-def test_hidden_states_of_mixed_lengths(folder_of, config_class, scale):
-    model = reference(config_class, scale)
-    ours, _ = e5nl.load(folder_of(model))
-    generator = torch.Generator().manual_seed(3)
-    lengths = [512, 100, 100, 37, 8, 8, 8, 2, 1]
-    texts = [torch.randint(4, 212, (length,), generator=generator) for length in lengths]
+@pytest.mark.parametrize("model_type, scale", cases.ENCODERS)
+def test_hidden_states_of_mixed_lengths(tmp_path, tokenizer_json, model_type, scale):
+    texts = cases.write_encoder(model_type, scale, tmp_path, tokenizer_json)
+    model, _ = e5nl.load(tmp_path)
+    theirs, golden = their_hidden_states(tmp_path, texts), json.loads(GOLDEN.read_text())[f"{model_type} {scale}"]
     with torch.no_grad():
-        packed = ours.hidden(torch.cat(texts), [(length, len(list(run))) for length, run in itertools.groupby(lengths)]).split(lengths)
-        for text, hidden in zip(texts, packed, strict=True):
-            expected = model(text[None]).last_hidden_state[0]
-            assert (hidden - expected).abs().max() <= 2e-5 * expected.abs().max()
+        ours = model.hidden(torch.tensor(sum(texts, [])), cases.LENGTHS).split(cases.LENGTHS)
+    for hidden, expected, kept in zip(ours, theirs, golden, strict=True):
+        assert (hidden - expected).abs().max() <= 2e-5 * expected.abs().max()
+        assert (torch.tensor(kept) - expected[[0, -1]]).abs().max() <= 2e-6 * expected.abs().max(), "golden_encoder.json is out of date"
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
@@ -74,8 +56,9 @@ def test_our_folder_in_their_hands(tmp_path, make_model, tokenizer, pooling):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_their_folder_in_our_hands(tmp_path, folder_of, tokenizer_json, pooling):
-    folder = folder_of(reference(XLMRobertaConfig, 0.3))
+def test_their_folder_in_our_hands(tmp_path, tokenizer_json, pooling):
+    folder = tmp_path
+    cases.write_encoder("xlm-roberta", 0.3, folder, tokenizer_json)
     special = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
     PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **special).save_pretrained(folder)
     transformer = models.Transformer(str(folder), max_seq_length=512)
@@ -85,3 +68,18 @@ def test_their_folder_in_our_hands(tmp_path, folder_of, tokenizer_json, pooling)
     model, tokenizer = e5nl.load(tmp_path / "saved")
     assert model.config.pooling == pooling and dict(model.config.prompts)["query"] == "vraag: "
     np.testing.assert_allclose(e5nl.embed(model, tokenizer, TEXTS, "query"), theirs.encode(TEXTS, prompt_name="query"), atol=2e-6)
+
+
+def write_golden() -> None:
+    """The hidden states of every text's first and last token."""
+    golden, tokenizer_json = {}, b"{}"  # no text is tokenised
+    for model_type, scale in cases.ENCODERS:
+        with tempfile.TemporaryDirectory() as folder:
+            texts = cases.write_encoder(model_type, scale, Path(folder), tokenizer_json)
+            states = [hidden[[0, -1]].tolist() for hidden in their_hidden_states(folder, texts)]
+            golden[f"{model_type} {scale}"] = [[[float(f"{value:.7g}") for value in row] for row in rows] for rows in states]
+    GOLDEN.write_text(json.dumps(golden) + "\n")
+
+
+if __name__ == "__main__":
+    write_golden()
