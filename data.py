@@ -24,6 +24,7 @@ import contextlib
 import csv
 import fnmatch
 import gzip
+import hashlib
 import io
 import json
 import math
@@ -380,6 +381,13 @@ class Source(NamedTuple):
     batch_factor: float = 1.0  # the batch of this source, as a share of the run's batch
     negatives: int | None = None  # negatives a row in training; None: the run's setting
 
+    def digest(self) -> str:
+        """What tells these rows and settings from others, in a line."""
+        digest = hashlib.blake2b(repr(self._replace(rows=[])).encode(), digest_size=16)
+        for row in self.rows:
+            digest.update(repr(tuple(row)).encode())
+        return digest.hexdigest()
+
 
 def parse_row(row: dict, where: str) -> Row:
     """Check one row of a training source. `where` is `file:line`, for the message."""
@@ -464,21 +472,29 @@ def count_batches(rows: list[int], sizes: list[int]) -> list[int]:
     return [n // size for n, size in zip(rows, sizes, strict=True)]
 
 
-def plan_batches(rows: list[int], sizes: list[int], seed: int, epoch: int) -> list[tuple[int, np.ndarray]]:
-    """The batches of one epoch, each of one source: [(source, its row numbers), …].
+def plan_batches(rows: list[int], sizes: list[int], seed: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The batches of one epoch, each of one source: [(source of each row, its number there), …].
 
     A pure function of (rows of each source, batch size of each source, seed, epoch). Rows are shuffled within their source,
     the last partial batch of a source is dropped, and the batches are shuffled over all sources: a large source comes up often.
 
-    >>> [(source, len(rows)) for source, rows in plan_batches([10, 7], [4, 3], seed=0, epoch=0)]
-    [(1, 3), (1, 3), (0, 4), (0, 4)]
+    >>> [sources.tolist() for sources, rows in plan_batches([10, 7], [4, 3], seed=0, epoch=0)]
+    [[1, 1, 1], [1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
     """
     generator = np.random.default_rng((seed, epoch))
     batches = []
     for source, (n, size) in enumerate(zip(rows, sizes, strict=True)):
         order = generator.permutation(n)
-        batches += [(source, order[start : start + size]) for start in range(0, n - size + 1, size)]
+        batches += [(np.full(size, source), order[start : start + size]) for start in range(0, n - size + 1, size)]
     return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def plan_mixed_batches(rows: list[int], size: int, seed: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """As `plan_batches`, but every batch is drawn from the rows of all sources at once: what the paper's batches are compared with."""
+    sources, numbers = np.repeat(np.arange(len(rows)), rows), np.concatenate([np.arange(n) for n in rows])
+    order = np.random.default_rng((seed, epoch)).permutation(len(sources))
+    chosen = (order[start : start + size] for start in range(0, len(order) - size + 1, size))
+    return [(sources[some], numbers[some]) for some in chosen]
 
 
 def sample_group(row: Row, negatives: int, generator: np.random.Generator) -> list[str]:

@@ -23,11 +23,14 @@ Letters for dimensions, here and in every module:
 
 import argparse
 import contextlib
+import importlib.util
 import itertools
 import json
 import lzma
 import math
 import os
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Collection, Iterator
@@ -39,6 +42,7 @@ import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -52,7 +56,11 @@ from data import (
     count_batches,
     describe,
     new_file,
+    new_folder,
     plan_batches,
+    plan_mixed_batches,
+    read_json,
+    read_jsonl,
     read_lines,
     read_sources,
     real,
@@ -72,6 +80,7 @@ from model_folder import (
     read_tokenizer,
     refuse_model,
     retire_model,
+    weights_hash,
     write_folder,
 )
 
@@ -168,7 +177,9 @@ class Encoder(nn.Module):
         """
         starts = np.cumsum(lengths) - lengths
         positions = torch.from_numpy(np.arange(len(ids)) - np.repeat(starts, lengths)).to(ids.device)
-        x = self.words(ids) + self.positions(positions) + self.types.weight[0]
+        # The gradient of the table is sparse: a chunk has few of its rows, and zeros for all others would be written chunk by chunk.
+        words = F.embedding(ids, self.words.weight, sparse=self.training)
+        x = words + self.positions(positions) + self.types.weight[0]
         x = self.dropout(self.norm(x))
         runs = cut_runs(lengths, ids.device)
         for layer in self.layers:
@@ -176,8 +187,12 @@ class Encoder(nn.Module):
         return x
 
     def forward(self, ids: Tensor, lengths: list[int]) -> Tensor:
-        """Embeddings (N, D) float32, L2-normalised, of N texts packed as for `hidden`. A text's embedding is its own alone."""
-        x = self.hidden(ids, lengths).float()
+        """Embeddings (N, D), L2-normalised, of N texts packed as for `hidden`; float32, or float64 when the weights are.
+
+        A text's embedding is its own alone: it does not depend on the others.
+        """
+        x = self.hidden(ids, lengths)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
         lengths = torch.tensor(lengths, device=x.device)
         if self.config.pooling == "mean":
             pooled = torch.segment_reduce(x, "mean", lengths=lengths, axis=0, unsafe=True)  # unsafe: lengths are ours, not to be checked
@@ -252,11 +267,24 @@ def processes() -> Iterator[tuple[int, int]]:
         torch.distributed.destroy_process_group()
 
 
-def wait() -> bool:
-    """Until all processes are here. False when this is the only one."""
+def rank_and_world() -> tuple[int, int]:
+    """(rank, how many processes)."""
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def wait() -> None:
+    """Until all processes are here."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-    return torch.distributed.is_initialized()
+
+
+def add_up(tensor: Tensor) -> Tensor:
+    """`tensor`, in place, as its sum over all processes."""
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(tensor)
+    return tensor
 
 
 # --- texts to embeddings ----------------------------------------------------------------------------------------------------
@@ -301,7 +329,7 @@ def embed(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: st
     if kind not in prompts:
         raise InputError(f"kind {kind!r} is unknown; expected one of {', '.join(prompts)}")
     max_length = min(max_length or model.config.max_length, model.config.max_length)
-    rank, world = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if together and wait() else (0, 1)
+    rank, world = rank_and_world() if together else (0, 1)
     window = max(1, min(WINDOW, -(-len(texts) // world)))
     embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
 
@@ -332,9 +360,7 @@ def embed(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: st
     if world > 1:
         counts = np.array([tokenizer.texts, tokenizer.cut])
         for part in (*torch.from_numpy(embeddings).split(WINDOW), torch.from_numpy(counts)):  # a row is zero in all processes but one
-            whole = part.to(device)
-            torch.distributed.all_reduce(whole)
-            part.copy_(whole)
+            part.copy_(add_up(part.to(device, copy=True)))  # a copy: gloo's threads may outlive numpy's memory
         tokenizer.texts, tokenizer.cut = counts.tolist()
     return embeddings
 
@@ -342,24 +368,25 @@ def embed(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: st
 # --- loss -------------------------------------------------------------------------------------------------------------------
 
 
-def info_nce(q: Tensor, p: Tensor, sizes: list[int], tau: float, in_batch=True, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def info_nce(q: Tensor, p: Tensor, sizes: list[int], tau: float, in_batch=None, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """InfoNCE from queries to passages (the paper's loss; E5, equation 1): mean over rows i of
 
         -log( exp(q_i · p_i+ / tau) / sum_j exp(q_i · p_j / tau) )
 
     q (B, D) and p (P, D): normalised. sizes: passages of each row, B of them, sum P; a row's positive is its first passage, the
-    others are its hard negatives. The sum runs over the passages of all rows, with `in_batch` false over the row's own.
+    others are its hard negatives. The sum runs over the passages of all rows; where in_batch (B,) bool is false, over the row's own.
     masked (B, P) bool: passages that are no negatives of the row; a row's positive stays whatever it says.
-    Returns (loss, share of rows whose positive scores highest). Scores and softmax are float32 also under autocast.
+    Returns (loss, share of rows whose positive scores highest). Scores and softmax are float32 (or q's float64) also under autocast.
     """
     with torch.autocast(q.device.type, enabled=False):
-        scores = q.float() @ p.float().T / tau  # (B, P)
+        exact = torch.promote_types(q.dtype, torch.float32)
+        scores = q.to(exact) @ p.to(exact).T / tau  # (B, P)
         sizes = torch.tensor(sizes, device=q.device)
         positive = sizes.cumsum(0) - sizes  # (B,) column of each row's positive
         out = torch.zeros_like(scores, dtype=torch.bool) if masked is None else masked.clone()
-        if not in_batch:
+        if in_batch is not None:
             row = torch.arange(len(q), device=q.device)
-            out |= row.repeat_interleave(sizes) != row[:, None]
+            out |= (row.repeat_interleave(sizes) != row[:, None]) & ~in_batch[:, None]
         out[torch.arange(len(q)), positive] = False
         scores = scores.masked_fill(out, -torch.inf)
         return F.cross_entropy(scores, positive), (scores.argmax(1) == positive).float().mean()
@@ -395,105 +422,204 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, schedule: str
     return peak * (math.log(step + 1) / math.log(warmup) if step < warmup else max(0.0, (steps - step) / max(1, steps - warmup)))
 
 
-def new_optimizer(model: Encoder, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW with decay on matrices only, not on biases and LayerNorm."""
+def new_optimizer(model: Encoder, weight_decay: float, decay_all: bool = False) -> torch.optim.AdamW:
+    """AdamW with decay on matrices only, or on biases and LayerNorm too."""
     parameters = list(model.parameters())
-    assert all(p.dtype == torch.float32 for p in parameters), "bfloat16 weights would round small updates away"
+    assert all(p.dtype != torch.bfloat16 for p in parameters), "bfloat16 weights would round small updates away"
     matrices, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
-    return torch.optim.AdamW([{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}], fused=True)
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": weight_decay * decay_all}]
+    return torch.optim.AdamW(groups, fused=True)
 
 
-def backward(model: Encoder, ids: list[list[int]], loss_of, seed: int, chunk_tokens: int, dtype: torch.dtype) -> tuple[float, float]:
-    """Add the gradient of `loss_of(embeddings of the texts ids)` to the parameters; return its (loss, accuracy).
+def backward(model: Encoder, ids: list[list[int]], loss_of, seed: int, chunk_tokens: int, dtype: torch.dtype,
+             places=None, total: int | None = None) -> tuple[float, float]:
+    """Add the gradient of `loss_of(embeddings of all texts)` to the parameters; return its (loss, accuracy).
+
+    ids: this process's texts; places: their numbers among all `total` texts of all processes (default: there are no others).
 
     Gradient caching (arXiv 2101.06983): the loss needs all embeddings at once, the encoder does not. (1) embed chunk by chunk
     without a graph; (2) loss and gradient on the embeddings; (3) embed every chunk again, with a graph, and send its rows of the
     gradient back through it. Dropout draws from a seed of each chunk, so that both passes see the same network.
     Memory is that of one chunk. A batch that fits one chunk is embedded once.
+
+    Several processes: each has the embeddings of all and so the whole batch's loss, and sends back the gradient of its own texts;
+    the sum over the processes is the gradient of the batch, with nothing to scale.
     """
-    device = model.words.weight.device
+    device, words = model.words.weight.device, model.words.weight
+    rank, world = rank_and_world()
     chunks = cut_chunks([len(one) for one in ids], chunk_tokens)
-    order = torch.tensor([text for chunk in chunks for text in chunk], device=device).argsort()  # from chunk order to text order
+    order = [text for chunk in chunks for text in chunk]
+    places = torch.tensor(order if places is None else [places[text] for text in order], dtype=torch.int64, device=device)
 
     def embed_chunk(number: int) -> Tensor:
-        torch.manual_seed(seed + number)
+        torch.manual_seed(seed + number * world + rank)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return encode(model, ids, chunks[number])
 
     with torch.set_grad_enabled(len(chunks) == 1):
-        embedded = torch.cat([embed_chunk(number) for number in range(len(chunks))])
-    if len(chunks) > 1:
-        embedded.requires_grad_()
-    loss, accuracy = loss_of(embedded[order])
+        embedded = [embed_chunk(number) for number in range(len(chunks))]
+    whole = torch.zeros(total or len(ids), model.config.hidden_size, dtype=torch.promote_types(words.dtype, torch.float32), device=device)
+    if chunks:
+        whole[places] = torch.cat(embedded).detach()
+    whole = add_up(whole).requires_grad_()
+    loss, accuracy = loss_of(whole)
     loss.backward()
-    if len(chunks) > 1:
-        for number, gradient in enumerate(embedded.grad.split([len(chunk) for chunk in chunks])):
-            embed_chunk(number).backward(gradient)
+    for number, gradient in enumerate(whole.grad[places].split([len(chunk) for chunk in chunks])):
+        (embedded[0] if len(chunks) == 1 else embed_chunk(number)).backward(gradient)
+        words.grad = words.grad.coalesce()
+    if words.grad is not None:
+        words.grad = words.grad.to_dense()
+    for parameter in model.parameters() if world > 1 else ():
+        parameter.grad = add_up(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
     return loss.item(), accuracy.item()
 
 
-def batches_an_epoch(sources, batch_size: int) -> int:
+def batches_an_epoch(sources, batch_size: int, batching: str = "source") -> int:
     """How many batches one epoch over the sources has: at least one, or it is an error."""
     counts, sizes = [len(source.rows) for source in sources], batch_sizes(sources, batch_size)
-    batches = sum(count_batches(counts, sizes))
+    batches = sum(count_batches(counts, sizes)) if batching == "source" else sum(counts) // batch_size
     if not batches:
         raise InputError(f"no source fills one batch: {max(counts)} rows at most, batches of {min(sizes)} and more; lower --batch-size")
     return batches
 
 
 def train(model: Encoder, tokenizer: Tokenizer, sources, *,
-          batch_size=1024, tau=0.02, negatives=1, query_length=450, passage_length=500, masks=True,
-          lr=1e-5, schedule="constant", warmup=0.25, weight_decay=0.1, clip=1.0, epochs=1, steps=None, seed=42,
-          dtype=torch.float32, chunk_tokens=8192):
+          batch_size=1024, batching="source", tau=0.02, negatives=1, query_length=450, passage_length=500, masks=True, in_batch="as-given",
+          lr=1e-5, schedule="constant", warmup=0.25, weight_decay=0.1, decay_all=False, clip=1.0, epochs=1, steps=None, seed=42,
+          dtype=torch.float32, chunk_tokens=8192, optimizer=None, done=0):
     """Train `model` in place; yield a dict about every step (step, steps, source, loss, accuracy, lr, gradient norm, speed).
 
-    The batch of a step, its positives and negatives are functions of (seed, step) alone; its dropout also of `chunk_tokens`.
+    The batch of a step, its positives and negatives are functions of (seed, step) alone; its dropout also of `chunk_tokens` and the
+    number of processes. Under torchrun every process plans the same batch of `batch_size` rows and takes each world-th row.
     steps: stop after so many (default: `epochs` times over the data). warmup: share of the steps. Lengths in tokens.
+    optimizer, done: go on after `done` steps, with the optimizer that took them.
     """
-    sizes = batch_sizes(sources, batch_size)
-    counts = [len(source.rows) for source in sources]
-    an_epoch = batches_an_epoch(sources, batch_size)
+    sizes, counts = batch_sizes(sources, batch_size), [len(source.rows) for source in sources]
+    an_epoch = batches_an_epoch(sources, batch_size, batching)
     steps = epochs * an_epoch if steps is None else steps
-    prompts, optimizer = dict(model.config.prompts), new_optimizer(model, weight_decay)
+    prompts, device, (rank, world) = dict(model.config.prompts), model.words.weight.device, rank_and_world()
+    optimizer = optimizer or new_optimizer(model, weight_decay, decay_all)
+    limits = [min(length, model.config.max_length) for length in (query_length, passage_length)]
+    plan = None
     model.train()
-    for step in range(steps):
+    for step in range(done, steps):
         started = time.perf_counter()
         epoch, position = divmod(step, an_epoch)
-        if position == 0:
-            plan = plan_batches(counts, sizes, seed, epoch)
-        number, chosen = plan[position]
-        source = sources[number]
-        rows = [source.rows[i] for i in chosen]
+        if position == 0 or plan is None:
+            plan = plan_batches(counts, sizes, seed, epoch) if batching == "source" else plan_mixed_batches(counts, batch_size, seed, epoch)
+        numbers, chosen = plan[position]
+        of_row = [sources[number] for number in numbers]
+        rows = [source.rows[i] for source, i in zip(of_row, chosen, strict=True)]
 
         generator = np.random.default_rng((seed, step))
-        wanted = negatives if source.negatives is None else source.negatives
-        groups = [sample_group(row, wanted, generator) for row in rows]
+        wanted = [negatives if source.negatives is None else source.negatives for source in of_row]
+        groups = [sample_group(row, n, generator) for row, n in zip(rows, wanted, strict=True)]
         passages = [text for group in groups for text in group]
-        query_kind, passage_kind = KINDS[source.type]
-        ids = tokenizer([row.query for row in rows], prompts[query_kind], min(query_length, model.config.max_length))
-        ids += tokenizer(passages, prompts[passage_kind], min(passage_length, model.config.max_length))
-        masked = same_text_mask(rows, passages).to(model.words.weight.device) if masks else None
+        masked = same_text_mask(rows, passages).to(device) if masks else None
+        all_rows = in_batch == "always" or all(source.in_batch_negatives for source in of_row)
+        with_others = None if all_rows else torch.tensor([source.in_batch_negatives for source in of_row], device=device)
+
+        first = np.cumsum([0, *map(len, groups)])[:-1]  # of each row, among the passages
+        own = range(rank, len(rows), world)
+        of_passages = [(row, len(rows) + first[row] + i, text) for row in own for i, text in enumerate(groups[row])]
+        ids = tokenizer([prompts[KINDS[of_row[row].type][0]] + rows[row].query for row in own], "", limits[0])
+        ids += tokenizer([prompts[KINDS[of_row[row].type][1]] + text for row, _, text in of_passages], "", limits[1])
+        places = [*own, *(place for _, place, _ in of_passages)]
 
         def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
             q, p = embeddings.split([len(rows), len(passages)])
-            return info_nce(q, p, [len(group) for group in groups], tau, source.in_batch_negatives, masked)
+            return info_nce(q, p, [len(group) for group in groups], tau, with_others, masked)
 
         rate = learning_rate(step, steps, lr, int(warmup * steps), schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        loss, accuracy = backward(model, ids, loss_of, int(generator.integers(2**62)), chunk_tokens, dtype)
+        dropout_seed = int(generator.integers(2**62))
+        loss, accuracy = backward(model, ids, loss_of, dropout_seed, chunk_tokens, dtype, places, len(rows) + len(passages))
         norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
+        source = sources[numbers[0]].name if batching == "source" else "mixed"
         if not math.isfinite(loss) or not math.isfinite(norm):
-            where = f"step {step + 1}, source {source.name}, rows {chosen[:8].tolist()}…"
+            where = f"step {step + 1}, source {source}, rows {chosen[:8].tolist()}…"
             raise InputError(f"{where}: loss {loss}, gradient norm {norm}; the weights are as before; lower --lr or look at these rows")
         optimizer.step()
+        tokens = int(add_up(torch.tensor(sum(map(len, ids)), device=device)))
+        negative = max(1, len(rows) * (len(passages) - 1))
+        share = 0.0 if masked is None else (masked.sum().item() - len(rows)) / negative  # without the rows' own targets
         yield {
-            "step": step + 1, "steps": steps, "source": source.name, "rows": len(rows), "tokens": sum(map(len, ids)),
-            "loss": loss, "accuracy": accuracy, "lr": rate, "gradient_norm": norm,
-            "masked": 0.0 if masked is None else masked.float().mean().item(), "seconds": time.perf_counter() - started,
+            "step": step + 1, "steps": steps, "source": source, "rows": len(rows), "tokens": tokens, "loss": loss, "accuracy": accuracy,
+            "lr": rate, "gradient_norm": norm, "masked": share, "seconds": time.perf_counter() - started,
         }
     model.eval()
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------------
+
+
+def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: int, keep: int) -> None:
+    """Write `folder/step-…`: weights, AdamW's moments, and last `state.json`; then remove all but the newest `keep`.
+
+    Nothing random has to be kept: batches, negatives and dropout are functions of (seed, step).
+    """
+    folder = Path(folder)
+    path = folder / f"step-{step:08}"
+    if not path.exists():
+        with new_folder(path) as temporary:
+            save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, temporary / "weights.safetensors")
+            moments = {f"{name} {moment}": optimizer.state[p][moment] for name, p in model.named_parameters() for moment in MOMENTS}
+            save_file(moments, temporary / "optimizer.safetensors")
+            write_json(temporary / "state.json", {"step": step})
+    for old in sorted(folder.glob("step-*"))[:-keep]:
+        shutil.rmtree(old)
+
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def newest_checkpoint(folder) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint in `folder`, and a line about each that is not whole."""
+    folder, skipped = Path(folder), []
+    for path in sorted(folder.glob(".step-*")):
+        skipped.append(f"{path}: half written when its run was killed; skipped and removed")
+        shutil.rmtree(path)
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            if read_json(path / "state.json") == {"step": int(path.name.removeprefix("step-"))}:
+                for file in ("weights.safetensors", "optimizer.safetensors"):
+                    with safe_open(path / file, "pt"):
+                        pass
+                return path, skipped
+        except (InputError, OSError, ValueError, SafetensorError) as error:
+            skipped.append(f"{path}: not whole ({error}); skipped")
+    return None, skipped
+
+
+def load_checkpoint(path: Path, model: Encoder, optimizer: torch.optim.AdamW) -> int:
+    """Put a checkpoint's weights into the model and its moments into the optimizer; the number of steps that were taken."""
+    step = read_json(path / "state.json")["step"]
+    with safe_open(path / "weights.safetensors", "pt") as weights, safe_open(path / "optimizer.safetensors", "pt") as moments:
+        for name, p in model.named_parameters():
+            p.data.copy_(weights.get_tensor(name))
+            state = {moment: moments.get_tensor(f"{name} {moment}").to(p.device, copy=True) for moment in MOMENTS}
+            optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device)} | state
+    return step
+
+
+@contextlib.contextmanager
+def signals_noted() -> Iterator[list[int]]:
+    """Within the block SIGINT and SIGTERM are noted in the list, once each; a second one does what it always does."""
+    noted, before = [], {}
+
+    def note(number: int, _) -> None:
+        noted.append(number)
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- command line -----------------------------------------------------------------------------------------------------------
@@ -537,36 +663,124 @@ def _init(args) -> None:
     print(f"{args.out}: {summary(model, tokenizer)}, random weights")
 
 
+# Where the paper's command line and what its released code does with it differ, both can be had. Single options go before.
+RECIPES = {
+    "stated": {"schedule": "constant", "in_batch": "as-given", "decay_all": False, "masks": True},
+    "released": {"schedule": "decay", "in_batch": "always", "decay_all": True, "masks": False},
+}
+FREE = ("model", "data", "out", "overwrite", "resume", "every", "save_every", "keep", "plot")  # may differ when a run goes on
+
+
 def _train(args) -> None:
-    out = Path(args.out)
+    out, settings = Path(args.out), {key: value for key, value in vars(args).items() if key not in ("run", "command")}
+    if args.plot and not importlib.util.find_spec("matplotlib"):
+        raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
     refuse_model(out, args.overwrite)
+    started = (out / "checkpoints").exists() and not args.overwrite
+    if started and not args.resume:
+        raise InputError(f"{out}: holds a run that has not ended; add --resume to go on with it, or --overwrite to begin again")
+    for name, value in RECIPES[args.recipe].items():
+        if settings[name] is None:
+            settings[name] = value
     sources = read_sources(args.data, args.seed)
-    model, tokenizer = load(args.model)
-    print(summary(model, tokenizer))
-    print(describe(sources, args.batch_size))
-    batches_an_epoch(sources, args.batch_size)  # an error leaves no folder
-    retire_model(out)
-    settings = {key: value for key, value in vars(args).items() if key not in ("run", "command")}
-    print("settings:", ", ".join(f"{key} {value}" for key, value in settings.items() if key not in ("data", "out", "overwrite")), "\n")
-    write_json(out / "settings.json", settings)
+    with processes() as (rank, world):
+        model, tokenizer = load(args.model)
+        print(summary(model, tokenizer))
+        print(describe(sources, args.batch_size))
+        settings |= {"processes": world, "weights": weights_hash(find(args.model)), "sources": {s.name: s.digest() for s in sources}}
+        if started:
+            _refuse_other(read_json(out / "settings.json"), settings, out)
+        batches_an_epoch(sources, args.batch_size, args.batching)  # an error leaves no folder
+        if rank == 0 and not started:
+            retire_model(out)
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)
+            write_json(out / "settings.json", settings)
+        wait()
+        shown = (f"{key} {value}" for key, value in settings.items() if key not in FREE + ("weights", "sources"))
+        print(f"settings: {', '.join(shown)}\n")
+        stopped = _run(args, settings, model, tokenizer, sources, rank)
+        if bad := [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]:
+            raise InputError(f"{out}: the last step made {bad[0]} infinite or NaN, so no model was written; lower --lr")
+        if rank == 0 and not stopped:
+            save(model, tokenizer, out, args.overwrite)
+            if args.plot:
+                plot(args.plot, [line for _, line in read_jsonl(out / "log.jsonl")])
+        wait()
+    if stopped:
+        sys.exit(128 + stopped)
+
+
+def _refuse_other(before: dict, now: dict, out: Path) -> None:
+    """A run goes on with its own settings and data only; JSON makes lists of tuples and the like, so it is what is compared."""
+    now = json.loads(json.dumps(now))
+    for key in sorted((before | now).keys() - set(FREE)):
+        was, found = before.get(key), now.get(key)
+        if was != found:
+            if key == "sources":
+                names = sorted(name for name in was | found if was.get(name) != found.get(name))
+                key, was, found = f"the data of {', '.join(names)}", "other", "this"
+            raise InputError(f"{out}: cannot go on: {key} was {was}, now {found}; give that again, or --overwrite to begin anew")
+
+
+def _run(args, settings: dict, model: Encoder, tokenizer: Tokenizer, sources, rank: int) -> int:
+    """Take the steps that are left, with a log line each and checkpoints; the number of the signal that stopped it, or 0."""
+    out, device = Path(args.out), model.words.weight.device
+    optimizer = new_optimizer(model, args.weight_decay, settings["decay_all"])
     options = {key: settings[key] for key in train.__kwdefaults__ if key in settings} | {"dtype": getattr(torch, args.dtype)}
-    with open(out / "log.jsonl", "w", encoding="utf-8") as log, tqdm(unit="step", disable=None) as bar:
-        started, rows, tokens = time.perf_counter(), 0, 0
-        for line in train(model, tokenizer, sources, **options):
-            log.write(json.dumps(line) + "\n")
-            log.flush()
-            rows, tokens, bar.total = rows + line["rows"], tokens + line["tokens"], line["steps"]
-            seconds = time.perf_counter() - started
-            state = f"loss {line['loss']:.3f}, lr {line['lr']:.1e}, {rows / seconds:,.0f} rows/s, {tokens / seconds:,.0f} tokens/s"
+    if rank:
+        wait()  # for the first process, which removes what is half written
+    checkpoint, skipped = newest_checkpoint(out / "checkpoints")
+    if not rank:
+        wait()
+    done = load_checkpoint(checkpoint, model, optimizer) if checkpoint else 0
+    print(*skipped, sep="\n", end="\n" * bool(skipped))
+    if args.resume:
+        print(f"going on after step {done}" if done else "no checkpoint: beginning at the first step")
+    log, stopped = out / "log.jsonl", 0
+    if rank == 0:  # the steps after the checkpoint are taken again
+        lines = [line for _, line in read_lines(log)][:done] if done else []
+        with new_file(log) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    wait()
+    bar = tqdm(unit="step", initial=done, disable=rank > 0 or None)
+    with bar, open(os.devnull if rank else log, "a", encoding="utf-8") as file, signals_noted() as signals:
+        began, rows, tokens = time.perf_counter(), 0, 0
+        for line in train(model, tokenizer, sources, **options, optimizer=optimizer, done=done):
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            step, rows, tokens, bar.total = line["step"], rows + line["rows"], tokens + line["tokens"], line["steps"]
+            seconds = time.perf_counter() - began
+            speed = f"{rows / seconds:,.0f} rows/s, {tokens / seconds:,.0f} tokens/s"
+            state = f"loss {line['loss']:.3f}, lr {line['lr']:.1e}, {speed}, masked {line['masked']:.2%}"
             bar.set_postfix_str(state, refresh=False)
             bar.update()
-            if bar.disable and (line["step"] % args.every == 0 or line["step"] == line["steps"]):
-                print(f"step {line['step']}/{line['steps']}, {line['source']}: {state}", flush=True)
-    if bad := [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]:
-        raise InputError(f"{out}: the last step made {bad[0]} infinite or NaN, so no model was written; lower --lr")
-    save(model, tokenizer, out, args.overwrite)
+            if bar.disable and (step % args.every == 0 or step == line["steps"]):
+                left = f"{seconds / (step - done) * (line['steps'] - step):.0f} s left"
+                print(f"step {step}/{line['steps']}, {line['source']}: {state}, {left}", flush=True)
+            stopped = int(add_up(torch.tensor(max(signals, default=0), device=device)))  # all stop where one was told to
+            if (stopped or step % args.save_every == 0) and step < line["steps"] and rank == 0:
+                save_checkpoint(out / "checkpoints", model, optimizer, step, args.keep)
+            if stopped and step < line["steps"]:
+                print(f"stopped after step {step} of {line['steps']}; the same command with --resume goes on")
+                return max(signals, default=signal.SIGTERM)
     cut = f"{tokenizer.cut:,} of {tokenizer.texts:,} texts were cut"
     print(f"{out}: {line['steps']} steps, {rows:,} rows, {tokens:,} tokens in {seconds:.0f} s; {cut}")
+    return 0
+
+
+def plot(path, lines: list[dict]) -> None:
+    """Loss and in-batch accuracy over the steps, a line a source."""
+    import matplotlib.figure  # optional: only --plot needs it
+
+    figure = matplotlib.figure.Figure((9, 4), layout="constrained")
+    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for source in sorted({line["source"] for line in lines}):
+            points = [(line["step"], line[what]) for line in lines if line["source"] == source]
+            axes.plot(*zip(*points, strict=True), label=source, linewidth=0.8)
+        axes.set(xlabel="step", ylabel=what)
+    axes.legend(fontsize="small")
+    with new_file(path) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix[1:] or "png")
 
 
 class _Lines:
@@ -625,20 +839,27 @@ def main(argv=None) -> None:
                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     command.add_argument("--model", required=True, help="model folder or hub name")
     command.add_argument("--data", required=True, nargs="+", help="training sources (.jsonl, .jsonl.gz) or manifests (.json)")
-    command.add_argument("--out", required=True, help="the trained model's folder, with settings.json and log.jsonl")
+    command.add_argument("--out", required=True, help="the trained model's folder, with settings.json, log.jsonl and checkpoints")
     command.add_argument("--overwrite", action="store_true")
+    command.add_argument("--resume", action="store_true", help="go on after the newest whole checkpoint")
     group = command.add_argument_group("method")
-    group.add_argument("--batch-size", type=whole(2), default=1024, help="rows a batch; symmetric sources get half")
+    group.add_argument("--recipe", choices=list(RECIPES), default="stated", help="what the paper states, or what its released code does: "
+                       "sets --schedule, --in-batch, --decay-all and --masks")  # fmt: skip
+    group.add_argument("--batch-size", type=whole(2), default=1024, help="rows of all processes together; symmetric sources get half")
+    group.add_argument("--batching", choices=["source", "mixed"], default="source", help="a batch is of one source, or of all")
     group.add_argument("--tau", type=real(1e-4), default=0.02, help="temperature")
     group.add_argument("--negatives", type=whole(0, 1000), default=1, help="hard negatives a row")
+    group.add_argument("--in-batch", choices=["as-given", "always"], help="other rows' passages as negatives: as manifests say (stated), "
+                       "or in every source (released)")  # fmt: skip
     group.add_argument("--query-length", type=whole(3), default=450, help="tokens")
     group.add_argument("--passage-length", type=whole(3), default=500, help="tokens")
-    group.add_argument("--masks", action=argparse.BooleanOptionalAction, default=True, help="equal texts are no negatives")
+    group.add_argument("--masks", action=argparse.BooleanOptionalAction, help="equal texts are no negatives (stated: yes)")
     group = command.add_argument_group("optimisation")
     group.add_argument("--lr", type=real(0, 1), default=1e-5)
-    group.add_argument("--schedule", choices=["constant", "decay"], default="constant", help="see learning_rate()")
+    group.add_argument("--schedule", choices=["constant", "decay"], help="see learning_rate() (stated: constant)")
     group.add_argument("--warmup", type=real(0, 1), default=0.25, help="share of the steps")
     group.add_argument("--weight-decay", type=real(0), default=0.1)
+    group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, help="also of biases and LayerNorm (stated: no)")
     group.add_argument("--clip", type=real(1e-6), default=1.0, help="largest gradient norm")
     group.add_argument("--epochs", type=whole(1), default=1)
     group.add_argument("--steps", type=whole(1), default=None, help="instead of --epochs")
@@ -647,7 +868,10 @@ def main(argv=None) -> None:
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the products; weights stay float32")
     group.add_argument("--chunk-tokens", type=whole(1), default=8192,
                        help="tokens through the encoder at once: sets memory; beside it only dropout's draws depend on it")  # fmt: skip
+    group.add_argument("--save-every", type=whole(1), default=200, help="steps between checkpoints")
+    group.add_argument("--keep", type=whole(1), default=2, help="checkpoints that stay")
     group.add_argument("--every", type=whole(1), default=20, help="steps between printed lines where there is no terminal for a bar")
+    group.add_argument("--plot", help="a picture of loss and accuracy by source; needs matplotlib")
     command.set_defaults(run=_train)
 
     command = commands.add_parser("embed", help="texts to embeddings", formatter_class=argparse.ArgumentDefaultsHelpFormatter)

@@ -1,6 +1,7 @@
 """Small real objects that several test files need: a tokenizer trained here, encoders of uneven sizes with every weight random."""
 
 import json
+import os
 
 import pytest
 import tokenizers
@@ -8,6 +9,9 @@ import torch
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 import e5nl
+
+os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: where others compute too, tiny products wait for threads
+torch.set_num_threads(1)
 
 DUTCH = [
     "De fiets staat tegen de muur van het oude stadhuis in Utrecht.",

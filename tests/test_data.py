@@ -114,7 +114,7 @@ def test_a_source_given_twice_is_refused(tmp_path):
 
 def test_batches_have_one_source_and_no_row_twice():
     rows, sizes = [29, 7, 50], [4, 3, 6]
-    plan = data.plan_batches(rows, sizes, seed=5, epoch=2)
+    plan = [(int(sources[0]), chosen) for sources, chosen in data.plan_batches(rows, sizes, seed=5, epoch=2) if len(set(sources)) == 1]
     assert Counter(source for source, _ in plan) == {0: 7, 1: 2, 2: 8}, "the last partial batch is dropped"
     assert all(len(chosen) == sizes[source] for source, chosen in plan)
     seen = Counter((source, int(row)) for source, chosen in plan for row in chosen)
@@ -122,9 +122,19 @@ def test_batches_have_one_source_and_no_row_twice():
     assert [source for source, _ in plan] != sorted(source for source, _ in plan), "sources alternate"
 
 
-def test_the_plan_is_a_pure_function_of_seed_and_epoch():
+def test_mixed_batches_draw_from_all_sources_and_take_no_row_twice():
+    rows = [29, 7, 50]
+    plan = data.plan_mixed_batches(rows, 8, seed=5, epoch=2)
+    pairs = [pair for sources, chosen in plan for pair in zip(sources.tolist(), chosen.tolist(), strict=True)]
+    assert len(plan) == 86 // 8 and all(len(chosen) == 8 for _, chosen in plan) and len(set(pairs)) == len(pairs)
+    assert all(number < rows[source] for source, number in pairs) and np.mean([len(set(sources)) for sources, _ in plan]) > 2
+
+
+@pytest.mark.parametrize("plan", [lambda seed, epoch: data.plan_batches([29, 7], [4, 3], seed, epoch),
+                                  lambda seed, epoch: data.plan_mixed_batches([29, 7], 4, seed, epoch)])  # fmt: skip
+def test_the_plan_is_a_pure_function_of_seed_and_epoch(plan):
     def flat(**settings):
-        return [(source, *chosen) for source, chosen in data.plan_batches([29, 7], [4, 3], **settings)]
+        return [(*sources, *chosen) for sources, chosen in plan(**settings)]
 
     state = np.random.get_state()[1].copy()
     assert flat(seed=5, epoch=1) == flat(seed=5, epoch=1)
@@ -339,5 +349,5 @@ def test_check_prints_what_a_run_would_see(tmp_path):
 
 @pytest.mark.parametrize(("rows", "sizes"), [([10, 7], [4, 3]), ([3, 8, 1], [4, 4, 1]), ([0], [2])])
 def test_counted_batches_are_the_planned_ones(rows, sizes):
-    planned = Counter(source for source, _ in data.plan_batches(rows, sizes, seed=1, epoch=2))
+    planned = Counter(int(sources[0]) for sources, _ in data.plan_batches(rows, sizes, seed=1, epoch=2))
     assert data.count_batches(rows, sizes) == [planned[source] for source in range(len(rows))]
