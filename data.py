@@ -164,14 +164,14 @@ def _open(path):
     return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
 
 
-def read_lines(path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not. Blank lines are left out."""
+def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not. Blank lines are left out unless `blank`."""
     number = 0
     try:
         with _open(path) as file:
             for number, line in enumerate(file, 1):
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")  # a byte order mark is no text
-                if text.strip():
+                if blank or text.strip():
                     yield number, text
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
