@@ -397,8 +397,14 @@ def write_model(model: Model, folder: Path, out: Path, kept: np.ndarray) -> None
             write_json(out / name, content)
     if model.tensors:
         write_weights(out / "model.safetensors", model.tensors, kept)
-    # The sentence-transformers files (modules, pooling, prompts, longest input) know no ids. Nothing else is carried along:
-    # sentencepiece.bpe.model, ONNX and other exports would keep the old vocabulary.
+    copy_settings(folder, out)
+
+
+def copy_settings(folder: Path, out: Path) -> None:
+    """Copy the sentence-transformers files (modules, pooling, prompts, longest input): they know no ids.
+
+    Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the old vocabulary.
+    """
     for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
         if (folder / name).is_file():
             shutil.copyfile(folder / name, out / name)
