@@ -299,8 +299,8 @@ def refuse_model(folder: Path, overwrite: bool) -> None:
 
 
 def retire_model(folder: Path) -> None:
-    """From here on the folder holds no model, until another is written whole; a report on trimming told of the old one."""
-    for name in ("config.json", "trim_report.json"):
+    """From here on the folder holds no model, until another is written whole; a report on its vocabulary told of the old one."""
+    for name in ("config.json", "trim_report.json", "transtokenize_report.json"):
         (folder / name).unlink(missing_ok=True)
 
 
