@@ -4,6 +4,7 @@
     python bench.py mine                       # hard negatives, against sentence-transformers (torch and faiss)
     python bench.py mine --rows 5000 --threads 1 --rounds 1
     python bench.py search --rows 1000000      # exact search in a million passages on disk: seconds and memory
+    python bench.py transtokenize              # alignment and the steps after it: seconds and memory as text and vocabulary grow
 
 A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` (and
 faiss-cpu) beside this project's requirements. Without peers ours is measured alone.
@@ -18,6 +19,8 @@ import importlib.util
 import io
 import itertools
 import json
+import random
+import re
 import resource
 import subprocess
 import sys
@@ -31,6 +34,7 @@ import torch.nn.functional as F
 
 import e5nl
 import mine
+import trim_vocab
 from data import InputError, Row, Source, cli, read_source, whole
 
 ROOT = Path(__file__).parent
@@ -305,6 +309,32 @@ def _search(rows: str, queries: str, width: str, folder: str) -> None:
     del stored
     corpus, q = np.load(path, mmap_mode="r"), vectors(int(queries), int(width), 1)
     report(lambda: mine.top_k(q, corpus, 100))
+
+
+# --- transtokenize: growth with the text and with the vocabulary ----------------------------------------------------------------
+
+
+def constructed(number: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(made-up, Dutch) pairs: sentences of `demo/`, and their words in a cipher, some of them dropped and some moved up to three places.
+
+    The translation of a word is `enciphered(word)`, so what an aligner should find is known.
+    """
+    files = sorted(Path(__file__).parent.glob("demo/corpus/tatoeba*")) + sorted(Path(__file__).parent.glob("demo/train/dekamer*"))
+    texts = dict.fromkeys(text for file in files for text in trim_vocab.read_corpus([file]))
+    sentences = list(dict.fromkeys(sentence for text in texts for sentence in re.split(r"(?<=[.?!]) +", text)))
+    if number > len(sentences):
+        raise InputError(f"{number:,} pairs: the bundled text has {len(sentences):,} sentences; give fewer, or other text by --parallel")
+    generator, pairs = random.Random(seed), []
+    for sentence in generator.sample(sentences, number):
+        words = [word for word in re.findall(r"\w+|[^\w\s]", sentence) if generator.random() > 0.05]
+        order = sorted(range(len(words)), key=lambda i: i + generator.uniform(0, 3))
+        pairs.append((" ".join(enciphered(words[i]) for i in order), sentence))
+    return pairs
+
+
+def enciphered(word: str) -> str:
+    """The word in lower case, every letter another one: vowels become vowels."""
+    return word.lower().translate(str.maketrans("aeioubcdfghjklmnpqrstvwxyz", "eiouacdfghjklmnpqrstvwxyzb"))
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------------------
