@@ -565,7 +565,8 @@ def make_report(source: Vocabulary, target: Vocabulary, weights, evidence: np.nd
 
 def describe(report: dict) -> str:
     empty = f", {report['empty_pairs']:,} more have an empty side" if report["empty_pairs"] else ""
-    lines = [f"{report['pairs']:,} pairs of sentences{empty}; {report['word_pairs']:,} pairs of words", ""]
+    sentences = f"{report['pairs']:,} pairs of sentences{empty}; " if report["pairs"] else ""
+    lines = [f"{sentences}{report['word_pairs']:,} pairs of words", ""]
     lines.append(f"{'evidence':<12}{'pieces':>9}{'':>8}{'tokens':>12}{'':>8}{'mean norm':>12}")
     classes = report["evidence"].values()
     pieces, tokens = (max(1, sum(one[what] for one in classes)) for what in ("pieces", "tokens"))
