@@ -5,6 +5,7 @@
     python bench.py mine --rows 5000 --threads 1 --rounds 1
     python bench.py search --rows 1000000      # exact search in a million passages on disk: seconds and memory
     python bench.py transtokenize              # alignment and the steps after it: seconds and memory as text and vocabulary grow
+    python bench.py meaning --parallel nld-eng.tsv.gz    # are transtokenised rows better than random ones, and than trimming?
 
 A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` (and
 faiss-cpu) beside this project's requirements. Without peers ours is measured alone.
@@ -26,16 +27,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tokenizers import BertWordPieceTokenizer, processors
 
 import e5nl
+import evaluate
 import mine
+import transtokenize
 import trim_vocab
-from data import InputError, Row, Source, cli, read_source, whole
+from data import InputError, Row, Source, cli, read_source, whole, write_jsonl
 
 ROOT = Path(__file__).parent
 WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
@@ -319,11 +324,10 @@ def constructed(number: int, seed: int = 0) -> list[tuple[str, str]]:
 
     The translation of a word is `enciphered(word)`, so what an aligner should find is known.
     """
-    files = sorted(Path(__file__).parent.glob("demo/corpus/tatoeba*")) + sorted(Path(__file__).parent.glob("demo/train/dekamer*"))
-    texts = dict.fromkeys(text for file in files for text in trim_vocab.read_corpus([file]))
-    sentences = list(dict.fromkeys(sentence for text in texts for sentence in re.split(r"(?<=[.?!]) +", text)))
+    files = sorted((Path(__file__).parent / "demo").glob("[ct]*/*.jsonl.gz"))  # corpus and train
+    sentences = list(dict.fromkeys(part for text in trim_vocab.read_corpus(files) for part in re.split(r"(?<=[.?!]) +", text)))
     if number > len(sentences):
-        raise InputError(f"{number:,} pairs: the bundled text has {len(sentences):,} sentences; give fewer, or other text by --parallel")
+        raise InputError(f"{number:,} pairs: the bundled text has {len(sentences):,} sentences; give fewer, or your own text by --parallel")
     generator, pairs = random.Random(seed), []
     for sentence in generator.sample(sentences, number):
         words = [word for word in re.findall(r"\w+|[^\w\s]", sentence) if generator.random() > 0.05]
@@ -335,6 +339,176 @@ def constructed(number: int, seed: int = 0) -> list[tuple[str, str]]:
 def enciphered(word: str) -> str:
     """The word in lower case, every letter another one: vowels become vowels."""
     return word.lower().translate(str.maketrans("aeioubcdfghjklmnpqrstvwxyz", "eiouacdfghjklmnpqrstvwxyzb"))
+
+
+def bench_transtokenize(args) -> None:
+    peer = importlib.util.find_spec("thot") is not None
+    print("fast_align's model in C++: " + ("sil-thot" if peer else "not installed (pip install sil-thot)"))
+    with tempfile.TemporaryDirectory() as folder:
+        text = Path(folder) / "text.tsv"
+        pairs = list(itertools.islice(transtokenize.read_pairs(args.parallel, args.fields), max(args.pairs))) if args.parallel else []
+        pairs = pairs or constructed(max(args.pairs))
+        text.write_text("".join(f"{a}\t{b}\n" for a, b in random.Random(0).sample(pairs, len(pairs))), encoding="utf-8")
+        base = bert_shape(Path(folder) / "base", [a for a, _ in pairs])
+        steps = "".join(f"{step:>7}" for step in ("read", "align", "weigh", "write"))
+        print(f"{'pairs':>7}{'cells':>12}{'pieces':>8}{steps}  seconds{'peak MB':>9}   fast_align's model")
+        for number, size in itertools.product(args.pairs, args.pieces):
+            target = Path(folder) / f"{size}.json"
+            if not target.exists():
+                target.write_bytes(wordpiece([b for _, b in pairs], size, lowercase=False).json)
+            figures = measure(["_transtokenize", str(base), str(target), str(text), str(number), str(peer and size == args.pieces[0])])
+            steps = "".join(f"{figures[step]:>7.2f}" for step in ("read", "align", "weigh", "write"))
+            thot = f"{figures['thot']:.2f} s, one direction, 7 rounds" if "thot" in figures else ""
+            print(f"{number:>7,}{figures['cells']:>12,}{size:>8,}{steps}{'':>9}{figures['peak']:>9,.0f}   {thot}", flush=True)
+
+
+def bert_shape(folder: Path, texts: list[str]) -> Path:
+    """A folder with the shape of e5-base-v2, random weights, and pieces of `texts`."""
+    tokenizer = wordpiece(texts, 30_522, lowercase=True)
+    config = e5nl.Config("bert", tokenizer.vocab_size, 768, 12, 12, 3072, 512, 2, 1e-12, pad_token_id=0)
+    e5nl.save(e5nl.new_encoder(config, seed=1), tokenizer, folder)
+    return folder
+
+
+def wordpiece(texts: list[str], size: int, lowercase: bool) -> e5nl.Tokenizer:
+    """A BERT tokenizer trained on texts."""
+    backend = BertWordPieceTokenizer(lowercase=lowercase)
+    backend.train_from_iterator(texts, vocab_size=size, show_progress=False)
+    backend.post_processor = processors.BertProcessing(*((token, backend.token_to_id(token)) for token in ("[SEP]", "[CLS]")))
+    return e5nl.Tokenizer(backend.to_str().encode(), {})
+
+
+def _transtokenize(model: str, tokenizer: str, text: str, number: str, peer: str) -> None:
+    """The process of one figure. One thread, as the published times of fast_align are."""
+    torch.set_num_threads(1)
+    seconds, last = {}, time.perf_counter()
+
+    def lap(step: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds[step], last = now - last, now
+
+    source = transtokenize.Vocabulary(e5nl.read_tokenizer(model), model)
+    new, where = transtokenize.read_target(tokenizer)
+    target = transtokenize.Vocabulary(new, where)
+    sides = transtokenize.Text(source), transtokenize.Text(target)
+    transtokenize.read_sides(*sides, itertools.islice(transtokenize.read_pairs([text]), int(number)))
+    lap("read")
+    pairs = transtokenize.align(*sides)
+    lap("align")
+    weights, _ = transtokenize.weigh(source, target, pairs, e5nl.parse_config(model).vocab_size)
+    lap("weigh")
+    with tempfile.TemporaryDirectory() as out:
+        transtokenize.write_model(Path(model), Path(out), new, target, weights)
+    lap("write")
+    figures = seconds | {"peak": _peak(), "cells": int(np.dot(*(np.asarray(side.lengths) for side in sides)))}
+    if peer == "True":
+        figures["thot"] = fast_align(*sides)
+    print(json.dumps(figures))
+
+
+def fast_align(source, target) -> float:
+    """Seconds of the same alignment by sil-thot, in the direction and with the rounds that the published tool asks of fast_align."""
+    from thot.alignment import FastAlignModel
+
+    names = [[side.vocabulary.word(word) for word in side.numbers] for side in (source, target)]
+    cut = [np.split(np.asarray(side.words), np.cumsum(side.lengths)[:-1]) for side in (source, target)]
+    sentences = [[[name[number] or "_" for number in words.tolist()] for words in one] for name, one in zip(names, cut, strict=True)]
+    start, model = time.perf_counter(), FastAlignModel()
+    for a, b in zip(*sentences, strict=True):
+        if a and b:
+            model.add_sentence_pair(a, b, 1)
+    model.start_training()
+    for _ in range(7):
+        model.train()
+    model.end_training()
+    return time.perf_counter() - start
+
+
+# --- meaning: is a transtokenised encoder better than one with other rows, and than a trimmed one? -------------------------------
+
+TOY = "--width 256 --layers 1 --heads 4 --intermediate 256 --dropout 0 --overwrite"  # the demo's
+LEARN = "--batch-size 256 --tau 0.1 --lr 3e-3 --schedule decay --warmup 0.1 --weight-decay 1 --query-length 32 --passage-length 48"
+
+
+def bench_meaning(args) -> None:
+    """Small encoders, trained on the paraphrases in parallel text (sentences with the same translation), scored on the demo's Dutch.
+
+    One learns English and is transtokenised, one learns both languages in as many steps and is trimmed; then both are trained on Dutch.
+    """
+    demo = Path(__file__).parent / "demo"
+    pairs = list(transtokenize.read_pairs(args.parallel, args.fields))
+    tasks = evaluate.select_tasks(evaluate.read_tasks(demo / "tasks.json"), ["SICK-NL-STS", "CaptionRetrieval", "FAQRetrieval"])
+    corpus = sorted(demo.glob("[ct]*/*.jsonl.gz"))
+    english = wordpiece([text for text, _ in pairs], 8_000, lowercase=True)
+    dutch = wordpiece([*(text for _, text in pairs), *trim_vocab.read_corpus(corpus)], 16_000, lowercase=False)
+    config = e5nl.Config("bert", english.vocab_size, 256, 1, 4, 256, 512, 2, 1e-12, 0, 0.0, 0.0)
+    scores: dict[str, list] = {}
+
+    def score(name: str, model: e5nl.Encoder, tokenizer: e5nl.Tokenizer) -> None:
+        encode = evaluate.remember(lambda texts, kind: e5nl.embed(model, tokenizer, texts, kind))
+        found = [100 * split["main_score"] for task in tasks for split, _ in evaluate.evaluate_task(task, encode).values()]
+        scores.setdefault(name, []).append(found)
+        print(f"{name:<40}" + "".join(f"{one:>18.2f}" for one in found), flush=True)
+
+    def call(module, *words) -> None:
+        with contextlib.redirect_stdout(None):
+            assert not module.main([part for word in words for part in (word.split() if isinstance(word, str) else [str(word)])])
+
+    print(f"{'':<40}" + "".join(f"{task.name:>18}" for task in tasks))
+    with tempfile.TemporaryDirectory() as name:
+        at = Path(name)
+        for side, language in enumerate(("en", "nl")):
+            (at / f"{language}.txt").write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8")
+            write_jsonl(at / f"{language}.jsonl", paraphrases(pairs, side))
+        (at / "nl.json").write_bytes(dutch.json)
+        text = ["--parallel", at / "en.txt", at / "nl.txt"]
+        for seed in range(args.seeds):
+            learn = f"{LEARN} --seed {seed} --overwrite --steps"
+            e5nl.save(e5nl.new_encoder(config, seed), english, at / "english", overwrite=True)
+            call(e5nl, "train --model", at / "english", "--data", at / "en.jsonl", "--out", at / "english", f"{learn} {args.steps}")
+            call(transtokenize, "--model", at / "english", "--tokenizer", at / "nl.json", *text, "--overwrite --out", at / "transtokenised")
+            call(e5nl, "init --tokenizer", demo / "tokenizer.json.xz", f"{TOY} --seed {seed} --out", at / "both")
+            call(trim_vocab, "--model", at / "both", "--corpus", at / "en.txt", *corpus, "--overwrite --out", at / "fewer")  # for speed
+            data = ["--data", at / "en.jsonl", at / "nl.jsonl"]
+            call(e5nl, "train --model", at / "fewer", *data, "--out", at / "both", f"{learn} {args.steps}")
+            call(trim_vocab, "--model", at / "both", "--corpus", *corpus, "--vocab-size 16000 --overwrite --out", at / "trimmed")
+
+            score("English encoder as it is", *e5nl.load(at / "english"))
+            for what, rows in other_rows(e5nl.load(at / "english"), e5nl.load(at / "transtokenised"), seed).items():
+                model, tokenizer = e5nl.load(at / "transtokenised")
+                model.words.weight.data = rows
+                e5nl.save(model, tokenizer, at / what, overwrite=True)
+            for name in ("random", "identity", "transtokenised", "trimmed"):
+                score(name, *e5nl.load(at / name))
+            for name in ("random", "identity", "transtokenised", "trimmed"):
+                data = ["--data", *sorted(demo.glob("train/*.jsonl.gz"))]
+                call(e5nl, "train --model", at / name, *data, "--out", at / "after", f"{learn} {args.dutch_steps}")
+                score(f"{name}, trained on Dutch", *e5nl.load(at / "after"))
+    print(f"\nmean of {args.seeds} seeds (standard deviation)")
+    for name, found in scores.items():
+        print(f"{name:<40}" + "".join(f"{mean:>11.2f} ({one:.2f})" for mean, one in zip(np.mean(found, 0), np.std(found, 0), strict=True)))
+
+
+def paraphrases(pairs: list[tuple[str, str]], side: int) -> Iterator[dict]:
+    """Training rows: sentences of one side that have the same translation."""
+    groups: dict[str, dict] = {}
+    for pair in pairs:
+        groups.setdefault(pair[1 - side], {})[pair[side]] = None
+    for group in groups.values():
+        for query in group if len(group) > 1 else ():
+            yield {"query": query, "pos": [text for text in group if text != query], "type": "symmetric_sts"}
+
+
+def other_rows(english, dutch, seed: int) -> dict[str, torch.Tensor]:
+    """Embedding tables (V, D) to compare with: rows drawn from the encoder's; the same, but equal pieces keep their rows."""
+    source, target = (transtokenize.Vocabulary(tokenizer, "") for _, tokenizer in (english, dutch))
+    old = english[0].words.weight.detach()
+    weights, evidence = transtokenize.weigh(source, target, [], len(old))
+    drawn = old[torch.randint(len(old), (len(evidence),), generator=torch.Generator().manual_seed(seed))]
+    known, evidence = torch.from_numpy(weights @ old.numpy()).float(), torch.from_numpy(evidence)[:, None]
+    kinds = {"random": transtokenize.SPECIAL, "identity": transtokenize.IDENTITY}
+    return {name: torch.where(evidence <= last, known, drawn) for name, last in kinds.items()}
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------------------
@@ -368,7 +542,8 @@ def _peak() -> float:
 
 def main(argv=None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in (processes := {"_encode": _encode, "_mine": _mine, "_search": _search}):
+    processes = {"_encode": _encode, "_mine": _mine, "_search": _search, "_transtokenize": _transtokenize}
+    if argv and argv[0] in processes:
         processes[argv[0]](*argv[1:])
         return
     parser = argparse.ArgumentParser(description="Speed against the neighbouring projects, side by side.")
@@ -392,6 +567,19 @@ def main(argv=None) -> None:
     command.add_argument("--queries", type=whole(1), default=1000)
     command.add_argument("--width", type=whole(1), default=64)
     command.set_defaults(run=bench_search)
+    command = commands.add_parser("transtokenize", help="alignment and what follows it", **defaults)
+    command.add_argument("--pairs", type=whole(1000), nargs="+", default=[34_000, 75_000])
+    command.add_argument("--pieces", type=whole(1000), nargs="+", default=[8_000, 16_000, 30_000])
+    command.add_argument("--parallel", nargs="+", help="parallel text; without it the demo's Dutch and a cipher of it")
+    command.add_argument("--fields", nargs=2, default=["en", "nl"], help="fields of tables")
+    command.set_defaults(run=bench_transtokenize)
+    command = commands.add_parser("meaning", help="scores of transtokenised, random and trimmed rows", **defaults)
+    command.add_argument("--parallel", nargs="+", required=True, help="English and Dutch parallel text with paraphrases, as Tatoeba's")
+    command.add_argument("--fields", nargs=2, default=["en", "nl"], help="fields of tables")
+    command.add_argument("--seeds", type=whole(1), default=3)
+    command.add_argument("--steps", type=whole(1), default=150, help="before the change of vocabulary")
+    command.add_argument("--dutch-steps", type=whole(1), default=60, help="after it")
+    command.set_defaults(run=bench_meaning)
     args = parser.parse_args(argv)
     args.run(args)
 

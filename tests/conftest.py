@@ -8,6 +8,7 @@ import tokenizers
 import torch
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
+import bench
 import e5nl
 
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: where others compute too, tiny products wait for threads
@@ -41,6 +42,29 @@ def tokenizer_json() -> bytes:
     tokenizer.enable_truncation(max_length=5)
     tokenizer.enable_padding(length=9, pad_id=1, pad_token="<pad>")
     return json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False).encode()
+
+
+@pytest.fixture(scope="session")
+def train_tokenizer():
+    """train_tokenizer(kind, texts, size): a WordPiece (BERT's), Unigram (XLM-R's) or byte-level BPE (RoBERTa's) tokenizer of the texts."""
+
+    def train(kind: str, texts: list[str], size: int) -> e5nl.Tokenizer:
+        special, options = ["<s>", "<pad>", "</s>", "<unk>"], {"vocab_size": size, "show_progress": False}
+        if kind == "WordPiece":
+            return bench.wordpiece(texts, size, lowercase=False)
+        if kind == "Unigram":
+            backend = tokenizers.Tokenizer(models.Unigram())
+            trainer = trainers.UnigramTrainer(unk_token="<unk>", special_tokens=special, **options)
+            backend.pre_tokenizer = pre_tokenizers.Metaspace()
+        else:
+            backend, alphabet = tokenizers.Tokenizer(models.BPE()), pre_tokenizers.ByteLevel.alphabet()
+            trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, **options)
+            backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.train_from_iterator(texts, trainer)
+        backend.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 0))
+        return e5nl.Tokenizer(backend.to_str().encode(), {})
+
+    return train
 
 
 @pytest.fixture
