@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -432,12 +432,17 @@ LEARN = "--batch-size 256 --tau 0.1 --lr 3e-3 --schedule decay --warmup 0.1 --we
 
 
 def bench_meaning(args) -> None:
-    """Small encoders, trained on the paraphrases in parallel text (sentences with the same translation), scored on the demo's Dutch.
+    """Small encoders, trained on the paraphrases in parallel text: sentences with the same translation. Scores x 100 on Dutch.
 
     One learns English and is transtokenised, one learns both languages in as many steps and is trimmed; then both are trained on Dutch.
+    Scored on the demo's tasks, and on finding a Dutch sentence's paraphrase among those of a tenth of the text, kept from all training.
     """
     demo = Path(__file__).parent / "demo"
     pairs = list(transtokenize.read_pairs(args.parallel, args.fields))
+    held = {pair: None for pair in pairs if trim_vocab.held_out(pair[0])}  # a tenth of the English sentences
+    seen = {text for _, text in held}
+    asked = [group[:2] for group in paraphrases(held, 1)]
+    pairs = [pair for pair in pairs if pair not in held and pair[1] not in seen]
     tasks = evaluate.select_tasks(evaluate.read_tasks(demo / "tasks.json"), ["SICK-NL-STS", "CaptionRetrieval", "FAQRetrieval"])
     corpus = sorted(demo.glob("[ct]*/*.jsonl.gz"))
     english = wordpiece([text for text, _ in pairs], 8_000, lowercase=True)
@@ -447,20 +452,24 @@ def bench_meaning(args) -> None:
 
     def score(name: str, model: e5nl.Encoder, tokenizer: e5nl.Tokenizer) -> None:
         encode = evaluate.remember(lambda texts, kind: e5nl.embed(model, tokenizer, texts, kind))
-        found = [100 * split["main_score"] for task in tasks for split, _ in evaluate.evaluate_task(task, encode).values()]
-        scores.setdefault(name, []).append(found)
-        print(f"{name:<40}" + "".join(f"{one:>18.2f}" for one in found), flush=True)
+        found = [split["main_score"] for task in tasks for split, _ in evaluate.evaluate_task(task, encode).values()]
+        firsts, others = ([encode([texts[i] for texts in asked], "query") for i in (0, 1)])
+        found.append(((firsts @ others.T).argmax(1) == np.arange(len(asked))).mean())
+        scores.setdefault(name, []).append([100 * one for one in found])
+        print(f"{name:<32}" + "".join(f"{one:>18.2f}" for one in scores[name][-1]), flush=True)
 
     def call(module, *words) -> None:
         with contextlib.redirect_stdout(None):
             assert not module.main([part for word in words for part in (word.split() if isinstance(word, str) else [str(word)])])
 
-    print(f"{'':<40}" + "".join(f"{task.name:>18}" for task in tasks))
+    print(f"{'':<32}" + "".join(f"{name:>18}" for name in (*(task.name for task in tasks), "Paraphrases")))
     with tempfile.TemporaryDirectory() as name:
         at = Path(name)
         for side, language in enumerate(("en", "nl")):
             (at / f"{language}.txt").write_text("".join(pair[side] + "\n" for pair in pairs), encoding="utf-8")
-            write_jsonl(at / f"{language}.jsonl", paraphrases(pairs, side))
+            groups = paraphrases(pairs, side)
+            rows = ({"query": a, "pos": [b for b in group if b != a], "type": "symmetric_sts"} for group in groups for a in group)
+            write_jsonl(at / f"{language}.jsonl", rows)
         (at / "nl.json").write_bytes(dutch.json)
         text = ["--parallel", at / "en.txt", at / "nl.txt"]
         for seed in range(args.seeds):
@@ -487,17 +496,15 @@ def bench_meaning(args) -> None:
                 score(f"{name}, trained on Dutch", *e5nl.load(at / "after"))
     print(f"\nmean of {args.seeds} seeds (standard deviation)")
     for name, found in scores.items():
-        print(f"{name:<40}" + "".join(f"{mean:>11.2f} ({one:.2f})" for mean, one in zip(np.mean(found, 0), np.std(found, 0), strict=True)))
+        print(f"{name:<32}" + "".join(f"{mean:>11.2f} ({one:.2f})" for mean, one in zip(np.mean(found, 0), np.std(found, 0), strict=True)))
 
 
-def paraphrases(pairs: list[tuple[str, str]], side: int) -> Iterator[dict]:
-    """Training rows: sentences of one side that have the same translation."""
+def paraphrases(pairs: Iterable[tuple[str, str]], side: int) -> list[list[str]]:
+    """Groups of two and more sentences of one side that have the same translation."""
     groups: dict[str, dict] = {}
     for pair in pairs:
         groups.setdefault(pair[1 - side], {})[pair[side]] = None
-    for group in groups.values():
-        for query in group if len(group) > 1 else ():
-            yield {"query": query, "pos": [text for text in group if text != query], "type": "symmetric_sts"}
+    return [list(group) for group in groups.values() if len(group) > 1]
 
 
 def other_rows(english, dutch, seed: int) -> dict[str, torch.Tensor]:
