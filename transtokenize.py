@@ -263,7 +263,7 @@ def _chunk(blocks, size: int) -> Chunk:
     return Chunk(blocks, links, places.astype(np.int32))
 
 
-@functools.lru_cache(None)
+@functools.lru_cache(4096)  # shapes come round once an iteration; more than these are computed again, which bounds memory
 def prior(m: int, n: int, axis: int, tension: float) -> np.ndarray:
     """(n, m): the probability that a word belongs to each of those on the other side, before anything is known of the words.
 
@@ -517,7 +517,7 @@ def read_target(name) -> tuple[e5nl.Tokenizer, Path]:
     config = read_json(beside) if beside.is_file() else {}
     if path.suffix != ".txt":
         return e5nl.Tokenizer(path.read_bytes(), config, path), path
-    pieces = {piece: id for id, piece in enumerate(path.read_text(encoding="utf-8").splitlines())}
+    pieces = {piece: number - 1 for number, piece in read_lines(path, blank=True)}
     if missing := {"[CLS]", "[SEP]", "[UNK]"} - pieces.keys():
         raise InputError(f"{path}: no piece {sorted(missing)[0]}; expected the vocabulary of a BERT, a piece a line")
     options = {"lowercase": config.get("do_lower_case", True), "strip_accents": config.get("strip_accents")}
