@@ -48,6 +48,7 @@ from tokenizers.decoders import ByteLevel
 from tqdm import tqdm
 
 import e5nl
+import model_folder
 from data import (
     InputError,
     cli,
@@ -124,7 +125,7 @@ class Vocabulary:
     roles: {role: id} of the special tokens that an encoder needs, and of the mask where there is one. special: ids of all.
     """
 
-    def __init__(self, tokenizer: e5nl.Tokenizer, where):
+    def __init__(self, tokenizer: model_folder.Tokenizer, where):
         spec, self.backend = json.loads(tokenizer.json), tokenizer.backend
         self.roles = special_ids(tokenizer, where)
         self.special = {token["id"] for token in spec.get("added_tokens") or [] if token.get("special")} | set(self.roles.values())
@@ -152,7 +153,7 @@ class Vocabulary:
         return tuple(id for id in self.backend.encode(text, add_special_tokens=False).ids if id not in self.special)
 
 
-def special_ids(tokenizer: e5nl.Tokenizer, where) -> dict[str, int]:
+def special_ids(tokenizer: model_folder.Tokenizer, where) -> dict[str, int]:
     """{role: id}: start and end as they stand around a text, the others as tokenizer_config.json or custom names them."""
     ids = dict(zip(("cls", "sep"), tokenizer.backend.encode("").ids, strict=True))
     for role, names in ROLES.items():
@@ -503,7 +504,7 @@ def _shares(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
 # --- 5. the model folder ----------------------------------------------------------------------------------------------------
 
 
-def read_target(name) -> tuple[e5nl.Tokenizer, Path]:
+def read_target(name) -> tuple[model_folder.Tokenizer, Path]:
     """A tokenizer.json, the vocab.txt of a BERT, or a folder or hub repository with one of them; and where it was found.
 
     Case and accents of a vocab.txt are treated as the tokenizer_config.json beside it says.
@@ -516,25 +517,25 @@ def read_target(name) -> tuple[e5nl.Tokenizer, Path]:
     beside = path.with_name("tokenizer_config.json")
     config = read_json(beside) if beside.is_file() else {}
     if path.suffix != ".txt":
-        return e5nl.Tokenizer(path.read_bytes(), config, path), path
+        return model_folder.Tokenizer(path.read_bytes(), config, path), path
     pieces = {piece: number - 1 for number, piece in read_lines(path, blank=True)}
     if missing := {"[CLS]", "[SEP]", "[UNK]"} - pieces.keys():
         raise InputError(f"{path}: no piece {sorted(missing)[0]}; expected the vocabulary of a BERT, a piece a line")
     options = {"lowercase": config.get("do_lower_case", True), "strip_accents": config.get("strip_accents")}
     chinese = config.get("tokenize_chinese_chars", True)
     backend = BertWordPieceTokenizer(pieces, handle_chinese_chars=chinese, **options)
-    return e5nl.Tokenizer(backend.to_str().encode(), config, path), path
+    return model_folder.Tokenizer(backend.to_str().encode(), config, path), path
 
 
-def write_model(folder: Path, out: Path, tokenizer: e5nl.Tokenizer, target: Vocabulary, weights: scipy.sparse.csr_array) -> None:
+def write_model(folder: Path, out: Path, tokenizer: model_folder.Tokenizer, target: Vocabulary, weights: scipy.sparse.csr_array) -> None:
     """The folder with another tokenizer: tensors with a row a piece are averaged, in float64, all others copied byte for byte."""
-    config = e5nl.parse_config(folder)
-    values = e5nl.read_config(folder) | {"vocab_size": len(target.texts), "pad_token_id": target.roles["pad"]}
+    config = model_folder.parse_config(folder)
+    values = model_folder.read_config(folder) | {"vocab_size": len(target.texts), "pad_token_id": target.roles["pad"]}
     for role, id in target.roles.items():
         for key in (f"{role}_token_id", {"cls": "bos_token_id", "sep": "eos_token_id"}.get(role)):
             if values.get(key) is not None:
                 values[key] = id
-    tensors = e5nl.read_tensors(folder)
+    tensors = model_folder.read_tensors(folder)
     for name, tensor in tensors.items():
         if BY_PIECE.search(name):
             tensors[name] = torch.from_numpy(weights @ tensor.float().numpy()).to(tensor.dtype)
@@ -648,7 +649,7 @@ def main(argv=None) -> None:
         raise InputError("--parallel is missing; give parallel text, or a table of words by --table")
     if args.save_table:
         refuse_existing(args.save_table, args.overwrite)
-    folder = e5nl.find(args.model)
+    folder = model_folder.find(args.model)
     for read in filter(None, (folder, args.tokenizer, args.alignments, args.table, *(args.parallel or ()))):
         if Path(read).resolve().is_relative_to(Path(args.out).resolve()):
             raise InputError(f"--out {args.out} holds {read}, which is read; choose another folder")
