@@ -472,16 +472,18 @@ def bench_meaning(args) -> None:
             write_jsonl(at / f"{language}.jsonl", rows)
         (at / "nl.json").write_bytes(dutch.json)
         text = ["--parallel", at / "en.txt", at / "nl.txt"]
+        call(e5nl, "init --tokenizer", demo / "tokenizer.json.xz", f"{TOY} --out", at / "multilingual")
+        call(trim_vocab, "--model", at / "multilingual", "--corpus", at / "en.txt", *corpus, "--out", at / "fewer")  # only for speed
+        fewer, fewer_tokenizer = e5nl.load(at / "fewer")
         for seed in range(args.seeds):
             learn = f"{LEARN} --seed {seed} --overwrite --steps"
             e5nl.save(e5nl.new_encoder(config, seed), english, at / "english", overwrite=True)
             call(e5nl, "train --model", at / "english", "--data", at / "en.jsonl", "--out", at / "english", f"{learn} {args.steps}")
             call(transtokenize, "--model", at / "english", "--tokenizer", at / "nl.json", *text, "--overwrite --out", at / "transtokenised")
-            call(e5nl, "init --tokenizer", demo / "tokenizer.json.xz", f"{TOY} --seed {seed} --out", at / "both")
-            call(trim_vocab, "--model", at / "both", "--corpus", at / "en.txt", *corpus, "--overwrite --out", at / "fewer")  # for speed
+            e5nl.save(e5nl.new_encoder(fewer.config, seed), fewer_tokenizer, at / "multilingual", overwrite=True)
             data = ["--data", at / "en.jsonl", at / "nl.jsonl"]
-            call(e5nl, "train --model", at / "fewer", *data, "--out", at / "both", f"{learn} {args.steps}")
-            call(trim_vocab, "--model", at / "both", "--corpus", *corpus, "--vocab-size 16000 --overwrite --out", at / "trimmed")
+            call(e5nl, "train --model", at / "multilingual", *data, "--out", at / "multilingual", f"{learn} {args.steps}")
+            call(trim_vocab, "--model", at / "multilingual", "--corpus", *corpus, "--vocab-size 16000 --overwrite --out", at / "trimmed")
 
             score("English encoder as it is", *e5nl.load(at / "english"))
             for what, rows in other_rows(e5nl.load(at / "english"), e5nl.load(at / "transtokenised"), seed).items():
