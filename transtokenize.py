@@ -530,7 +530,7 @@ def read_target(name) -> tuple[model_folder.Tokenizer, Path]:
 def write_model(folder: Path, out: Path, tokenizer: model_folder.Tokenizer, target: Vocabulary, weights: scipy.sparse.csr_array) -> None:
     """The folder with another tokenizer: tensors with a row a piece are averaged, in float64, all others copied byte for byte."""
     config = model_folder.parse_config(folder)
-    values = model_folder.read_config(folder) | {"vocab_size": len(target.texts), "pad_token_id": target.roles["pad"]}
+    values = model_folder.read_config(folder) | {"vocab_size": len(target.texts)}
     for role, id in target.roles.items():
         for key in (f"{role}_token_id", {"cls": "bos_token_id", "sep": "eos_token_id"}.get(role)):
             if values.get(key) is not None:
@@ -541,10 +541,12 @@ def write_model(folder: Path, out: Path, tokenizer: model_folder.Tokenizer, targ
             tensors[name] = torch.from_numpy(weights @ tensor.float().numpy()).to(tensor.dtype)
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
     (out / "tokenizer.json").write_bytes(tokenizer.json)
-    names = {f"{role}_token": target.backend.id_to_token(id) for role, id in target.roles.items()}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.max_length}
-    write_json(out / "tokenizer_config.json", settings | names)
+    settings |= {f"{role}_token": target.backend.id_to_token(id) for role, id in target.roles.items()}
+    write_json(out / "tokenizer_config.json", settings)
     copy_settings(folder, out)
+    if (lengths := out / "sentence_bert_config.json").is_file():  # an uncased encoder's may ask for lower case before the tokenizer
+        write_json(lengths, read_json(lengths) | {"do_lower_case": False})
     write_json(out / "config.json", values)
 
 
@@ -566,8 +568,8 @@ def make_report(source: Vocabulary, target: Vocabulary, weights, evidence: np.nd
             sources = [(source.backend.id_to_token(int(row.indices[i])), float(row.data[i])) for i in best]
             examples.append({"piece": target.backend.id_to_token(id), "count": int(counts[id]), "evidence": name, "sources": sources})
     unknown = [(target.backend.id_to_token(id), int(counts[id])) for id in order if evidence[id] == UNKNOWN]
-    return {"norm_before": float(norms[0].mean()), "norm_after": float(norms[1].mean()), "evidence": classes, "examples": examples,
-            "unknown": unknown}  # fmt: skip
+    means = {"norm_before": float(norms[0].mean()), "norm_after": float(norms[1].mean())}
+    return means | {"evidence": classes, "examples": examples, "unknown": unknown}
 
 
 def describe(report: dict) -> str:

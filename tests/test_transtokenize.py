@@ -10,6 +10,7 @@
 """
 
 import collections
+import doctest
 import gzip
 import itertools
 import json
@@ -318,6 +319,13 @@ def test_substrings_by_hand():
     found = weights_of([("house", "huis", 10.0), ("tree", "huisje", 9.0)], source, target)
     assert found["s"][1] == "identity"  # ##s, with the other mark
     assert found["hui"][1] == "substring" and found["hui"][0] == pytest.approx({"house": 0.75 / 1.25, "tree": 0.5 / 1.25})  # 3/4 and 3/6
+    target = wordpiece(["boot", "huis", "xboot", "##huis", "huisboot", "bootje", "de", "bootde"])
+    found = weights_of([("house", "huis", 10.0), ("doctor", "boothuis", 10.0), ("tree", "de", 10.0)], source, target)
+    assert found["##huis"][1] == found["boot"][1] == "aligned" and found["##huis"][0] == {"doctor": 1.0}
+    assert found["huisboot"] == ({"house": 0.5, "doctor": 0.5}, "substring")  # by huis, which begins a word, not by ##huis
+    assert found["bootde"][0] == pytest.approx({"doctor": 4 / 6, "tree": 2 / 6})
+    assert doctest.testmod(transtokenize) == (0, 1)
+    assert transtokenize.inner_texts("abcab", {"abc", "bca", "ca", "ab", "cab"}) == ["abc", "bca", "cab"]
 
 
 def test_evidence_from_wordpiece_to_unigram():
@@ -440,7 +448,9 @@ def test_from_parallel_text_to_a_folder(make_english, tmp_path, corpus, english,
 
 
 def test_every_tensor_with_a_row_a_piece_and_every_dtype(make_english, tmp_path):
-    source, target = wordpiece(["a", "b", "c", "query", ":"]), wordpiece(["x", "y", "a", "query", ":"])
+    source = wordpiece(["a", "b", "c", "query", ":"])
+    target = wordpiece(["[SEP]", "[PAD]", "[UNK]", "[MASK]", "[CLS]", "x", "y", "a", "query", ":"], special=[])
+    target = framed(target.backend, "[CLS]", "[SEP]")
     model = make_english(source, spare=0, dtype=torch.bfloat16, prefix="bert.")
     tensors = load_file(model / "model.safetensors")
     heads = {"cls.predictions.bias": torch.randn(10), "cls.predictions.decoder.weight": torch.randn(10, 24).half(),
@@ -450,19 +460,20 @@ def test_every_tensor_with_a_row_a_piece_and_every_dtype(make_english, tmp_path)
     (model / "config.json").write_text(json.dumps(config | {"bos_token_id": 2, "sep_token_id": 3, "eos_token_id": None, "x_token_id": 7}))
     table = write(tmp_path / "table.tsv", "b\tx\t30\nc\tx\t10\nc\ty\t12\n")
     run(model, target, tmp_path / "out", "--table", table)
-    after, rows = load_file(tmp_path / "out/model.safetensors"), {5: {6: 0.75, 7: 0.25}, 6: {7: 1.0}, 7: {5: 1.0}}
+    rows = {id: {from_: 1.0} for id, from_ in enumerate([3, 0, 1, 4, 2, None, 7, 5, 8, 9])} | {5: {6: 0.75, 7: 0.25}}
+    after = load_file(tmp_path / "out/model.safetensors")
     for name, old in (tensors | heads).items():
         new = after.pop(name)
         assert new.dtype == old.dtype
         if name in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder.weight"):
             for id in range(10):
-                expected = sum(weight * old[from_].double() for from_, weight in rows.get(id, {id: 1.0}).items())
+                expected = sum(weight * old[from_].double() for from_, weight in rows[id].items())
                 assert torch.equal(new[id], expected.to(old.dtype)), (name, id)
         else:
             assert torch.equal(new, old), name
     assert not after
     changed = json.loads((tmp_path / "out/config.json").read_text())
-    assert [changed[f"{name}_token_id"] for name in ("bos", "sep", "eos", "x", "pad")] == [2, 3, None, 7, 0]
+    assert [changed[f"{name}_token_id"] for name in ("bos", "sep", "eos", "x", "pad")] == [4, 0, None, 7, 1]
 
 
 def test_settings_of_the_encoder_are_kept(make_english, tmp_path):
@@ -470,9 +481,12 @@ def test_settings_of_the_encoder_are_kept(make_english, tmp_path):
     model = make_english(source, pooling="cls", max_seq_length=33, prompts=(("query", "vraag: "), ("passage", "tekst: "), ("none", "")))
     (model / "onnx").mkdir()
     (model / "vocab.txt").write_text("a\n")
+    lengths = json.loads((model / "sentence_bert_config.json").read_text())
+    (model / "sentence_bert_config.json").write_text(json.dumps(lengths | {"do_lower_case": True}))  # sentence-transformers obeys it
     run(model, target, tmp_path / "out", "--table", write(tmp_path / "t.tsv", "a\tx"))
     config = e5nl.load(tmp_path / "out", "cpu")[0].config
     assert (config.pooling, config.max_length, dict(config.prompts)["query"]) == ("cls", 33, "vraag: ")
+    assert json.loads((tmp_path / "out/sentence_bert_config.json").read_text()) == {"max_seq_length": 33, "do_lower_case": False}
     assert not (tmp_path / "out/vocab.txt").exists() and not (tmp_path / "out/onnx").exists()
 
 
