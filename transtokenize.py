@@ -410,6 +410,7 @@ def spread(pairs: list[WordPair], shape: tuple[int, int]) -> scipy.sparse.csr_ar
 
 EVIDENCE = ("special", "aligned", "identity", "substring", "unknown")  # in this order: the first that a piece has counts
 SPECIAL, ALIGNED, IDENTITY, SUBSTRING, UNKNOWN = range(5)
+EVIDENT = (ALIGNED, IDENTITY)  # what substrings are looked for in
 
 
 def same_piece(source: Vocabulary) -> Callable[[str, bool], tuple[int, ...]]:
@@ -451,8 +452,8 @@ def weigh(source: Vocabulary, target: Vocabulary, pairs: list[WordPair], width: 
     """(weights (V, W) float64, each row summing to 1; evidence of each piece (V,), an index of EVIDENCE).
 
     special: the source's token of the same role. aligned: counts by `spread`. identity: by `same_piece`. substring: the average of
-    the aligned and identical pieces that are part of it, and of those that begin with it, each by the share that the shorter is of the
-    longer; letter case and marks do not count here. unknown: the source's unknown token.
+    the aligned and identical pieces that are part of it, at any place in a word, and of those that begin with it, at the same place in
+    a word, each by the share that the shorter is of the longer, whatever the letter case. unknown: the source's unknown token.
     """
     size = len(target.texts)
     weights = _shares(spread(pairs, (size, width)))
@@ -474,19 +475,20 @@ def weigh(source: Vocabulary, target: Vocabulary, pairs: list[WordPair], width: 
 
 def similar_pieces(target: Vocabulary, evidence: np.ndarray) -> dict[int, dict[int, float]]:
     """{piece without evidence: {aligned or identical piece: the share that the shorter is of the longer}}, without empty ones."""
-    texts = [text.casefold() for text in target.texts]
-    known, wanted = {}, {}
-    for id in sorted(range(len(texts)), key=lambda id: (not target.starts[id], evidence[id])):  # the beginning of a word says more
-        if texts[id] and evidence[id] in (ALIGNED, IDENTITY):
-            known.setdefault(texts[id], id)
-        elif texts[id] and evidence[id] == UNKNOWN:
-            wanted.setdefault(texts[id], []).append(id)
-    parts = {text: {known[part]: len(part) / len(text) for part in inner_texts(text, known)} for text in wanted}
-    for text, id in known.items():
-        for length in range(1, len(text)):
-            if text[:length] in parts:
-                parts[text[:length]][id] = length / len(text)
-    return {id: found for text, found in parts.items() if found for id in wanted[text]}
+    texts, starts = [text.casefold() for text in target.texts], target.starts
+    of_kind = [[id for id in np.flatnonzero(mask).tolist() if texts[id]] for mask in (evidence == UNKNOWN, np.isin(evidence, EVIDENT))]
+    known = {}
+    for id in sorted(of_kind[1], key=lambda id: (not starts[id], evidence[id])):  # a piece that begins a word says more
+        known.setdefault(texts[id], id)
+    wanted = {}
+    for id in of_kind[0]:
+        wanted.setdefault((texts[id], starts[id]), []).append(id)
+    similar = {key: {known[part]: len(part) / len(key[0]) for part in inner_texts(key[0], known)} for key in wanted}
+    for id in of_kind[1]:
+        for length in range(1, len(texts[id])):
+            if (key := (texts[id][:length], starts[id])) in similar:
+                similar[key][id] = length / len(texts[id])
+    return {id: found for key, found in similar.items() if found for id in wanted[key]}
 
 
 def _matrix(rows: dict[int, dict[int, float]], shape: tuple[int, int]) -> scipy.sparse.csr_array:

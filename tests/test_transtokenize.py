@@ -322,6 +322,10 @@ def test_substrings_by_hand():
     found = weights_of([("house", "huis", 10.0), ("tree", "huisje", 9.0)], source, target)
     assert found["s"][1] == "identity"  # ##s, with the other mark
     assert found["hui"][1] == "substring" and found["hui"][0] == pytest.approx({"house": 0.75 / 1.25, "tree": 0.5 / 1.25})  # 3/4 and 3/6
+    target = wordpiece(["lente", "##len", "##lende", "le", "rare"])
+    found = weights_of([("tree", "lente", 10.0), ("house", "rarelende", 10.0)], source, target)
+    assert found["##len"] == ({"house": 1.0}, "substring")  # ##lende begins so; lente begins a word, as ##len does not
+    assert found["le"] == ({"tree": 1.0}, "substring")
     target = wordpiece(["boot", "huis", "xboot", "##huis", "huisboot", "bootje", "de", "bootde"])
     found = weights_of([("house", "huis", 10.0), ("doctor", "boothuis", 10.0), ("tree", "de", 10.0)], source, target)
     assert found["##huis"][1] == found["boot"][1] == "aligned" and found["##huis"][0] == {"doctor": 1.0}
