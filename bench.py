@@ -346,12 +346,14 @@ def bench_transtokenize(args) -> None:
     print("fast_align's model in C++: " + ("sil-thot" if peer else "not installed (pip install sil-thot)"))
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.tsv"
-        pairs = list(itertools.islice(transtokenize.read_pairs(args.parallel, args.fields), max(args.pairs))) if args.parallel else []
-        pairs = pairs or constructed(max(args.pairs))
+        read = transtokenize.read_pairs(args.parallel, args.fields) if args.parallel else constructed(max(args.pairs))
+        pairs = list(itertools.islice(read, max(args.pairs)))
+        if len(pairs) < max(args.pairs):
+            raise InputError(f"{', '.join(args.parallel)}: {len(pairs):,} pairs; give more, or fewer by --pairs")
         text.write_text("".join(f"{a}\t{b}\n" for a, b in random.Random(0).sample(pairs, len(pairs))), encoding="utf-8")
         base = bert_shape(Path(folder) / "base", [a for a, _ in pairs])
         steps = "".join(f"{step:>7}" for step in ("read", "align", "weigh", "write"))
-        print(f"{'pairs':>7}{'cells':>12}{'pieces':>8}{steps}  seconds{'peak MB':>9}   fast_align's model")
+        print(f"{'pairs':>7}{'cells':>12}{'pieces':>8}{steps}  CPU s{'peak MB':>11}   fast_align's model")
         for number, size in itertools.product(args.pairs, args.pieces):
             target = Path(folder) / f"{size}.json"
             if not target.exists():
@@ -359,7 +361,7 @@ def bench_transtokenize(args) -> None:
             figures = measure(["_transtokenize", str(base), str(target), str(text), str(number), str(peer and size == args.pieces[0])])
             steps = "".join(f"{figures[step]:>7.2f}" for step in ("read", "align", "weigh", "write"))
             thot = f"{figures['thot']:.2f} s, one direction, 7 rounds" if "thot" in figures else ""
-            print(f"{number:>7,}{figures['cells']:>12,}{size:>8,}{steps}{'':>9}{figures['peak']:>9,.0f}   {thot}", flush=True)
+            print(f"{number:>7,}{figures['cells']:>12,}{size:>8,}{steps}{figures['peak']:>18,.0f}   {thot}", flush=True)
 
 
 def bert_shape(folder: Path, texts: list[str]) -> Path:
@@ -379,13 +381,13 @@ def wordpiece(texts: list[str], size: int, lowercase: bool) -> e5nl.Tokenizer:
 
 
 def _transtokenize(model: str, tokenizer: str, text: str, number: str, peer: str) -> None:
-    """The process of one figure. One thread, as the published times of fast_align are."""
+    """The process of one line: CPU seconds, in which the published times of fast_align are too. They hardly depend on other processes."""
     torch.set_num_threads(1)
-    seconds, last = {}, time.perf_counter()
+    seconds, last = {}, time.process_time()
 
     def lap(step: str) -> None:
         nonlocal last
-        now = time.perf_counter()
+        now = time.process_time()
         seconds[step], last = now - last, now
 
     source = transtokenize.Vocabulary(e5nl.read_tokenizer(model), model)
@@ -408,13 +410,13 @@ def _transtokenize(model: str, tokenizer: str, text: str, number: str, peer: str
 
 
 def fast_align(source, target) -> float:
-    """Seconds of the same alignment by sil-thot, in the direction and with the rounds that the published tool asks of fast_align."""
+    """CPU seconds of sil-thot for the same text, in the one direction and with the rounds that the published tool asks of fast_align."""
     from thot.alignment import FastAlignModel
 
     names = [[side.vocabulary.word(word) for word in side.numbers] for side in (source, target)]
     cut = [np.split(np.asarray(side.words), np.cumsum(side.lengths)[:-1]) for side in (source, target)]
     sentences = [[[name[number] or "_" for number in words.tolist()] for words in one] for name, one in zip(names, cut, strict=True)]
-    start, model = time.perf_counter(), FastAlignModel()
+    start, model = time.process_time(), FastAlignModel()
     for a, b in zip(*sentences, strict=True):
         if a and b:
             model.add_sentence_pair(a, b, 1)
@@ -422,7 +424,7 @@ def fast_align(source, target) -> float:
     for _ in range(7):
         model.train()
     model.end_training()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 # --- meaning: is a transtokenised encoder better than one with other rows, and than a trimmed one? -------------------------------
