@@ -455,7 +455,7 @@ def bench_meaning(args) -> None:
     def score(name: str, model: e5nl.Encoder, tokenizer: e5nl.Tokenizer) -> None:
         encode = evaluate.remember(lambda texts, kind: e5nl.embed(model, tokenizer, texts, kind))
         found = [split["main_score"] for task in tasks for split, _ in evaluate.evaluate_task(task, encode).values()]
-        firsts, others = ([encode([texts[i] for texts in asked], "query") for i in (0, 1)])
+        firsts, others = (encode([texts[i] for texts in asked], "query") for i in (0, 1))
         found.append(((firsts @ others.T).argmax(1) == np.arange(len(asked))).mean())
         scores.setdefault(name, []).append([100 * one for one in found])
         print(f"{name:<32}" + "".join(f"{one:>18.2f}" for one in scores[name][-1]), flush=True)
