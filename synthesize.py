@@ -1,0 +1,1164 @@
+"""Synthetic triplets written by an LLM (arXiv 2509.12340, training data; scheme of arXiv 2401.00368, with topics).
+
+Any OpenAI-compatible server writes (vLLM, llama.cpp, Ollama, a hosted one). A row, one a line:
+
+    {"row": 17, "task_type": "sl", "task_desc": "Given a …", "topic": "fietsen", "model": "…", "query": "…", "pos": "…", "neg": "…"}
+
+`score` adds `pos_scores` and `neg_scores`, lists of one number. The paper's released set `clips/SynEmbedNL` has the same columns (but
+row and topic): `clean`, `score` and `filter` take it, by its name or as files. What `filter` writes is what `e5nl.py train` reads.
+
+Generating has two steps. For every topic and task type the LLM thinks of tasks ("Given a question about a bicycle part, retrieve …").
+Then it writes a row for a task, with placeholders drawn from a table (length, clarity, difficulty …). Row n's type, topic, task and
+placeholders are functions of (seed, n) and the tasks; types, and topics by their weights, come up equally often.
+
+    python synthesize.py prompts                # the prompts, and what else belongs to the language, as JSON
+    python synthesize.py generate --base-url http://localhost:8000/v1 --llm NAME --topics demo/topics.txt --rows 10000 --out runs/nl.jsonl
+    python synthesize.py clean --data runs/nl.jsonl --exclude demo/eval/*/*.jsonl.gz --out runs/clean.jsonl
+    python synthesize.py score --data runs/clean.jsonl --base-url http://localhost:8001 --reranker NAME --out runs/scored.jsonl
+    python synthesize.py filter --data runs/scored.jsonl --out runs/synthetic        # e5nl.py train --data runs/synthetic/manifest.json
+    python synthesize.py filter --data clips/SynEmbedNL --out runs/syn               # the paper's filter on its own data
+
+`generate` and `score` append whole lines. Killed at any time, they lose the requests under way; the same command goes on from there.
+The prompts are ours: the paper's, its LLM and its topics are not public. Another language is another table (`--prompts`).
+
+Left out on purpose: batch APIs, streaming, proxies. The API's key comes from an environment variable and is written nowhere.
+"""
+
+import argparse
+import collections
+import contextlib
+import email.utils
+import fcntl
+import functools
+import hashlib
+import http.client
+import io
+import itertools
+import json
+import os
+import queue
+import random
+import re
+import socket
+import ssl
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+from tqdm import tqdm
+
+import e5nl
+from data import (
+    KINDS,
+    InputError,
+    cli,
+    find_files,
+    kind_of,
+    new_file,
+    normalise,
+    read_json,
+    read_lines,
+    read_rows,
+    real,
+    refuse_existing,
+    whole,
+    write_json,
+    write_jsonl,
+)
+
+# The task types and the training source that each becomes: short or long query, short or long passage; sentences of graded similarity.
+TYPES = {
+    "sl": "retrieval",
+    "ls": "classification",
+    "ss": "symmetric_clustering",
+    "ll": "symmetric_clustering",
+    "sts": "symmetric_sts",
+}
+
+# --- what belongs to the language: prompts, placeholders, rules of thumb. Another language is another such table --------------------
+
+DUTCH = {
+    "language": "Dutch",
+    "brainstorm": {  # step 1: {count} tasks for a {topic}; sts needs none
+        "sl": 'Think of {count} different search tasks about the topic "{topic}": somebody asks or searches for something in a few words,'
+        ' and a passage of a document answers it. Describe each in one English sentence of the form "Given a …, retrieve …". Vary who is'
+        " searching, why, and in what kind of document.",
+        "ls": 'Think of {count} different text classification tasks about the topic "{topic}": a text of one or more sentences gets a label'
+        ' of a few words. Describe each in one English sentence that begins with "Identifying" and says what kind of text it is and what'
+        " the label tells. Vary both. No sentiment, language or spam detection, and not the topic itself as a label.",
+        "ss": 'Think of {count} different tasks about the topic "{topic}" in which short texts (titles, questions, names, descriptions,'
+        " messages) that belong to one category have to be brought together. Describe each in one English sentence that begins with"
+        ' "Identifying" and says what the texts are and what makes two of them belong together.',
+        "ll": 'Think of {count} different tasks about the topic "{topic}" in which long documents (articles, reports, letters, reviews)'
+        " that belong to one category have to be brought together. Describe each in one English sentence that begins with"
+        ' "Identifying" and says what the documents are and what makes two of them belong together.',
+    },
+    "tasks": ' Answer with a JSON object with one key "tasks": a list of {count} strings.',
+    "write": {  # step 2: a row for a {task}
+        "sl": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" is what a {query_type} search would be, {query_length}'
+        ' long and {clarity}; "positive" is a passage of about {document_words} words that answers it; "negative" is a passage of about'
+        " {document_words} words on the same subject that shares words with the query and looks useful, but does not answer it. Both"
+        " passages are for readers with {difficulty} education, can be read alone and do not mention the query.",
+        "ls": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" is a text of about {text_words} words, {clarity},'
+        ' for readers with {difficulty} education; "positive" is its label, a few words; "negative" is another label of the same task'
+        " that could be mistaken for the right one but is wrong. Neither label stands in the text.",
+        "ss": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" and "positive" are two different short texts,'
+        ' {clarity}, that belong together; "negative" is a short text that looks like the query but does not belong with it. Do not'
+        " repeat the words of the query where other words will do.",
+        "ll": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" and "positive" are two different documents of about'
+        ' {document_words} words that belong together; "negative" is a document of about {document_words} words that looks like the query'
+        " but does not belong with it. They are for readers with {difficulty} education.",
+        "sts": 'Topic: {topic}\n\nWrite three texts, each a {unit}: "query"; "positive", which means nearly the same in other words'
+        ' (similarity {high} of 5); "negative", which shares words with the query but means something else (similarity {low} of 5). They'
+        " are for readers with {difficulty} education.",
+    },
+    "answer": ' Write everything in {language}, as native speakers write it. Answer with a JSON object with the keys "query", "positive"'
+    ' and "negative", each with a string, and nothing else.',
+    "values": {  # of the placeholders; one of each is drawn for a row
+        "query_type": ["common", "less common", "very rare and specific"],
+        "query_length": ["less than 5 words", "5 to 12 words", "more than 12 words"],
+        "clarity": ["clear", "understandable with some effort", "ambiguous"],
+        "difficulty": ["secondary school", "college", "university"],
+        "document_words": ["50", "100", "200", "300", "400", "500"],
+        "text_words": ["10", "30", "60", "100", "200"],
+        "unit": ["sentence", "phrase", "short passage"],
+        "high": ["4", "4.5", "5"],
+        "low": ["1.5", "2", "2.5", "3"],
+    },
+    "words": {  # in the shortest and the longest query, positive and negative: wide, to catch what is no answer at all
+        "sl": [[1, 100], [15, 2000], [15, 2000]],
+        "ls": [[4, 2000], [1, 20], [1, 20]],
+        "ss": [[1, 100], [1, 100], [1, 100]],
+        "ll": [[20, 2000], [20, 2000], [20, 2000]],
+        "sts": [[2, 300], [2, 300], [2, 300]],
+    },
+    # A text of 20 words or more is in this language when at least this share of them are in the list. Words that are common in English,
+    # German or French too are not in it. Of the bundled Dutch texts that long 0 to 2 % fall below, of English ones all.
+    "function_share": 0.15,
+    "function_words": "aan als bij dan dat de deze dit door dus een en er geen haar hebben heeft hem het hij hoe hun ik je jullie kan kunnen"
+    " maar meer met mijn moet moeten naar niet nog om omdat ook te tegen tot tussen uit van veel voor waar waren wat wel werd wij worden"
+    " wordt zal ze zich zij zijn zonder zou zullen",
+}
+
+
+def read_prompts(path) -> dict:
+    """A table like DUTCH from a JSON file, checked; DUTCH itself without one."""
+
+    def compare(value, model, where: str) -> None:
+        number = isinstance(model, int | float)
+        if not isinstance(value, (int | float) if number else type(model)) or isinstance(value, bool) or value in ([], ""):
+            raise InputError(f"{where} is {json.dumps(value)[:40]}; expected {json.dumps(model, ensure_ascii=False)[:60]} or the like")
+        if isinstance(model, dict) and set(value) != set(model):
+            odd = sorted(set(value) ^ set(model))[0]
+            raise InputError(f"{where}: {odd!r} is {'missing' if odd in model else 'unknown'}; it has {', '.join(model)}")
+        for key, part in value.items() if isinstance(model, dict) else enumerate(value if isinstance(model, list) else []):
+            compare(part, model[key if isinstance(model, dict) else min(key, len(model) - 1)], f"{where}: {key}")
+
+    if path is None:
+        return DUTCH
+    table = read_json(path)
+    compare(table, DUTCH, str(path))
+    for step in ("brainstorm", "write"):
+        for kind, prompt in table[step].items():
+            if unknown := set(re.findall(r"\{(\w+)\}", prompt)) - {"topic", "task", "count", "language", *table["values"]}:
+                known = ", ".join(["topic", "task", *table["values"]])
+                raise InputError(f"{path}: {step}: {kind}: {{{unknown.pop()}}} is no placeholder; there are {known}")
+    return table
+
+
+def fill(prompt: str, **values) -> str:
+    """The prompt with its {placeholders} filled.
+
+    >>> fill("{count} tasks about {topic}", count=5, topic="{fietsen}")
+    '5 tasks about {fietsen}'
+    """
+    return re.sub(r"\{(\w+)\}", lambda match: str(values[match[1]]), prompt)
+
+
+# --- which row is which request -----------------------------------------------------------------------------------------------
+
+
+class Turns:
+    """An endless sequence in which item i stands weights[i] times in every round of sum(weights) places, each round shuffled by itself.
+
+    turns[n] = (item at place n, how often it stood before): a function of (weights, seed, n), and no item ever runs ahead.
+
+    >>> turns = Turns([1, 2], seed=(0,))
+    >>> [turns[n] for n in range(6)]
+    [(1, 0), (0, 0), (1, 1), (1, 2), (0, 1), (1, 3)]
+    """
+
+    def __init__(self, weights, seed: tuple):
+        self.weights, self.seed, self.round, self.order = list(weights), seed, -1, None
+
+    def __getitem__(self, place: int) -> tuple[int, int]:
+        number, within = divmod(place, sum(self.weights))
+        if number != self.round:
+            items = np.repeat(np.arange(len(self.weights)), self.weights)
+            self.round, self.order = number, np.random.default_rng((*self.seed, number)).permutation(items)
+        item = int(self.order[within])
+        return item, number * self.weights[item] + int((self.order[:within] == item).sum())
+
+
+class Plan:
+    """plan[n] = (task type, topic, which of the topic's tasks) of row n; topics and types as {name: weight}, a whole number from 1."""
+
+    def __init__(self, topics: dict[str, int], types: dict[str, int], seed: int):
+        self.topics, self.types = list(topics), [kind for kind in TYPES if kind in types]
+        self.type_turns = Turns([types[kind] for kind in self.types], (seed, 0))
+        self.topic_turns = [Turns(topics.values(), (seed, 1, list(TYPES).index(kind))) for kind in self.types]
+
+    def __getitem__(self, n: int) -> tuple[str, str, int]:
+        kind, place = self.type_turns[n]
+        topic, turn = self.topic_turns[kind][place]
+        return self.types[kind], self.topics[topic], turn
+
+
+def read_topics(path) -> dict[str, int]:
+    """{topic: weight} of a file with a topic a line; `topic<TAB>3` comes up three times as often as `topic`."""
+    topics = {}
+    for number, line in read_lines(path):
+        topic, _, weight = (part.strip() for part in line.partition("\t"))
+        if not topic or topic in topics or not re.fullmatch("[1-9][0-9]{0,5}", weight or "1"):
+            problem = "occurs twice" if topic in topics else "expected a topic, or a topic, a tab and a whole number from 1 to 999999"
+            raise InputError(f"{path}:{number}: {line[:60]!r}: {problem}")
+        topics[topic] = int(weight or 1)
+    if not topics:
+        raise InputError(f"{path}: no topics; expected one a line")
+    return topics
+
+
+def brainstorm_prompt(table: dict, kind: str, topic: str, count: int) -> str:
+    return fill(table["brainstorm"][kind] + table["tasks"], topic=topic, count=count, language=table["language"])
+
+
+def row_prompt(table: dict, kind: str, topic: str, task: str, seed: int, n: int) -> str:
+    """The request for row n."""
+    generator = np.random.default_rng((seed, n))
+    values = {name: options[generator.integers(len(options))] for name, options in table["values"].items()}
+    return fill(table["write"][kind] + table["answer"], **values, topic=topic, task=task, language=table["language"])
+
+
+def parse_tasks(value: dict, kind: str, topic: str, count: int) -> dict:
+    """An answer to `brainstorm_prompt` as what is stored of it; Refused when it does not fit."""
+    tasks = value.get("tasks")
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) and task.strip() for task in tasks):
+        raise Refused("no list of tasks")
+    return {"task_type": kind, "topic": topic, "tasks": [task.strip() for task in tasks[:count]]}
+
+
+def parse_triplet(value: dict, kind: str, table: dict) -> dict:
+    """An answer to `row_prompt` as query, pos and neg; Refused when it does not fit."""
+    texts = [value.get(name) for name in ("query", "positive", "negative")]
+    if not all(isinstance(text, str) for text in texts):
+        raise Refused("no triplet")
+    if fault := unfit(kind, *map(split_words, texts), table):
+        raise Refused(fault)
+    return dict(zip(FIELDS, map(str.strip, texts), strict=True))
+
+
+# --- the server ---------------------------------------------------------------------------------------------------------------
+
+
+class Refused(Exception):
+    """A request without a usable answer: the reason in a few words, to be counted, and what the server said."""
+
+    def __init__(self, reason: str, said: str = ""):
+        super().__init__(f"{reason}: {said}" if said else reason)
+        self.reason = reason
+
+
+class Timed(io.RawIOBase):
+    """A socket's reading side in which all reads of one response end by one time, so that a server that sends drop by drop cannot hang."""
+
+    def __init__(self, sock: socket.socket, ends: float):
+        self.sock, self.ends, self.raw = sock, ends, sock.makefile("rb", buffering=0)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        if (left := self.ends - time.monotonic()) <= 0:
+            raise TimeoutError
+        self.sock.settimeout(left)
+        return self.raw.readinto(buffer)
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
+
+
+LONGEST_WAIT = 600.0  # seconds that a Retry-After may ask for
+STOP = (301, 302, 303, 307, 308, 401, 404, 405)  # the address or the key is wrong: no row would get another answer
+AGAIN = (408, 409, 425, 429)  # and 500 and above: the same request may be answered later. Other statuses: this row's request is refused
+
+
+class Client:
+    """POSTs JSON to one server, from any number of threads, each over a connection of its own that is kept open.
+
+    faults counts what went wrong by reason, requests what was sent, tokens what the LLM read and wrote. json_mode: False once the server
+    has refused it.
+    """
+
+    def __init__(self, base_url: str, key: str = "", timeout: float = 300.0, retries: int = 8, backoff: float = 1.0):
+        url = urlsplit(base_url)
+        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password or url.query:
+            raise InputError(f"--base-url {url.scheme}://{url.hostname}…: expected http(s)://host:port/path; a key goes in the environment")
+        if not re.fullmatch("[!-~]*", key):
+            raise InputError("the API key holds characters that no key has (a space, a line end?); set the environment variable again")
+        self.url, self.key, self.timeout, self.retries, self.backoff = url, key, timeout, retries, backoff
+        self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self.requests, self.faults, self.tokens, self.json_mode = 0, collections.Counter(), [0, 0], True
+        self.lock, self.stopped, self.answered = threading.Lock(), threading.Event(), False
+        self.local, self.connections, self.random = threading.local(), [], random.Random(0)
+
+    def count(self, reason: str) -> None:
+        with self.lock:
+            self.faults[reason] += 1
+
+    def post(self, path: str, body: dict):
+        """The answer's JSON. A fault that may pass is tried again, after waits that double or as Retry-After says; Refused at last."""
+        data = json.dumps(body).encode()
+        for attempt in range(self.retries + 1):
+            after = ""
+            try:
+                status, headers, content = self._send(path, data)
+                if status == 200:
+                    self.answered = True
+                    return json.loads(content)
+                reason, said, after = f"status {status}", content.decode(errors="replace")[:300], headers.get("Retry-After", "")
+            except (ValueError, RecursionError):
+                reason, said = "answer is no JSON", ""
+            except (OSError, http.client.HTTPException) as error:
+                reason, said = _name(error), str(error)
+                if not self.answered and isinstance(error, (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)):
+                    raise InputError(f"{self.url.geturl()}: {error}; is the server running, and is this its address?") from None
+            else:
+                if status in STOP:
+                    raise InputError(f"{self.url.geturl()}{path}: {reason}: {said}")
+                if status not in AGAIN and status < 500:
+                    self.count(reason)
+                    raise Refused(reason, said)
+            if self.stopped.is_set():
+                raise Refused("stopped")
+            self.count(reason)
+            if attempt < self.retries and self.stopped.wait(self._pause(attempt, after)):
+                raise Refused("stopped")
+        raise Refused(reason, said)
+
+    def _pause(self, attempt: int, after: str) -> float:
+        with contextlib.suppress(ValueError, TypeError):  # neither seconds nor a date: as if there were none
+            seconds = float(after) if re.fullmatch(r"\d+", after) else email.utils.parsedate_to_datetime(after).timestamp() - time.time()
+            return min(max(seconds, 0.0), LONGEST_WAIT)
+        return min(60.0, self.backoff * 2**attempt) * (0.5 + self.random.random() / 2)
+
+    def _send(self, path: str, data: bytes):
+        """(status, headers, body) of one request; `timeout` seconds for all of it. The key is blacked out, should the server repeat it."""
+        ends = time.monotonic() + self.timeout
+        if not (connection := getattr(self.local, "connection", None)):
+            kind = http.client.HTTPSConnection if self.url.scheme == "https" else http.client.HTTPConnection
+            connection = self.local.connection = kind(self.url.hostname, self.url.port, timeout=self.timeout)
+            self.connections.append(connection)
+        if connection.sock:
+            connection.sock.settimeout(self.timeout)
+        connection.response_class = lambda sock, **options: http.client.HTTPResponse(Timed(sock, ends), **options)
+        with self.lock:
+            self.requests += 1
+        try:
+            connection.request("POST", self.url.path.rstrip("/") + path, data, self.headers)
+            response = connection.getresponse()
+            content = response.read()
+        except BaseException:
+            connection.close()  # the rest of this answer must not be read as the next one
+            raise
+        return response.status, response.headers, content.replace(self.key.encode(), b"***") if self.key else content
+
+    def stop(self) -> None:
+        """End all waiting and all requests under way."""
+        self.stopped.set()
+        for connection in self.connections:
+            with contextlib.suppress(OSError, AttributeError):  # closed meanwhile
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+def _name(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return "connection refused" if isinstance(error, ConnectionRefusedError) else "connection lost"
+
+
+def chat(client: Client, prompt: str, seed: int, options: dict) -> dict:
+    """The server's answer to a prompt, asked for in JSON mode as long as the server takes that."""
+    body = {"messages": [{"role": "user", "content": prompt}], "seed": seed, "response_format": {"type": "json_object"}} | options
+    if not client.json_mode:
+        del body["response_format"]
+    body = {name: value for name, value in body.items() if value is not None}
+    try:
+        return client.post("/chat/completions", body)
+    except Refused as refused:
+        if refused.reason not in ("status 400", "status 422") or not body.pop("response_format", None):
+            raise
+    answer = client.post("/chat/completions", body)
+    client.json_mode = False
+    return answer
+
+
+def parse_answer(answer, client: Client) -> dict:
+    """The JSON object in a chat answer: after a reasoning model's thoughts, between whatever it says around it."""
+    try:
+        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        message, finish = choice["message"], choice.get("finish_reason")
+        text = (message.get("content") or "").rpartition("</think>")[2]
+        used = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        raise Refused("not a chat answer") from None
+    with client.lock:
+        client.tokens = [a + b for a, b in zip(client.tokens, used, strict=True)]
+    if message.get("refusal") or finish == "content_filter":
+        raise Refused("refusal")
+    if finish == "length":
+        raise Refused("cut at max_tokens")
+    try:
+        value = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not be written
+    except (ValueError, RecursionError):
+        raise Refused("no JSON in the message", text[:80]) from None
+    return value
+
+
+def ask(client: Client, prompt: str, seed: tuple, options: dict, tries: int, check: Callable[[dict], dict]) -> dict | Refused:
+    """What `check` makes of the LLM's answer. Where it does not fit it is asked again, `tries` times in all, each with its own seed."""
+    for attempt in range(tries):
+        number = int(hashlib.sha256(repr((*seed, attempt)).encode()).hexdigest()[:7], 16)
+        try:
+            answer = chat(client, prompt, number, options)
+        except Refused as refused:
+            return refused
+        try:
+            return check(parse_answer(answer, client))
+        except Refused as unfit:
+            client.count(unfit.reason)
+            last = unfit
+    return last
+
+
+# --- rows that are kept, as they come -------------------------------------------------------------------------------------------
+
+
+def keep_settings(path, settings: dict) -> Path:
+    """`<path>.json` holds the settings of the run that writes `path`; another run must not go on with it."""
+    beside, settings = Path(f"{path}.json"), json.loads(json.dumps(settings))
+    if Path(path).suffix != ".jsonl":
+        raise InputError(f"--out {path}: expected a name that ends in .jsonl")
+    if beside.exists():
+        old = read_json(beside).get("settings") or {}
+        for name in sorted(old.keys() | settings.keys()):
+            if old.get(name) != settings.get(name):
+                was, now = (json.dumps(values.get(name), ensure_ascii=False)[:60] for values in (old, settings))
+                raise InputError(f"{path}: was begun with {name} {was}, not {now}; give the same to go on with it, or choose another --out")
+    elif Path(path).exists():
+        raise InputError(f"{path}: exists, but not {beside}, which says how it was made; choose another --out")
+    else:
+        write_json(beside, {"settings": settings})
+    return beside
+
+
+@contextlib.contextmanager
+def appending(path, key: Callable[[dict], object]) -> Iterator[tuple[dict, Callable[[dict], None]]]:
+    """({key: row's place in the file} of the rows there are, a function that appends a row as one whole line).
+
+    A half line at the end, of a killed run, is cut off. When the block ends well the lines are sorted by key. One process at a time.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{path}: another process is writing it") from None
+        places, end = _places(file, path, key)
+        if file.seek(0, os.SEEK_END) > end:
+            print(f"{path}: a half line at its end, of a run that was killed, is cut off")
+            file.truncate(end)
+
+        def append(row: dict) -> None:
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+            file.flush()
+
+        yield places, append
+        places, _ = _places(file, path, key)
+        if list(places) != sorted(places):
+            with new_file(path) as temporary, open(temporary, "wb") as ordered:
+                for one in sorted(places):
+                    file.seek(places[one])
+                    ordered.write(file.readline())
+
+
+def _places(file, path, key) -> tuple[dict, int]:
+    """({key: where its line begins}, end of the last whole line)."""
+    places, end = {}, 0
+    file.seek(0)
+    for number, line in enumerate(file, 1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            places[key(json.loads(line))] = end
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path}:{number}: {line[:40]!r} is no row of this run; remove the line") from None
+        end += len(line)
+    return places, end
+
+
+def each(jobs, work: Callable, concurrency: int, stop: Callable) -> Iterator:
+    """work(job) of all jobs in the order in which they are done, `concurrency` at a time. When it ends early, stop() ends what is under way."""
+    jobs, done, running = iter(jobs), queue.SimpleQueue(), 0
+    with ThreadPoolExecutor(concurrency) as pool:
+        try:
+            while True:
+                for job in itertools.islice(jobs, concurrency - running):
+                    pool.submit(work, job).add_done_callback(done.put)
+                    running += 1
+                if not running:
+                    return
+                finished = done.get()
+                running -= 1
+                yield finished.result()
+        except BaseException:
+            stop()
+            raise
+
+
+def collect(jobs, total: int, work: Callable, append: Callable, client: Client, args) -> collections.Counter:
+    """Append work(job) of all jobs, show how it goes, return how many were Refused by reason. Stops when nothing gets through."""
+    started, lost, in_a_row = time.monotonic(), collections.Counter(), 0
+    shown, results = started, each(jobs, work, args.concurrency, client.stop)
+    with contextlib.closing(results), tqdm(total=total, unit="row", disable=None) as bar:
+        for done, result in enumerate(results, 1):
+            in_a_row = in_a_row + 1 if isinstance(result, Refused) else 0
+            if not in_a_row:
+                append(result)
+            else:
+                lost[result.reason] += 1
+            if in_a_row >= max(20, 2 * args.concurrency):
+                raise InputError(f"{client.url.geturl()}: the last {in_a_row} rows all failed ({result}); what was made is kept")
+            bar.set_postfix_str(progress(client, args), refresh=False)
+            bar.update()
+            if bar.disable and time.monotonic() - shown > 30:
+                shown = time.monotonic()
+                rate = done / (shown - started)
+                left = f"{rate:.1f} rows/s, {(total - done) / rate / 3600:.1f} hours left"
+                print(f"{done:,} of {total:,} rows, {left}, {progress(client, args, done, total)}", flush=True)
+    return lost
+
+
+def progress(client: Client, args, done: int = 0, total: int = 0) -> str:
+    """Tokens, share of the requests that failed; with prices what was paid, and what the rest will cost."""
+    line = f"{sum(client.tokens):,} tokens, {client.faults.total() / max(1, client.requests):.1%} refused"
+    if getattr(args, "prices", None):
+        paid = sum(tokens * price / 1e6 for tokens, price in zip(client.tokens, args.prices, strict=True))
+        line += f", paid {paid:.2f}" + (f", {paid * (total - done) / done:.2f} to pay" if done else "")
+    return line
+
+
+# --- quality --------------------------------------------------------------------------------------------------------------------
+
+FIELDS = ("query", "pos", "neg")
+REASONS = (
+    "kept", "too short", "too long", "positive equals query", "positive equals negative", "negative equals query", "label in text",
+    "wrong language", "in excluded texts", "duplicate", "near duplicate",
+)  # fmt: skip
+KEPT, EXCLUDED, DUPLICATE, NEAR = (REASONS.index(name) for name in ("kept", "in excluded texts", "duplicate", "near duplicate"))
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, without case and punctuation: what is compared and counted."""
+    return re.findall(r"\w+", normalise(text))
+
+
+def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: dict) -> str | None:
+    """Why a row (the words of its texts) is no good by itself: one of REASONS, or None."""
+    texts = (query, pos, neg)
+    for text, (least, most) in zip(texts, table["words"][kind], strict=True):
+        if not least <= len(text) <= most:
+            return "too short" if len(text) < least else "too long"
+    if pos == query or pos == neg or neg == query:
+        return f"{'negative' if pos not in (query, neg) else 'positive'} equals {'negative' if pos == neg else 'query'}"
+    if kind == "ls" and f" {' '.join(pos)} " in f" {' '.join(query)} ":
+        return "label in text"
+    common = set(table["function_words"].split())
+    for text in (*texts, query + pos + neg):
+        if len(text) >= 20 and sum(word in common for word in text) < table["function_share"] * len(text):
+            return "wrong language"
+    return None
+
+
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd; of the polynomial that makes one number of several
+
+
+def shingles(texts: list[list[str]], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes (uint64) of every run of `size` words of every text, and where each text's begin (N + 1). A shorter text is one run."""
+    lengths = np.array([len(text) for text in texts])
+    padded = np.maximum(lengths, size)
+    starts = np.concatenate([[0], padded.cumsum()])
+    words = np.zeros(starts[-1] + size - 1, np.uint64)
+    for start, text, length in zip(starts, texts, lengths, strict=False):
+        words[start : start + length] = np.fromiter(map(zlib.crc32, " ".join(text).encode().split()), np.uint64, length)
+    hashes, begins = np.zeros(starts[-1], np.uint64), np.ones(starts[-1], bool)
+    for place in range(size):
+        hashes = hashes * FACTOR + words[place : place + starts[-1]]  # modulo 2^64
+        if place:
+            begins[starts[1:] - place] = False  # too near its text's end to begin a run
+    return hashes[begins], np.concatenate([[0], (padded - size + 1).cumsum()])
+
+
+BANDS, ROWS = 32, 4  # of a signature: two texts with a share s of shingles in common are compared with probability 1 - (1 - s^4)^32
+
+
+def minhash(texts: list[list[str]], seed: int, size: int = 3) -> np.ndarray:
+    """Signatures (N, BANDS * ROWS) uint32: two agree at a place with the Jaccard similarity of their texts' shingles."""
+    hashes, starts = shingles(texts, size)
+    numbers = np.random.default_rng(seed).integers(2**64, size=(BANDS * ROWS, 2), dtype=np.uint64)
+    columns = [np.minimum.reduceat((hashes * (factor | 1) + offset) >> 32, starts[:-1]) for factor, offset in numbers]
+    return np.stack(columns, axis=1).astype(np.uint32)
+
+
+def near_duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
+    """(N,) bool: the signature agrees with an earlier one in at least `threshold` of its places.
+
+    Compared are rows that agree in a whole band, each with the first such row and with the one before it: linear, whatever the data.
+    """
+    found = np.zeros(len(signatures), bool)
+    for band in np.split(signatures, BANDS, axis=1):
+        keys = functools.reduce(lambda key, column: key * FACTOR + column, band.T.astype(np.uint64))  # modulo 2^64
+        order = np.argsort(keys, kind="stable")
+        same = np.flatnonzero(keys[order][1:] == keys[order][:-1]) + 1
+        first = np.arange(len(order))
+        first[same] = 0
+        first = np.maximum.accumulate(first)
+        for earlier in (first[same], same - 1):
+            for part in range(0, len(same), 1 << 16):
+                a, b = order[earlier[part : part + (1 << 16)]], order[same[part : part + (1 << 16)]]
+                found[b[(signatures[a] == signatures[b]).mean(1) >= threshold]] = True
+    return found
+
+
+def read_triplets(names) -> Iterator[dict]:
+    """The checked rows of files or hub data sets. Where they have no `row`, or there are several files, it is the place among all."""
+    files, place = [file for name in names for file in find_files(name)], 0
+    for file in files:
+        for number, row in read_rows(file):
+            if (kind := row.get("task_type")) not in list(TYPES):
+                raise InputError(f"{file}:{number}: task_type is {json.dumps(kind)[:40]}; expected one of {', '.join(TYPES)}")
+            for field in FIELDS:
+                if not isinstance(row.get(field), str):
+                    raise InputError(f"{file}:{number}: {field} is {json.dumps(row.get(field))[:40]}; expected a text")
+            if len(files) > 1 or "row" not in row:
+                row["row"] = place
+            place += 1
+            yield row
+
+
+def excluded_runs(names, size: int) -> np.ndarray:
+    """The sorted hashes of all runs of `size` words of all texts in some files (every string of a table's row; else a text a line)."""
+
+    def strings(value) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list | dict):
+            for part in value.values() if isinstance(value, dict) else value:
+                yield from strings(part)
+
+    found = [np.empty(0, np.uint64)]
+    for file in (file for name in names for file in find_files(name)):
+        table = kind_of(file) in (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+        for rows in in_parts(read_rows(file) if table else read_lines(file)):
+            texts = [words for _, row in rows for text in strings(row) if (words := split_words(text))]
+            found.append(np.unique(shingles(texts, size)[0]))
+    return np.unique(np.concatenate(found))
+
+
+def in_parts(rows, size: int = 1024) -> Iterator[list]:
+    rows = iter(rows)
+    while part := list(itertools.islice(rows, size)):
+        yield part
+
+
+RUN = 13  # words in a row that a training text and an evaluation text must not share
+
+
+def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) -> dict[str, np.ndarray]:
+    """What becomes of every row: reason (a place in REASONS); for the report type, topic, words (N, 3), hashes of query and positive.
+
+    A row without a fault of its own is compared with `excluded` (of a `ls` row only the query: labels are nobody's text), then with
+    the rows before it: equal queries of one type, then nearly equal query and positive.
+    """
+    columns, signatures, seen = collections.defaultdict(list), [np.empty((0, BANDS * ROWS), np.uint32)], set()
+    for part in in_parts(rows):
+        texts = [[split_words(row[field]) for field in FIELDS] for row in part]
+        kinds = np.array([list(TYPES).index(row["task_type"]) for row in part])
+        faults = (unfit(row["task_type"], *words, table) for row, words in zip(part, texts, strict=True))
+        reason = np.array([REASONS.index(fault or "kept") for fault in faults], np.uint8)
+        for column in range(3 if len(excluded) else 0):
+            hashes, starts = shingles([words[column] for words in texts], RUN)
+            shared = excluded[np.minimum(np.searchsorted(excluded, hashes), len(excluded) - 1)] == hashes
+            hit = np.logical_or.reduceat(shared, starts[:-1]) & ((column == 0) | (kinds != list(TYPES).index("ls")))
+            reason[hit & (reason == KEPT)] = EXCLUDED
+        hashes = np.array([[_hash(words) for words in row[:2]] for row in texts], np.uint64)
+        for i in np.flatnonzero(reason == KEPT):
+            reason[i] = DUPLICATE if (same := (kinds[i], hashes[i, 0])) in seen else KEPT
+            seen.add(same)
+        if len(good := np.flatnonzero(reason == KEPT)):
+            signatures.append(minhash([texts[i][0] + texts[i][1] for i in good], seed))
+        lengths = np.array([[len(words) for words in row] for row in texts], np.int32)
+        topics = [str(row.get("topic") or "") for row in part]
+        for name, values in {"reason": reason, "type": kinds.astype(np.uint8), "words": lengths, "hashes": hashes, "topic": topics}.items():
+            columns[name].append(values)
+    if not columns:
+        raise InputError("no rows; expected one triplet a line")
+    judged = {name: np.concatenate(parts) for name, parts in columns.items()}
+    good = np.flatnonzero(judged["reason"] == KEPT)
+    judged["reason"][good[near_duplicates(np.concatenate(signatures), threshold)]] = NEAR
+    return judged
+
+
+def _hash(words: list[str]) -> int:
+    return int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest())
+
+
+def report(judged: dict[str, np.ndarray]) -> dict:
+    """By type: rows by reason, distinct queries and positives; of the kept rows median words and topic entropy (bits). Rows by topic."""
+    types = {}
+    topics, number = np.unique(judged["topic"], return_inverse=True)
+    for place, kind in enumerate(TYPES):
+        of_type = judged["type"] == place
+        kept = of_type & (judged["reason"] == KEPT)
+        if not of_type.any():
+            continue
+        share = np.bincount(number[kept]) / max(1, kept.sum())
+        types[kind] = {
+            "rows": int(of_type.sum()),
+            **{reason: int((judged["reason"][of_type] == i).sum()) for i, reason in enumerate(REASONS)},
+            "median words": np.median(judged["words"][kept], axis=0).tolist() if kept.any() else None,
+            "distinct queries": len(np.unique(judged["hashes"][of_type, 0])) / int(of_type.sum()),
+            "distinct positives": len(np.unique(judged["hashes"][of_type, 1])) / int(of_type.sum()),
+            "topics": int((share > 0).sum()),
+            "topic entropy": float(-(share[share > 0] * np.log2(share[share > 0])).sum()),
+        }
+    kept = np.bincount(number[judged["reason"] == KEPT], minlength=len(topics))
+    order = np.argsort(-kept, kind="stable")
+    return {"types": types, "topics": {str(topics[i]): int(kept[i]) for i in order}}
+
+
+def describe(figures: dict) -> str:
+    types = figures["types"]
+    lines = [f"{'':<26}" + "".join(f"{kind:>14}" for kind in types)]
+    for name in ("rows", *REASONS):
+        if name in ("rows", "kept") or any(one[name] for one in types.values()):
+            lines.append(f"{name:<26}" + "".join(f"{one[name]:>14,}" for one in types.values()))
+    words = ["/".join(f"{n:.0f}" for n in one["median words"]) if one["median words"] else "-" for one in types.values()]
+    lines.append(f"{'median words q/p/n':<26}" + "".join(f"{text:>14}" for text in words))
+    for name in ("distinct queries", "distinct positives"):
+        lines.append(f"{name:<26}" + "".join(f"{one[name]:>14.1%}" for one in types.values()))
+    entropies = [f"{one['topic entropy']:.2f} of {np.log2(max(1, one['topics'])):.2f}" for one in types.values()]
+    lines.append(f"{'topic entropy, bits':<26}" + "".join(f"{text:>14}" for text in entropies))
+    topics = [f"{topic or '(none)'} {count:,}" for topic, count in figures["topics"].items()]
+    lines.append(f"kept rows of {len(topics)} topics: {', '.join(topics if len(topics) <= 10 else [*topics[:5], '…', *topics[-5:]])}")
+    return "\n".join(lines)
+
+
+# --- scores, filter -----------------------------------------------------------------------------------------------------------
+
+
+def rerank_scores(client: Client, row: dict, api: str, model: str | None) -> list[float]:
+    """[s(q,p), s(q,n)] from a /rerank endpoint: `jina` (also vLLM and Cohere), or `tei` (text-embeddings-inference)."""
+    texts = [row["pos"], row["neg"]]
+    body = {"texts": texts, "truncate": True} if api == "tei" else {"model": model, "documents": texts}
+    answer = client.post("/rerank", {"query": row["query"]} | body)
+    try:
+        results = answer if api == "tei" else answer["results"]
+        scores = {int(one["index"]): float(one["score" if api == "tei" else "relevance_score"]) for one in results}
+        if sorted(scores) == [0, 1] and np.isfinite([*scores.values()]).all():
+            return [scores[0], scores[1]]
+    except (KeyError, TypeError, ValueError):
+        pass
+    client.count("no scores")
+    raise Refused("no scores", json.dumps(answer)[:80])
+
+
+def encoder_scores(model, tokenizer, rows: list[dict]) -> np.ndarray:
+    """(N, 2): cosines of the query with positive and negative, with the prefixes that the rows get in training."""
+    scores, q = np.empty((len(rows), 2)), e5nl.embed(model, tokenizer, [row["query"] for row in rows], "query")
+    for kind in ("query", "passage"):
+        chosen = [i for i, row in enumerate(rows) if KINDS[TYPES[row["task_type"]]][1] == kind]
+        for column, field in enumerate(FIELDS[1:]):
+            scores[chosen, column] = np.vecdot(q[chosen], e5nl.embed(model, tokenizer, [rows[i][field] for i in chosen], kind))
+    return scores
+
+
+def keeps(kind: np.ndarray, scores: np.ndarray, least_positive: float, largest_gap: float) -> np.ndarray:
+    """(N,) bool, the released rule: `ls` always; else the positive scores at least this, and at most so much more than the negative.
+
+    What goes is a positive that is none, and a negative that is too easy. A negative that scores above the positive stays.
+
+    >>> keeps(np.array(["sl", "sl", "sl", "ls"]), np.array([[0.99, 0.02], [0.1, 0.9], [0.05, 0.0], [0.0, 0.0]]), 0.1, 0.96).tolist()
+    [False, True, False, True]
+    """
+    return (kind == "ls") | ((scores[:, 0] >= least_positive) & (scores[:, 0] - scores[:, 1] <= largest_gap))
+
+
+def draw(kind: np.ndarray, kept: np.ndarray, ratio: dict[str, float], size: int | None, seed: int) -> np.ndarray:
+    """(N,) bool: of the kept rows, drawn by seed, `size` in all (default: as many as there can be) in these shares of the types."""
+    there = {name: int((kept & (kind == name)).sum()) for name in ratio}
+    most = min(int(there[name] / share) for name, share in ratio.items())
+    if not most or (size or 0) > most:
+        found = ", ".join(f"{name} {count:,}" for name, count in there.items())
+        raise InputError(f"--ratio with these rows gives {most:,} rows at most; kept are {found}")
+    drawn = np.zeros(len(kind), bool)
+    for name, share in ratio.items():
+        rows = np.flatnonzero(kept & (kind == name))
+        drawn[np.random.default_rng((seed, list(TYPES).index(name))).permutation(rows)[: round((size or most) * share)]] = True
+    return drawn
+
+
+def read_scores(names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of every row: type (N,), scores of positive and negative (N, 2; NaN where an `ls` row has none), whether a text is blank (N,)."""
+    kinds, scores, blank = [], [], []
+    for row in read_triplets(names):
+        pair = []
+        for field in ("pos_scores", "neg_scores"):
+            value = row.get(field)
+            good = isinstance(value, list) and value and isinstance(value[0], int | float) and np.isfinite(value[0])
+            if not good and (value or row["task_type"] != "ls"):
+                found = "no" if not value else f"{json.dumps(value)[:40]} as"
+                raise InputError(f"row {row['row']} ({row['task_type']}) has {found} {field}; expected a list of one number: `score` makes it")
+            pair.append(value[0] if good else np.nan)
+        kinds.append(row["task_type"])
+        scores.append(pair)
+        blank.append(not all(row[field].strip() for field in FIELDS))
+    if not kinds:
+        raise InputError(f"{names[0]}: no rows")
+    return np.array(kinds), np.array(scores, float), np.array(blank)
+
+
+def describe_filter(kind: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> str:
+    lines = [f"{'type':<6}{'rows':>10}{'kept':>10}{'share':>9}   5 / 25 / 50 / 75 / 95 % of s(q,p), s(q,n)"]
+    for name in [*(name for name in TYPES if (kind == name).any()), "all"]:
+        of_type = (kind == name) | (name == "all")
+        known = scores[of_type & ~np.isnan(scores).any(1)]
+        columns = [" ".join(f"{value:.2f}" for value in np.quantile(part, [0.05, 0.25, 0.5, 0.75, 0.95])) for part in known.T if len(known)]
+        lines.append(f"{name:<6}{of_type.sum():>10,}{kept[of_type].sum():>10,}{kept[of_type].mean():>9.1%}   {', '.join(columns) or '-'}")
+    return "\n".join(lines)
+
+
+def describe_sweep(kind: np.ndarray, scores: np.ndarray) -> str:
+    """The share kept at other thresholds; .7, .8 and .98 are those that the authors' code had before .96."""
+    types = [name for name in TYPES if (kind == name).any()]
+    lines = [f"{'positive from':>13}{'gap to':>8}" + "".join(f"{name:>9}" for name in [*types, "all"])]
+    for least, gap in itertools.product((-np.inf, 0.05, 0.1, 0.3, 0.5), (0.7, 0.8, 0.9, 0.96, 0.98, np.inf)):
+        kept = keeps(kind, scores, least, gap)
+        shares = [kept[kind == name].mean() for name in types] + [kept.mean()]
+        lines.append(f"{least:>13g}{gap:>8g}" + "".join(f"{share:>9.1%}" for share in shares))
+    return "\n".join(lines)
+
+
+# --- command line -------------------------------------------------------------------------------------------------------------
+
+
+def per_type(number: Callable[[str], float]) -> Callable[[str], dict]:
+    """An argparse type: `sl=1,ls=2` as {type: number}."""
+
+    def parse(text: str) -> dict:
+        values = dict(part.partition("=")[::2] for part in text.split(","))
+        if not values.keys() <= TYPES.keys() or len(values) != text.count(",") + 1:
+            raise argparse.ArgumentTypeError(f"{text}: expected {'=…,'.join(TYPES)}=…, or some of them")
+        return {name: number(value) for name, value in values.items()}
+
+    parse.__name__ = "list of type=number"
+    return parse
+
+
+def json_object(text: str) -> dict:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+def new_client(args) -> Client:
+    return Client(args.base_url, os.environ.get(args.key_env, ""), args.timeout, args.retries, args.backoff)
+
+
+def finish(client: Client, beside: Path, out, rows: int, lost: collections.Counter, args, started: float) -> int:
+    """Write the report of a run beside its output and print it. The exit status: 1 when rows are missing."""
+    figures = {"rows": rows, "missing": dict(lost), "requests": client.requests, "faults": dict(client.faults), "tokens": client.tokens}
+    figures |= {"json_mode": client.json_mode, "seconds": round(time.monotonic() - started, 3)}
+    write_json(beside, {"settings": read_json(beside)["settings"], "last run": figures})
+    faults = ", ".join(f"{reason} {count:,}" for reason, count in client.faults.most_common()) or "none"
+    print(f"{client.requests:,} requests in {figures['seconds']:.1f} s, {progress(client, args)}; faults: {faults}")
+    if lost:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in lost.items())
+        print(f"{out}: {rows:,} rows; {lost.total():,} are missing ({reasons}): the same command asks for them again")
+        return 1
+    print(f"{out}: {rows:,} rows")
+    return 0
+
+
+def _prompts(args) -> None:
+    print(json.dumps(read_prompts(args.prompts), ensure_ascii=False, indent=2))
+
+
+def _generate(args) -> int:
+    table, topics, started = read_prompts(args.prompts), read_topics(args.topics), time.monotonic()
+    plan = Plan(topics, args.types, args.seed)
+    options = {"model": args.llm, "temperature": args.temperature, "top_p": args.top_p, "max_tokens": args.max_tokens} | args.body
+    digest = hashlib.sha256(json.dumps(topics, ensure_ascii=False).encode()).hexdigest()
+    settings = {"request": options, "seed": args.seed, "types": args.types, "tasks": args.tasks, "prompts": table}
+    client = new_client(args)
+    beside = keep_settings(args.out, settings | {"topics": f"{len(topics)}, sha256 {digest}"})
+
+    pairs = {}  # (type, topic) of which tasks are needed, in the order of the rows
+    for n in range(args.rows):
+        if len(pairs) == len(topics) * len(args.types):
+            break
+        pairs.setdefault(plan[n][:2])
+
+    def brainstorm(pair: tuple) -> dict | Refused:
+        prompt = brainstorm_prompt(table, *pair, args.tasks)
+        return ask(client, prompt, (args.seed, *pair), options, args.tries, lambda value: parse_tasks(value, *pair, args.tasks))
+
+    with appending(f"{args.out}.tasks.jsonl", lambda row: (row["task_type"], row["topic"])) as (there, append):
+        missing = [pair for pair in pairs if pair not in there and pair[0] in table["brainstorm"]]
+        print(f"tasks: {len(missing):,} (topic, type) pairs to think about, {len(there):,} are there", flush=True)
+        lost = collect(missing, len(missing), brainstorm, append, client, args)
+    if lost:
+        raise InputError(f"{args.out}.tasks.jsonl: {lost.total()} (topic, type) pairs got no tasks ({', '.join(lost)}); run again")
+    tasks = {(row["task_type"], row["topic"]): row["tasks"] for _, row in read_rows(f"{args.out}.tasks.jsonl")} if there or missing else {}
+
+    def write(job: tuple) -> dict | Refused:
+        n, (kind, topic, turn) = job
+        task = tasks[kind, topic][turn % len(tasks[kind, topic])] if kind in table["brainstorm"] else ""
+        row = {"row": n, "task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
+        prompt = row_prompt(table, kind, topic, task, args.seed, n)
+        return ask(client, prompt, (args.seed, n), options, args.tries, lambda value: row | parse_triplet(value, kind, table))
+
+    with appending(args.out, lambda row: row["row"]) as (there, append):
+        missing = [n for n in range(args.rows) if n not in there]
+        print(f"rows: {len(missing):,} to write, {len(there):,} are there", flush=True)
+        lost = collect(((n, plan[n]) for n in missing), len(missing), write, append, client, args)
+    return finish(client, beside, args.out, len(there) + len(missing) - lost.total(), lost, args, started)
+
+
+def _clean(args) -> None:
+    if args.out:
+        if Path(args.out).suffix != ".jsonl":
+            raise InputError(f"--out {args.out}: expected a name that ends in .jsonl")
+        for path in (args.out, f"{args.out}.json"):
+            refuse_existing(path, args.overwrite)
+    excluded = excluded_runs(args.exclude, RUN)
+    rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
+    judged = judge(rows, read_prompts(args.prompts), excluded, args.near, args.seed)
+    figures, kept = report(judged), judged["reason"] == KEPT
+    print(describe(figures))
+    generator = np.random.default_rng(args.seed)
+    of_types = [np.flatnonzero(kept & (judged["type"] == kind)) for kind in range(len(TYPES))]
+    chosen = {place for rows in of_types for place in generator.permutation(rows)[: args.examples]}
+    examples = collections.defaultdict(list)
+
+    def kept_rows() -> Iterator[dict]:
+        for place, row in enumerate(read_triplets(args.data)):
+            if place in chosen:
+                examples[row["task_type"]].append(row)
+            if kept[place]:
+                yield row
+
+    if args.out and not kept.any():
+        raise InputError(f"{args.data[0]}: no row is good enough; the table above says why")
+    if args.out:
+        write_jsonl(args.out, kept_rows())
+        settings = {key: value for key, value in vars(args).items() if key not in ("run", "command", "overwrite")}
+        write_json(f"{args.out}.json", {"settings": settings, "report": figures})
+    else:
+        collections.deque(kept_rows(), maxlen=0)
+    for kind in TYPES:
+        for row in examples[kind]:
+            print(f"\n{kind}, row {row['row']}, {row.get('topic') or 'no topic'}: {row.get('task_desc') or ''}")
+            print("\n".join(f"  {mark} {' '.join(row[field].split())[:300]}" for mark, field in zip("?+-", FIELDS, strict=True)))
+    if args.out:
+        print(f"\n{args.out}: {kept.sum():,} of {len(kept):,} rows")
+
+
+def _score(args) -> int:
+    started, client = time.monotonic(), None
+    if bool(args.model) == bool(args.base_url):
+        raise InputError("give --base-url of a reranker, or --model, a folder of an encoder")
+    if args.base_url and args.api == "jina" and not args.reranker:
+        raise InputError("--api jina needs --reranker, the name of the model")
+    numbers = [row["row"] for row in read_triplets(args.data)]
+    if len(set(numbers)) < len(numbers):
+        twice = collections.Counter(numbers).most_common(1)[0][0]
+        raise InputError(f"{args.data[0]}: row {twice} occurs twice; remove the field `row`, then rows are numbered by their place")
+    settings = {"data": args.data, "rows": len(numbers)}
+    if args.model:
+        folder = e5nl.find(args.model)
+        settings |= {"model": args.model, "weights": e5nl.weights_hash(folder)}
+    else:
+        settings |= {"reranker": args.reranker, "api": args.api}
+        client = new_client(args)
+    beside = keep_settings(args.out, settings)
+
+    def scored(row: dict, scores) -> dict:
+        return row | {"pos_scores": [float(scores[0])], "neg_scores": [float(scores[1])]}
+
+    def rerank(row: dict) -> dict | Refused:
+        try:
+            return scored(row, rerank_scores(client, row, args.api, args.reranker))
+        except Refused as refused:
+            return refused
+
+    with appending(args.out, lambda row: row["row"]) as (there, append):
+        missing, total = (row for row in read_triplets(args.data) if row["row"] not in there), len(numbers) - len(there)
+        print(f"rows: {total:,} to score, {len(there):,} are there", flush=True)
+        if client:
+            lost = collect(missing, total, rerank, append, client, args)
+            return finish(client, beside, args.out, len(numbers) - lost.total(), lost, args, started)
+        model, tokenizer = e5nl.load(folder)
+        print(e5nl.summary(model, tokenizer), flush=True)
+        with tqdm(total=total, unit="row", disable=None) as bar:
+            for part in in_parts(missing, 4096):
+                for row, scores in zip(part, encoder_scores(model, tokenizer, part), strict=True):
+                    append(scored(row, scores))
+                bar.update(len(part))
+    print(f"{args.out}: {len(numbers):,} rows")
+    return 0
+
+
+def _filter(args) -> None:
+    if not args.out and not args.sweep:
+        raise InputError("give --out, or --sweep alone to see what other thresholds would keep")
+    if args.size and not args.ratio:
+        raise InputError("--size goes with --ratio")
+    out = Path(args.out or "")
+    if args.out:
+        refuse_existing(out / "manifest.json", args.overwrite)
+    kind, scores, blank = read_scores(args.data)
+    kept = keeps(kind, scores, args.least_positive, args.largest_gap) & ~blank
+    rule = f"ls, and s(q,p) >= {args.least_positive:g} with s(q,p) - s(q,n) <= {args.largest_gap:g}"
+    print(f"kept: {rule}; not {blank.sum():,} rows with a blank text")
+    print(describe_filter(kind, scores, kept))
+    if args.sweep:
+        print("\n" + describe_sweep(kind, scores))
+    if not args.out:
+        return
+    if args.ratio:
+        kept = draw(kind, kept, args.ratio, args.size, args.seed)
+    sources = []
+    for name in [f"{name}.jsonl.gz" for name in TYPES] + ["manifest.json", "report.json"]:
+        (out / name).unlink(missing_ok=True)  # of an earlier run
+    for name, type in TYPES.items():
+        chosen = kept & (kind == name)
+        if not chosen.any():
+            continue
+        rows = (row for row, keep in zip(read_triplets(args.data), chosen, strict=True) if keep)
+        write_jsonl(out / f"{name}.jsonl.gz", (_training_row(row, type) for row in rows))
+        sources.append({"file": f"{name}.jsonl.gz"} | ({"in_batch_negatives": False} if name == "ls" else {}))
+    if not sources:
+        raise InputError(f"{args.data[0]}: nothing is kept; lower --least-positive, raise --largest-gap")
+    settings = {key: value for key, value in vars(args).items() if key not in ("run", "command", "overwrite", "sweep")}
+    rows = {name: {"rows": int((kind == name).sum()), "kept": int(kept[kind == name].sum())} for name in TYPES}
+    write_json(out / "report.json", {"settings": settings, "types": rows})
+    write_json(out / "manifest.json", {"sources": sources})
+    mix = ", ".join(f"{name} {one['kept']:,} ({one['kept'] / kept.sum():.1%})" for name, one in rows.items() if one["kept"])
+    print(f"{out / 'manifest.json'}: {kept.sum():,} rows: {mix}")
+
+
+def _training_row(row: dict, type: str) -> dict:
+    scores = {field: row[field] for field in ("pos_scores", "neg_scores") if row.get(field)}
+    return {"query": row["query"], "pos": [row["pos"]], "neg": [row["neg"]]} | scores | {"type": type}
+
+
+def main(argv=None) -> int | None:
+    parser = argparse.ArgumentParser(description="Synthetic triplets from an LLM.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(name: str, run: Callable, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        command.set_defaults(run=run)
+        return command
+
+    def add_server(command, required: bool) -> None:
+        group = command.add_argument_group("server")
+        group.add_argument("--base-url", required=required, help="http://host:port/path, without the /chat/completions or /rerank")
+        group.add_argument("--key-env", default="OPENAI_API_KEY", help="environment variable that holds the key, if one is needed")
+        group.add_argument("--concurrency", type=whole(1, 1000), default=32, help="requests at a time")
+        group.add_argument("--timeout", type=real(0.01), default=300.0, help="seconds for a whole request")
+        group.add_argument("--retries", type=whole(0, 100), default=8, help="of a request that failed on its way or was put off")
+        group.add_argument("--backoff", type=real(0), default=1.0, help="seconds before the first of them; doubled each time, to a minute")
+
+    data = {"nargs": "+", "required": True, "help": "triplets: .jsonl, .parquet, .csv, or a hub data set (clips/SynEmbedNL)"}
+    table = {"help": "JSON file like the one that `prompts` prints, for another language"}
+
+    command = add("prompts", _prompts, "print the prompts and what else belongs to the language, as JSON")
+    command.add_argument("--prompts", **table)
+
+    command = add("generate", _generate, "ask an LLM for rows; goes on where a killed run was")
+    command.add_argument("--llm", required=True, help="the model's name at the server")
+    command.add_argument("--topics", required=True, help="a topic a line; topic<TAB>3 for one that comes up three times as often")
+    command.add_argument("--rows", type=whole(1), required=True, help="how many there shall be; may be raised later")
+    command.add_argument("--out", required=True, help="rows (.jsonl); beside them <out>.tasks.jsonl and <out>.json, settings and report")
+    command.add_argument("--types", type=per_type(whole(1)), default=dict.fromkeys(TYPES, 1), help="weights: sl=2,ls=2,sts=1")
+    command.add_argument("--tasks", type=whole(1, 100), default=5, help="tasks to think of for a topic and type")
+    command.add_argument("--prompts", **table)
+    command.add_argument("--seed", type=whole(0), default=42)
+    add_server(command, True)
+    group = command.add_argument_group("LLM")
+    group.add_argument("--temperature", type=real(0), default=1.0)
+    group.add_argument("--top-p", type=real(0, 1), default=1.0)
+    group.add_argument("--max-tokens", type=whole(1), default=4096, help="of an answer")
+    group.add_argument("--body", type=json_object, default={}, metavar="JSON",
+                       help='more fields of a request: {"chat_template_kwargs": {"enable_thinking": false}}; null leaves one out')  # fmt: skip
+    group.add_argument("--tries", type=whole(1, 100), default=5, help="how often to ask for a row until the answer fits")
+    group.add_argument("--prices", type=real(0), nargs=2, metavar=("IN", "OUT"), help="of a million tokens read and written")
+
+    command = add("clean", _clean, "leave out duplicates, leaks, wrong language, evaluation texts; report what is there")
+    command.add_argument("--data", **data)
+    command.add_argument("--out", help="the good rows (.jsonl); beside them <out>.json with the report. Without it only the report")
+    command.add_argument("--overwrite", action="store_true", help="replace --out")
+    command.add_argument("--exclude", nargs="+", default=[], metavar="FILE", help=f"evaluation texts: a row with {RUN} words of one goes")
+    command.add_argument("--near", type=real(0, 1), default=0.8, help="share of three-word runs that makes two rows near duplicates")
+    command.add_argument("--examples", type=whole(0), default=10, help="rows of each type to print")
+    command.add_argument("--prompts", **table)
+    command.add_argument("--seed", type=whole(0), default=42)
+
+    command = add("score", _score, "add pos_scores and neg_scores; goes on where a killed run was")
+    command.add_argument("--data", **data)
+    command.add_argument("--out", required=True, help="the same rows with scores (.jsonl); beside them <out>.json")
+    command.add_argument("--model", help="an encoder's folder or hub name instead of a reranker; its scores are cosines")
+    command.add_argument("--reranker", help="the model's name at the server")
+    command.add_argument("--api", choices=["jina", "tei"], default="jina", help="jina: also vLLM and Cohere; tei: text-embeddings-inference")
+    add_server(command, False)
+
+    command = add("filter", _filter, "training sources from scored rows")
+    command.add_argument("--data", **data)
+    command.add_argument("--out", help="folder: a source a type, and manifest.json for `e5nl.py train --data`")
+    command.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote to --out")
+    command.add_argument("--least-positive", type=real(-1e6), default=0.1, help="s(q,p) at least (released code)")
+    command.add_argument("--largest-gap", type=real(-1e6), default=0.96, help="s(q,p) - s(q,n) at most (released code)")
+    command.add_argument("--sweep", action="store_true", help="print the share kept at other thresholds")
+    command.add_argument("--ratio", type=per_type(real(1e-6, 1)), help="shares of the types: sl=0.3,ls=0.3,ss=0.1,ll=0.2,sts=0.1")
+    command.add_argument("--size", type=whole(1), help="rows with --ratio (default: as many as there can be)")
+    command.add_argument("--seed", type=whole(0), default=42, help="of the rows drawn with --ratio")
+    args = parser.parse_args(argv)
+    if getattr(args, "ratio", None) and abs(sum(args.ratio.values()) - 1) > 1e-6:
+        parser.error(f"--ratio adds up to {sum(args.ratio.values()):g}, not 1")
+    return args.run(args)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,569 @@
+"""synthesize.py: against a real HTTP server on loopback that answers as an LLM does, well and badly; every rule worked out by hand.
+
+    python -m pytest tests/test_synthesize.py
+
+The server's good answers are functions of the prompt alone, so what a run must write is known whatever went wrong on the way: a run with
+faults, or one that was killed, ends with the bytes of one that was left in peace.
+"""
+
+import collections
+import contextlib
+import doctest
+import email.utils
+import json
+import os
+import random
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import e5nl
+import synthesize
+from data import InputError, read_json, read_jsonl, read_source, read_sources, write_jsonl
+from synthesize import DUTCH, TYPES, Client, Plan, Refused, Turns, split_words
+
+ROOT = Path(__file__).parent.parent
+KEY = "sk-geheim-0123456789"
+FAULTS = ["malformed", "english", "refusal", "429 seconds", "429 date", "500", "silent", "cut", "slow body", "slow head"]
+
+
+def test_docstring_examples():
+    assert doctest.testmod(synthesize).failed == 0 and doctest.testmod(synthesize).attempted >= 4
+
+
+# --- a server that stands for an LLM and a reranker -----------------------------------------------------------------------------
+
+
+def dutch(generator: random.Random, words: int) -> str:
+    common = "de het een en van niet met voor naar bij".split()
+    return " ".join(generator.choice(common) if i % 2 else f"w{generator.randrange(10**6)}" for i in range(words))
+
+
+def good_answer(prompt: str) -> dict:
+    """A function of the prompt."""
+    generator = random.Random(prompt)
+    if '"tasks"' in prompt:
+        return {"tasks": [f"Given task {generator.randrange(10**9)}, retrieve {{topic}}." for _ in range(int(prompt.split()[2]))]}
+    words = 3 if "its label" in prompt else 24
+    return {"query": dutch(generator, 24), "positive": dutch(generator, words), "negative": dutch(generator, words)}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_message(self, *_):
+        pass
+
+    def reply(self, status: int, value, headers=()) -> bytes:
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}", *headers, "", ""]
+        return "\r\n".join(lines).encode() + body
+
+    def drip(self, data: bytes, at_once: int) -> None:
+        self.wfile.write(data[:at_once])
+        for byte in data[at_once:]:
+            time.sleep(0.05)
+            self.wfile.write(bytes([byte]))
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append((self.path, body, dict(self.headers)))
+            prompt = body["messages"][0]["content"] if "messages" in body else json.dumps(body)
+            self.server.seen[prompt] += 1
+            nth = self.server.seen[prompt]
+        with contextlib.suppress(OSError):  # the client went away
+            self.server.answer(self, body, prompt, nth)
+
+    def chat(self, content: str, **more) -> bytes:
+        message = {"message": {"role": "assistant", "content": content}, "finish_reason": "stop"} | more
+        return self.reply(200, {"choices": [message], "usage": {"prompt_tokens": 100, "completion_tokens": 10}})
+
+    def good(self, prompt: str) -> bytes:
+        return self.chat(f"<think>Ik {{denk}} na.</think>Natuurlijk! ```json\n{json.dumps(good_answer(prompt))}\n```")
+
+    def fault(self, kind: str, prompt: str) -> None:
+        good = self.good(prompt)
+        if kind == "silent":
+            time.sleep(self.server.slow)
+            self.close_connection = True
+        elif kind == "cut":
+            self.wfile.write(good[: len(good) // 2])
+            self.close_connection = True
+        elif kind == "slow body":
+            self.drip(good, good.index(b"\r\n\r\n") + 9)
+        elif kind == "slow head":
+            self.drip(good, 15)
+        else:
+            text = "the cat sat on the mat and would not move for anybody at all " * 2
+            english = json.dumps({field: text if field == "query" else field for field in good_answer(prompt)})
+            date = email.utils.formatdate(time.time() + 2, usegmt=True)  # whole seconds: in 1 to 2
+            self.wfile.write({
+                "malformed": self.chat('{"query": "de kat", "positive": "de h'),
+                "english": self.chat(english),
+                "refusal": self.chat("Het spijt me, daar kan ik niet mee helpen."),
+                "429 seconds": self.reply(429, {"error": "te druk"}, ["Retry-After: 1"]),
+                "429 date": self.reply(429, {"error": "te druk"}, [f"Retry-After: {date}"]),
+                "500": self.reply(500, b"<html>stuk</html>"),
+            }[kind])  # fmt: skip
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # connections that are opened at once
+
+
+@pytest.fixture
+def serve():
+    """serve(answer): the base URL of a server whose every POST is answered by answer(handler, body, prompt, which time), and the server."""
+    servers = []
+
+    def start(answer=lambda handler, body, prompt, nth: handler.wfile.write(handler.good(prompt)), slow=3.0):
+        server = Server(("127.0.0.1", 0), Handler)
+        server.daemon_threads, server.lock, server.requests, server.seen = True, threading.Lock(), [], collections.Counter()
+        server.answer, server.slow = answer, slow
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_address[1]}/v1", server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def faulty(share: float, seed: int = 0, kinds=FAULTS):
+    """An answer that is bad with this probability, in a way that (seed, prompt, how often it was asked) decide."""
+
+    def answer(handler, body, prompt, nth):
+        generator = random.Random(f"{seed} {prompt} {nth}")
+        if generator.random() < share:
+            with handler.server.lock:
+                handler.server.seen[kind := generator.choice(kinds)] += 1
+            handler.fault(kind, prompt)
+        else:
+            handler.wfile.write(handler.good(prompt))
+
+    return answer
+
+
+@pytest.fixture
+def topics(tmp_path):
+    path = tmp_path / "topics.txt"
+    path.write_text("".join(f"onderwerp {i}\n" for i in range(7)))
+    return path
+
+
+def generate(url, topics, out, rows, *more) -> int:
+    options = ["--timeout", "1", "--backoff", "0.01", *map(str, more)]
+    return synthesize.main(["generate", "--base-url", url, "--llm", "nep", "--topics", str(topics), "--rows", str(rows), "--out", str(out), *options])
+
+
+def rows_of(path) -> list[dict]:
+    return [row for _, row in read_jsonl(path)]
+
+
+# --- which row is which request -------------------------------------------------------------------------------------------------
+
+
+def test_no_item_ever_runs_ahead():
+    weights = [1, 3, 2]
+    turns, counts = Turns(weights, (5,)), collections.Counter()
+    for n in range(6 * 50):
+        item, before = turns[n]
+        assert before == counts[item]
+        counts[item] += 1
+        for i, weight in enumerate(weights):  # within a round an item may be early or late by its weight, no more
+            assert (n + 1) // 6 * weight <= counts[i] <= -(-(n + 1) // 6) * weight
+    orders = {tuple(turns[n][0] for n in range(6 * r, 6 * r + 6)) for r in range(50)}
+    assert len(orders) > 20  # rounds have orders of their own
+    backwards = [turns[n] for n in reversed(range(300))]
+    assert backwards[::-1] == [Turns(weights, (5,))[n] for n in range(300)] != [Turns(weights, (6,))[n] for n in range(300)]
+
+
+def test_types_and_topics_are_balanced_together():
+    topics, types = dict.fromkeys("abcdefg", 1), dict.fromkeys(TYPES, 1)
+    plan = Plan(topics, types, seed=3)
+    pairs = collections.Counter()
+    for n in range(7 * 5 * 4):
+        pairs[plan[n][:2]] += 1
+        by_type, by_topic = collections.Counter(), collections.Counter()
+        for (kind, topic), count in pairs.items():
+            by_type[kind] += count
+            by_topic[topic] += count
+        assert max(by_type.values()) - min(by_type[kind] for kind in TYPES) <= 1
+        assert max(by_topic.values()) - min(by_topic[topic] for topic in topics) <= len(TYPES)
+    assert set(pairs.values()) == {4} and len(pairs) == 35
+    assert {plan[n][2] for n in range(7 * 5 * 4)} == {0, 1, 2, 3}  # a topic's tasks take turns
+
+
+def test_weights_of_types_and_topics():
+    plan = Plan({"vaak": 3, "soms": 1}, {"ls": 2, "sl": 1}, seed=0)
+    counts = collections.Counter(plan[n][:2] for n in range(3 * 4 * 10))
+    assert counts == {("ls", "vaak"): 60, ("ls", "soms"): 20, ("sl", "vaak"): 30, ("sl", "soms"): 10}
+    assert [plan[n] for n in range(50)] == [Plan({"vaak": 3, "soms": 1}, {"sl": 1, "ls": 2}, seed=0)[n] for n in range(50)]
+
+
+def test_the_request_of_a_row_is_a_function_of_seed_and_number():
+    prompts = [synthesize.row_prompt(DUTCH, "sl", "fietsen", "Given a {taak}", 1, n) for n in range(200)]
+    again = [synthesize.row_prompt(DUTCH, "sl", "fietsen", "Given a {taak}", 1, n) for n in reversed(range(200))]
+    assert prompts == again[::-1] and prompts[0].startswith("Task: Given a {taak}\nTopic: fietsen\n") and "in Dutch" in prompts[0]
+    for name in ("query_type", "query_length", "clarity", "difficulty", "document_words"):
+        for option in DUTCH["values"][name]:
+            share = np.mean([bool(re.search(rf"\b{option}\b", prompt)) for prompt in prompts])
+            assert share > 0.5 / len(DUTCH["values"][name]), (name, option)
+    assert not any(re.search(r"\{(?!taak)", prompt) for kind in TYPES for prompt in [synthesize.row_prompt(DUTCH, kind, "x", "{taak}", 0, 0)])
+
+
+def test_topics_file(tmp_path):
+    path = tmp_path / "topics.txt"
+    path.write_text("fietsen\n\nhavens\t3\n")
+    assert synthesize.read_topics(path) == {"fietsen": 1, "havens": 3}
+    for content, message in [("a\nb\na\n", ":3: 'a': occurs twice"), ("a\t0\n", r":1: 'a\\t0': expected"), ("\t2\n", ":1"), ("\n", "no topics")]:
+        path.write_text(content)
+        with pytest.raises(InputError, match=message):
+            synthesize.read_topics(path)
+    assert len(synthesize.read_topics(ROOT / "demo" / "topics.txt")) > 100
+
+
+def test_another_language_is_another_table(tmp_path, capsys):
+    synthesize.main(["prompts"])
+    table = json.loads(capsys.readouterr().out)
+    assert table == DUTCH == synthesize.read_prompts(None)
+    table["language"] = "Frisian"
+    path = tmp_path / "fy.json"
+    path.write_text(json.dumps(table))
+    assert "in Frisian" in synthesize.row_prompt(synthesize.read_prompts(path), "ls", "it waar", "t", 0, 0)
+    broken = [
+        ({"language": ""}, "language is \"\"; expected \"Dutch\" or the like"),
+        ({"write": {**table["write"], "sl": "{onderwerp}"}}, r"write: sl: \{onderwerp\} is no placeholder; there are topic, task, query_type"),
+        ({"write": {"sl": "x"}}, "write: '\\w+' is missing; it has sl, ls"),
+        ({"function_share": True}, "function_share is true; expected 0.15"),
+        ({"words": {**table["words"], "sts": [[1, 2], ["3"]]}}, "words: sts: 1: 0 is \"3\"; expected 2"),
+        ({"extra": 1}, "'extra' is unknown"),
+    ]
+    for change, message in broken:
+        path.write_text(json.dumps(table | change))
+        with pytest.raises(InputError, match=message):
+            synthesize.read_prompts(path)
+
+
+# --- the client -----------------------------------------------------------------------------------------------------------------
+
+
+def quick(url, **more) -> Client:
+    return Client(url, **({"timeout": 0.5, "retries": 2, "backoff": 0.01} | more))
+
+
+@pytest.mark.parametrize(("kind", "reason"), [
+    ("500", "status 500"), ("429 seconds", "status 429"), ("429 date", "status 429"), ("silent", "timed out"), ("cut", "connection lost"),
+    ("slow body", "timed out"), ("slow head", "timed out"),
+])  # fmt: skip
+def test_a_fault_on_the_way_is_tried_again(serve, kind, reason):
+    url, server = serve(lambda handler, body, prompt, nth: handler.fault(kind, prompt) if nth == 1 else handler.wfile.write(handler.good(prompt)))
+    client, started = quick(url), time.monotonic()
+    answer = synthesize.chat(client, "vraag", 1, {"model": "nep"})
+    seconds = time.monotonic() - started
+    assert synthesize.parse_answer(answer, client) == good_answer("vraag") and client.faults == {reason: 1} and client.requests == 2
+    low, high = {"timed out": (0.5, 1.5), "status 429": (0.9, 3)}.get(reason, (0, 1))
+    assert low <= seconds < high
+
+
+def test_faults_that_do_not_pass_end(serve):
+    url, server = serve(lambda handler, body, prompt, nth: handler.fault("500", prompt))
+    with pytest.raises(Refused, match="status 500: <html>stuk</html>"):
+        quick(url).post("/chat/completions", {"messages": [{"content": "x"}]})
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("3", 3), ("0", 0), ("99999", 600), ("-5", None), ("straks", None), ("", None)])
+def test_waits_as_long_as_retry_after_says(header, seconds):
+    client = Client("http://localhost", backoff=0.5)
+    pauses = [client._pause(attempt, header) for attempt in (0, 1, 2, 20)]
+    if seconds is None:  # doubles from the backoff on, to a minute, with a jitter down to a half
+        assert all(low / 2 <= pause <= low for pause, low in zip(pauses, (0.5, 1, 2, 60), strict=True))
+    else:
+        assert pauses == [seconds] * 4
+    dates = [email.utils.formatdate(time.time() + delta, usegmt=True) for delta in (7, -7)]
+    assert 5 < client._pause(0, dates[0]) <= 7 and client._pause(0, dates[1]) == 0
+
+
+@pytest.mark.parametrize("status", [301, 401, 404])
+def test_a_wrong_address_or_key_stops_at_once(serve, topics, tmp_path, status):
+    url, server = serve(lambda handler, body, prompt, nth: handler.wfile.write(handler.reply(status, {"error": "wrong"})))
+    with pytest.raises(InputError, match=f'/v1/chat/completions: status {status}: {{"error": "wrong"}}'):
+        generate(url, topics, tmp_path / "rows.jsonl", 50, "--concurrency", 2)
+    assert len(server.requests) <= 4
+
+
+def test_no_server_is_said_at_once(topics, tmp_path):
+    with pytest.raises(InputError, match="is the server running"):
+        generate("http://127.0.0.1:1/v1", topics, tmp_path / "rows.jsonl", 5)
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "http://user:secret@host/v1", "http://host/v1?key=secret", "http:///v1"])
+def test_addresses_that_are_none(url):
+    with pytest.raises(InputError, match="expected http") as caught:
+        Client(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_json_mode_where_the_server_has_it(serve, topics, tmp_path):
+    url, server = serve()
+    assert generate(url, topics, tmp_path / "a.jsonl", 10) == 0
+    assert all(body["response_format"] == {"type": "json_object"} for _, body, _ in server.requests)
+
+    def none(handler, body, prompt, nth):
+        refused = handler.reply(400, {"error": "response_format is not supported"})
+        handler.wfile.write(refused if "response_format" in body else handler.good(prompt))
+
+    url, server = serve(none)
+    assert generate(url, topics, tmp_path / "b.jsonl", 10, "--concurrency", 1) == 0
+    assert sum("response_format" in body for _, body, _ in server.requests) == 1
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    assert [read_json(tmp_path / f"{name}.jsonl.json")["last run"]["json_mode"] for name in "ab"] == [True, False]
+
+
+def test_what_the_request_holds(serve, topics, tmp_path):
+    url, server = serve()
+    body = '{"seed": null, "top_k": 7, "chat_template_kwargs": {"enable_thinking": false}}'
+    generate(url, topics, tmp_path / "rows.jsonl", 10, "--body", body, "--temperature", 0.5, "--max-tokens", 99)
+    for path, sent, headers in server.requests:
+        assert path == "/v1/chat/completions" and "Authorization" not in headers
+        assert sent.pop("messages")[0].keys() == {"role", "content"} and sent.pop("response_format")
+        assert sent == {"model": "nep", "temperature": 0.5, "top_p": 1.0, "max_tokens": 99, "top_k": 7,
+                        "chat_template_kwargs": {"enable_thinking": False}}  # fmt: skip
+
+
+def test_the_key_appears_nowhere(serve, topics, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MY_KEY", KEY)
+
+    def echo(handler, body, prompt, nth):
+        if nth == 1 and len(prompt) % 2:
+            handler.wfile.write(handler.reply(500, {"error": f"bad key {KEY}"}))
+        elif nth == 1 and '"tasks"' not in prompt:
+            handler.wfile.write(handler.reply(400, {"error": f"bad key {KEY}"}))
+        else:
+            answer = good_answer(prompt)
+            handler.wfile.write(handler.chat(json.dumps(answer | ({"query": f"{answer['query']} {KEY}"} if "query" in answer else {}))))
+
+    url, server = serve(echo)
+    generate(url, topics, tmp_path / "rows.jsonl", 30, "--key-env", "MY_KEY", "--retries", 1)
+    assert all(headers["Authorization"] == f"Bearer {KEY}" for _, _, headers in server.requests)
+    printed = capsys.readouterr()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 4 and "***" in (tmp_path / "rows.jsonl").read_text()
+    assert not [path for path in files if KEY in path.read_text()] and KEY not in printed.out + printed.err
+
+    url, server = serve(lambda handler, body, prompt, nth: handler.wfile.write(handler.reply(401, {"error": f"bad key {KEY}"})))
+    with pytest.raises(InputError) as caught:
+        generate(url, topics, tmp_path / "other.jsonl", 30, "--key-env", "MY_KEY")
+    assert KEY not in str(caught.value) and "bad key ***" in str(caught.value)
+
+    monkeypatch.setenv("MY_KEY", f"{KEY}\n")  # http.client would show it in its error
+    with pytest.raises(InputError, match="characters that no key has") as caught:
+        generate(url, topics, tmp_path / "other.jsonl", 30, "--key-env", "MY_KEY")
+    assert KEY not in str(caught.value)
+
+
+# --- what the LLM says ----------------------------------------------------------------------------------------------------------
+
+OBJECT = '{"query": "a", "positive": "b", "negative": "c"}'
+
+
+@pytest.mark.parametrize(("content", "more", "expected"), [
+    (OBJECT, {}, "ok"),
+    (f"```json\n{OBJECT}\n```", {}, "ok"),
+    (f'<think>{{"query": 1}}</think> Graag: {OBJECT} Nog iets?', {}, "ok"),
+    (OBJECT[:-9], {}, "no JSON in the message"),
+    ("Het spijt me.", {}, "no JSON in the message"),
+    (None, {}, "no JSON in the message"),
+    ('{"query": "\\ud800"}', {}, "no JSON in the message"),
+    ("{" * 100_000 + "}" * 100_000, {}, "no JSON in the message"),
+    (OBJECT, {"finish_reason": "length"}, "cut at max_tokens"),
+    (OBJECT, {"finish_reason": "content_filter"}, "refusal"),
+    (OBJECT, {"message": {"content": None, "refusal": "Nee."}}, "refusal"),
+    (OBJECT, {"message": None}, "not a chat answer"),
+])  # fmt: skip
+def test_messages(content, more, expected):
+    answer, client = {"choices": [{"message": {"content": content}} | more]}, Client("http://localhost")
+    if expected == "ok":
+        assert synthesize.parse_answer(answer, client) == json.loads(OBJECT)
+    else:
+        with pytest.raises(Refused) as caught:
+            synthesize.parse_answer(answer, client)
+        assert caught.value.reason == expected
+    for odd in ([], {}, {"choices": []}, {"choices": [1]}, {"choices": [{"message": {"content": 3}}]}, "x", None):
+        with pytest.raises(Refused, match="not a chat answer"):
+            synthesize.parse_answer(odd, client)
+
+
+def test_answers_are_checked_against_what_was_asked():
+    text = "de kat zit op het dak en wil er niet af omdat het er voor haar zo warm is"
+    good = {"query": " waar zit de kat ", "positive": text, "negative": text + " niet", "reason": "x"}
+    assert synthesize.parse_triplet(good, "sl", DUTCH) == {"query": "waar zit de kat", "pos": text, "neg": text + " niet"}
+    for change, reason in [
+        ({"query": None}, "no triplet"), ({"positive": ["x"]}, "no triplet"), ({"query": "  "}, "too short"), ({"positive": "ja"}, "too short"),
+    ]:  # fmt: skip
+        with pytest.raises(Refused) as caught:
+            synthesize.parse_triplet(good | change, "sl", DUTCH)
+        assert caught.value.reason == reason
+    assert synthesize.parse_tasks({"tasks": [" a ", "b", "c"]}, "sl", "x", 2) == {"task_type": "sl", "topic": "x", "tasks": ["a", "b"]}
+    for tasks in (None, [], "a", ["a", 1], ["a", " "], [{"task": "a"}]):
+        with pytest.raises(Refused, match="no list of tasks"):
+            synthesize.parse_tasks({"tasks": tasks}, "sl", "x", 2)
+
+
+def test_an_answer_that_does_not_fit_is_asked_again_with_another_seed(serve, topics, tmp_path, capsys):
+    bad = lambda handler, body, prompt, nth: handler.wfile.write(handler.chat("Nee.") if nth < 3 else handler.good(prompt))  # noqa: E731
+    url, server = serve(bad)
+    assert generate(url, topics, tmp_path / "rows.jsonl", 4, "--types", "sts=1", "--tries", 3) == 0
+    seeds = collections.defaultdict(list)
+    for _, body, _ in server.requests:
+        seeds[body["messages"][0]["content"]].append(body["seed"])
+    assert len(seeds) == 4 and all(len(set(one)) == 3 for one in seeds.values())
+    report = read_json(tmp_path / "rows.jsonl.json")["last run"]
+    assert report["faults"] == {"no JSON in the message": 8} and report["requests"] == 12 and report["tokens"] == [1200, 120]
+
+    url, server = serve(bad)  # one try less: nothing fits
+    assert generate(url, topics, tmp_path / "less.jsonl", 4, "--types", "sts=1", "--tries", 2) == 1
+    assert "4 are missing (no JSON in the message 4): the same command asks for them again" in capsys.readouterr().out
+    assert generate(url, topics, tmp_path / "less.jsonl", 4, "--types", "sts=1", "--tries", 2) == 0  # the third time it is good
+    assert (tmp_path / "less.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
+
+
+# --- whole runs -----------------------------------------------------------------------------------------------------------------
+
+
+def test_two_thousand_rows_with_a_tenth_of_faults(serve, topics, tmp_path):
+    url, server = serve(faulty(0.1))
+    assert generate(url, topics, tmp_path / "faulty.jsonl", 2000, "--concurrency", 32) == 0
+    assert all(server.seen[kind] > 5 for kind in FAULTS), server.seen
+    quiet, _ = serve()
+    assert generate(quiet, topics, tmp_path / "quiet.jsonl", 2000, "--concurrency", 32) == 0
+    rows = rows_of(tmp_path / "faulty.jsonl")
+    assert [row["row"] for row in rows] == list(range(2000))
+    assert collections.Counter(row["task_type"] for row in rows) == dict.fromkeys(TYPES, 400)
+    assert set(rows[0]) == {"row", "task_type", "task_desc", "topic", "model", "query", "pos", "neg"} and rows[0]["model"] == "nep"
+    for name in ("faulty.jsonl", "faulty.jsonl.tasks.jsonl"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / name.replace("faulty", "quiet")).read_bytes()
+    report = read_json(tmp_path / "faulty.jsonl.json")["last run"]
+    assert report["missing"] == {} and report["requests"] == sum(count for prompt, count in server.seen.items() if prompt not in FAULTS)
+    expected = {"status 500", "status 429", "timed out", "connection lost", "no JSON in the message", "wrong language"}
+    assert set(report["faults"]) >= expected
+
+
+def test_killed_in_the_middle(serve, topics, tmp_path, capsys):
+    """SIGKILL, and a half line, and a row that the sorting has not put in its place: the restart makes exactly what is missing."""
+    url, server = serve(lambda handler, body, prompt, nth: (time.sleep(0.01), handler.wfile.write(handler.good(prompt))))
+    out = tmp_path / "killed.jsonl"
+    command = [sys.executable, "synthesize.py", "generate", "--base-url", url, "--llm", "nep", "--topics", str(topics), "--rows", "600"]
+    process = subprocess.Popen([*command, "--out", str(out), "--concurrency", "8"], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not out.exists() or out.read_bytes().count(b"\n") < 100:
+        assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = out.read_bytes().count(b"\n")
+    assert 100 <= done < 600
+    with open(out, "ab") as file:
+        file.write(b'{"row": 599, "task_type": "sl", "que')
+    before = len(server.requests)
+    time.sleep(0.1)  # the requests that were under way are answered to nobody
+    assert generate(url, topics, out, 600) == 0
+    assert "a half line at its end" in capsys.readouterr().out
+    assert len(server.requests) - before == 600 - done
+    assert generate(url, topics, tmp_path / "whole.jsonl", 600) == 0
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert [row["row"] for row in rows_of(out)] == list(range(600))
+
+
+def test_more_rows_later_are_the_rows_of_a_longer_run(serve, topics, tmp_path):
+    url, server = serve()
+    out = tmp_path / "rows.jsonl"
+    generate(url, topics, out, 20)
+    first, before = out.read_bytes(), len(server.requests)
+    assert generate(url, topics, out, 20) == 0 and len(server.requests) == before and out.read_bytes() == first
+    generate(url, topics, out, 90)
+    generate(url, topics, tmp_path / "once.jsonl", 90)
+    assert out.read_bytes() == (tmp_path / "once.jsonl").read_bytes() and out.read_bytes().startswith(first)
+
+
+def test_another_run_does_not_go_on_with_the_file(serve, topics, tmp_path):
+    url, _ = serve()
+    out = tmp_path / "rows.jsonl"
+    generate(url, topics, out, 5)
+    before = out.read_bytes()
+    for more, message in [(["--seed", 7], "begun with seed 42, not 7"), (["--types", "sl=1"], "begun with types"), (["--tasks", 6], "with tasks 5, not 6")]:
+        with pytest.raises(InputError, match=message):
+            generate(url, topics, out, 9, *more)
+    topics.write_text("iets anders\n")
+    with pytest.raises(InputError, match="begun with topics"):
+        generate(url, topics, out, 9)
+    os.remove(f"{out}.json")
+    with pytest.raises(InputError, match="exists, but not"):
+        generate(url, topics, out, 9)
+    assert out.read_bytes() == before
+    with pytest.raises(InputError, match="expected a name that ends in .jsonl"):
+        generate(url, topics, tmp_path / "rows.json", 5)
+
+
+def test_only_one_process_writes(tmp_path):
+    with synthesize.appending(tmp_path / "a.jsonl", lambda row: row["row"]):
+        with pytest.raises(InputError, match="another process is writing it"), synthesize.appending(tmp_path / "a.jsonl", lambda row: row["row"]):
+            pass
+    (tmp_path / "a.jsonl").write_text('{"row": 1}\n{"rij": 2}\n')
+    with pytest.raises(InputError, match="a.jsonl:2: .* is no row of this run"), synthesize.appending(tmp_path / "a.jsonl", lambda row: row["row"]):
+        pass
+
+
+def test_a_server_that_dies_ends_the_run(serve, topics, tmp_path):
+    """Not after every row's retries: soon after nothing gets through any more. What was made is kept."""
+
+    def dying(handler, body, prompt, nth):
+        with handler.server.lock:
+            alive = len(handler.server.requests) < 150
+        if alive:
+            handler.wfile.write(handler.good(prompt))
+        else:
+            handler.fault("500", prompt)
+
+    url, server = serve(dying)
+    out = tmp_path / "rows.jsonl"
+    with pytest.raises(InputError, match=r"the last \d+ rows all failed \(status 500: <html>stuk</html>\); what was made is kept"):
+        generate(url, topics, out, 5000, "--concurrency", 4, "--retries", 1)
+    assert len(server.requests) < 300 and 80 < len(rows_of(out)) < 150
+
+
+def test_an_error_does_not_wait_for_slow_requests(serve, topics, tmp_path):
+    def answer(handler, body, prompt, nth):
+        if "topic \"onderwerp 3\"" in prompt:
+            time.sleep(0.2)
+            handler.wfile.write(handler.reply(404, {"error": "no such model"}))
+        else:
+            time.sleep(20)
+
+    url, _ = serve(answer)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="no such model"):
+        generate(url, topics, tmp_path / "rows.jsonl", 70, "--timeout", 30)
+    assert time.monotonic() - started < 5
+
+
+def test_progress_and_prices(serve, topics, tmp_path, capsys):
+    url, _ = serve()
+    generate(url, topics, tmp_path / "rows.jsonl", 20, "--types", "sts=1", "--prices", 1000, 10000)
+    assert "20 requests in" in (printed := capsys.readouterr().out) and "2,200 tokens, 0.0% refused, paid 4.00; faults: none" in printed
+    client, args = Client("http://localhost"), type("Args", (), {"prices": (1, 2)})
+    client.tokens = [3_000_000, 500_000]
+    assert synthesize.progress(client, args, 10, 40).endswith("paid 4.00, 12.00 to pay")
