@@ -749,7 +749,7 @@ def report(judged: dict[str, np.ndarray]) -> dict:
             "distinct queries": len(np.unique(judged["hashes"][of_type, 0])) / int(of_type.sum()),
             "distinct positives": len(np.unique(judged["hashes"][of_type, 1])) / int(of_type.sum()),
             "topics": int((share > 0).sum()),
-            "topic entropy": float(-(share[share > 0] * np.log2(share[share > 0])).sum()),
+            "topic entropy": float((share[share > 0] * -np.log2(share[share > 0])).sum()),
         }
     kept = np.bincount(number[judged["reason"] == KEPT], minlength=len(topics))
     order = np.argsort(-kept, kind="stable")

@@ -567,3 +567,394 @@ def test_progress_and_prices(serve, topics, tmp_path, capsys):
     client, args = Client("http://localhost"), type("Args", (), {"prices": (1, 2)})
     client.tokens = [3_000_000, 500_000]
     assert synthesize.progress(client, args, 10, 40).endswith("paid 4.00, 12.00 to pay")
+
+
+# --- quality --------------------------------------------------------------------------------------------------------------------
+
+LONG = "de kat zit op het dak en wil er niet af omdat het er voor haar zo warm is"
+OTHER = "een hond loopt met zijn baas door het park en ruikt aan elke boom die hij daar ziet staan"
+
+
+@pytest.mark.parametrize(("kind", "query", "pos", "neg", "expected"), [
+    ("sl", "waar zit de kat", LONG, OTHER, None),
+    ("sl", "!?", LONG, OTHER, "too short"),
+    ("sl", "waar zit de kat", "op het dak", OTHER, "too short"),
+    ("sl", "waar " * 101, LONG, OTHER, "too long"),
+    ("sl", "waar zit de kat", LONG, LONG.upper() + "!", "positive equals negative"),
+    ("sts", LONG, LONG + ".", OTHER, "positive equals query"),
+    ("sts", LONG, OTHER, "De kat: " + LONG[7:], "negative equals query"),
+    ("ls", OTHER, "huisdier", "wild dier", None),
+    ("ls", OTHER, "Het park", "de stad", "label in text"),
+    ("ls", OTHER, "hond loop", "de stad", None),  # not whole words
+    ("ls", OTHER, "de stad", "het park", None),  # a wrong label may stand there
+    ("ls", OTHER, "een label van veel te veel woorden " * 3, "x", "too long"),
+    ("ll", "the cat sat on the mat and would not move for anybody at all since it was so warm up there", OTHER + OTHER, OTHER + " " + LONG,
+     "wrong language"),
+    ("sl", "cat", "le chat est sur le toit et il ne veut pas descendre parce qu'il fait très chaud là haut", OTHER, "wrong language"),
+    ("ss", "cat on a mat", "a dog in a park", "one tree", None),  # too few words to tell
+])  # fmt: skip
+def test_rows_that_are_no_good_by_themselves(kind, query, pos, neg, expected):
+    assert synthesize.unfit(kind, *map(split_words, (query, pos, neg)), DUTCH) == expected
+
+
+def test_the_language_rule_on_real_text():
+    """Little of the bundled Dutch is taken for another language; English, German and French is."""
+    for path in sorted((ROOT / "demo" / "train").glob("*.jsonl.gz")):
+        rows = [split_words(f"{row.query} {row.pos[0]}") for row in read_source(path).rows[:1000]]
+        rows = [words for words in rows if 20 <= len(words) <= 2000]
+        wrong = [synthesize.unfit("sl", ["x"], words, words[::-1], DUTCH) == "wrong language" for words in rows]
+        allowed = 0.04 if "algoritmekader" in path.name else 0.02  # there a section may be a list of English titles
+        assert sum(wrong) <= allowed * len(rows), path
+    for text in [
+        "In the early morning the baker is the first one in the street, and by the time we get up the bread is on the table.",
+        "Am frühen Morgen ist der Bäcker der erste in der Straße, und wenn wir aufstehen, liegt das Brot schon auf dem Tisch und ist warm.",
+        "Tôt le matin, le boulanger est le premier dans la rue, et quand nous nous levons, le pain est déjà sur la table de la cuisine.",
+    ]:
+        assert len(words := split_words(text)) >= 20
+        assert synthesize.unfit("sl", ["x"], words, ["y"] * 15, DUTCH) == "wrong language"
+
+
+def slow_shingles(text, size):
+    return {tuple(text[i : i + size]) for i in range(max(1, len(text) - size + 1))}
+
+
+@pytest.mark.parametrize("size", [1, 3, 13])
+def test_shingles_are_the_runs_of_words(size):
+    generator = random.Random(size)
+    texts = [[generator.choice("abcdefgh") for _ in range(n)] for n in (20, 1, 3, 2, 13, 14, 40, 12)]
+    hashes, starts = synthesize.shingles(texts, size)
+    found = [hashes[a:b].tolist() for a, b in zip(starts, starts[1:], strict=False)]
+    assert [len(one) for one in found] == [max(1, len(text) - size + 1) for text in texts]
+    meaning = {}
+    for text, one in zip(texts, found, strict=True):
+        for i, value in enumerate(one):
+            assert meaning.setdefault(value, tuple(text[i : i + size])) == tuple(text[i : i + size])  # one hash, one run
+    assert len(meaning) == len(set.union(*(slow_shingles(text, size) for text in texts)))  # one run, one hash
+
+
+def test_signatures_estimate_the_share_of_common_shingles():
+    generator = random.Random(0)
+    for changed in (0, 2, 5, 10, 30, 100):
+        a = [f"w{generator.randrange(10**6)}" for _ in range(100)]
+        b = list(a)
+        for i in generator.sample(range(100), changed):
+            b[i] = f"x{generator.randrange(10**6)}"
+        true = len(slow_shingles(a, 3) & slow_shingles(b, 3)) / len(slow_shingles(a, 3) | slow_shingles(b, 3))
+        signatures = [synthesize.minhash([a, b], seed) for seed in range(8)]
+        estimate = np.mean([one == two for one, two in signatures])
+        assert abs(estimate - true) <= 4 * np.sqrt(true * (1 - true) / (8 * 128)), changed
+    assert not np.array_equal(signatures[0], signatures[1])
+
+
+def test_near_duplicates_are_those_that_comparing_all_finds():
+    generator = random.Random(1)
+    texts = []
+    for i in range(400):
+        if i % 4 == 0 or not texts:
+            texts.append([f"w{generator.randrange(10**5)}" for _ in range(60)])
+        else:  # a copy of an earlier one with some words changed
+            copy = list(generator.choice(texts))
+            for place in generator.sample(range(60), generator.choice([0, 1, 2, 8, 20])):
+                copy[place] = f"v{generator.randrange(10**5)}"
+            texts.append(copy)
+    signatures = synthesize.minhash(texts, seed=3)
+    found = synthesize.near_duplicates(signatures, 0.8)
+    expected = np.array([bool(i) and ((signatures[:i] == signatures[i]).mean(1) >= 0.8).any() for i in range(400)])
+    assert 50 < expected.sum() < 300 and (found & ~expected).sum() == 0
+    assert (expected & ~found).sum() <= 2  # bands and anchors may miss a pair
+    assert not synthesize.near_duplicates(signatures[:0], 0.8).size
+
+
+def triplet(n, kind="sl", **changes):
+    generator = random.Random(n)
+    row = {"row": n, "task_type": kind, "task_desc": "Given a …", "topic": f"t{n % 3}", "model": "nep", "query": dutch(generator, 8),
+           "pos": dutch(generator, 3 if kind == "ls" else 30), "neg": dutch(generator, 3 if kind == "ls" else 30)}  # fmt: skip
+    return row | changes
+
+
+def test_cleaning(tmp_path, capsys):
+    """Rows 0 to 5 are good. Every later one has one thing wrong."""
+    rows = [triplet(n, kind) for n, kind in enumerate(["sl", "sl", "ls", "ss", "ll", "sts"])]
+    rows[4]["query"] = dutch(random.Random(99), 25)
+    evaluation = dutch(random.Random(7), 40).split()
+    short = "een korte vraag over w123"
+    run = lambda words: " ".join(evaluation[10 : 10 + words])  # noqa: E731
+    changed = rows[0]["pos"].split()
+    changed[-1] = "anders"
+    bad = {
+        "too short": [triplet(6, pos="ja")],
+        "wrong language": [triplet(7, pos="the cat sat on the mat and would not move for anybody at all as it was warm up there")],
+        "in excluded texts": [
+            triplet(8, pos=f"{dutch(random.Random(8), 10)} {run(13)}, {dutch(random.Random(9), 9)}"), triplet(9, query=short.upper()),
+            triplet(10, neg=f"{run(20)} {dutch(random.Random(10), 9)}"),
+        ],
+        "duplicate": [triplet(11, query=rows[0]["query"].upper() + "?"), triplet(12, query=rows[1]["query"])],
+        "near duplicate": [triplet(13, query=rows[0]["query"] + " dan", pos=" ".join(changed), neg=rows[0]["neg"])],
+    }  # fmt: skip
+    fine = [triplet(14, pos=f"{dutch(random.Random(14), 20)} {run(12)}"), triplet(15, "ss", query=rows[0]["query"]), triplet(16, "ls", pos=short)]
+    everything = [*rows, *(row for part in bad.values() for row in part), *fine]
+    write_jsonl(tmp_path / "rows.jsonl", everything)
+    write_jsonl(tmp_path / "eval.jsonl.gz", [{"_id": "17", "text": " ".join(evaluation), "more": [{"title": short}]}])
+    options = ["clean", "--data", str(tmp_path / "rows.jsonl"), "--exclude", str(tmp_path / "eval.jsonl.gz"), "--examples", "1"]
+    synthesize.main([*options, "--out", str(tmp_path / "clean.jsonl")])
+    assert rows_of(tmp_path / "clean.jsonl") == [*rows, *fine]
+    figures = read_json(tmp_path / "clean.jsonl.json")["report"]
+    for reason, wrong in bad.items():
+        assert sum(one[reason] for one in figures["types"].values()) == len(wrong), reason
+    sl = figures["types"]["sl"]
+    assert (sl["rows"], sl["kept"]) == (11, 3) and figures["types"]["ls"]["kept"] == 2
+    assert sl["median words"] == [8, 30, 30] and sl["distinct queries"] == 9 / 11 and sl["distinct positives"] == 1
+    assert figures["topics"] == {"t0": 3, "t1": 3, "t2": 3} and sl["topics"] == 3 and sl["topic entropy"] == pytest.approx(np.log2(3))
+    printed = capsys.readouterr().out
+    assert "in excluded texts                      3" in printed and printed.count("\n  ? ") == 5 and "9 of 17 rows" in printed
+
+    (tmp_path / "eval.txt").write_text(f"iets\n{' '.join(evaluation)}\n{short}\n")  # a text a line, and no --out: the report alone
+    options[4] = str(tmp_path / "eval.txt")
+    synthesize.main(options)
+    assert capsys.readouterr().out.split("\n\n")[0] == printed.split("\n\n")[0]
+    with pytest.raises(InputError, match="clean.jsonl: exists already"):
+        synthesize.main([*options, "--out", str(tmp_path / "clean.jsonl")])
+
+
+def test_rows_that_cannot_be_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for row, message in [
+        (triplet(1, task_type="xx"), 'rows.jsonl:1: task_type is "xx"; expected one of sl, ls, ss, ll, sts'),
+        (triplet(1, task_type=["sl"]), "task_type is"), (triplet(1, pos=["a"]), r'pos is \["a"\]; expected a text'), ({"task_type": "sl"}, "query is null"),
+    ]:  # fmt: skip
+        write_jsonl(path, [row])
+        with pytest.raises(InputError, match=message):
+            synthesize.main(["clean", "--data", str(path)])
+    write_jsonl(path, [triplet(1, pos="ja")])
+    with pytest.raises(InputError, match="no row is good enough"):
+        synthesize.main(["clean", "--data", str(path), "--out", str(tmp_path / "out.jsonl")])
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_several_files_are_numbered_anew(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [triplet(7), triplet(9)])
+    write_jsonl(tmp_path / "b.jsonl", [triplet(9)])
+    files = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    assert [row["row"] for row in synthesize.read_triplets(files)] == [0, 1, 2]
+    assert [row["row"] for row in synthesize.read_triplets(files[:1])] == [7, 9]
+
+
+# --- scores, filter -------------------------------------------------------------------------------------------------------------
+
+
+def length_score(text: str) -> float:
+    return len(text) / 1000
+
+
+def rerank(handler, body, prompt, nth):
+    """Results come best first, as servers give them, so the index tells which is which; every seventh request fails once."""
+    if nth == 1 and len(prompt) % 7 == 0:
+        return handler.wfile.write(handler.reply(503, {"error": "busy"}))
+    documents = body.get("documents") or body["texts"]
+    assert handler.path == "/v1/rerank" and body["query"] and ("documents" in body) == (body.get("model") == "rang")
+    name = "relevance_score" if "documents" in body else "score"
+    results = sorted(({"index": i, name: length_score(text)} for i, text in enumerate(documents)), key=lambda one: -one[name])
+    handler.wfile.write(handler.reply(200, {"results": results} if "documents" in body else results))
+
+
+@pytest.mark.parametrize("api", ["jina", "tei"])
+def test_scores_from_a_reranker(serve, tmp_path, api):
+    url, server = serve(rerank)
+    rows = [triplet(n, kind) for n, kind in enumerate(list(TYPES) * 12)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    options = ["score", "--data", str(tmp_path / "rows.jsonl"), "--base-url", url, "--api", api, "--backoff", "0.01", "--out"]
+    options += [str(tmp_path / "scored.jsonl"), *(["--reranker", "rang"] if api == "jina" else [])]
+    assert synthesize.main(options) == 0
+    expected = [row | {"pos_scores": [length_score(row["pos"])], "neg_scores": [length_score(row["neg"])]} for row in rows]
+    whole, faults = (tmp_path / "scored.jsonl").read_bytes(), read_json(tmp_path / "scored.jsonl.json")["last run"]["faults"]
+    assert rows_of(tmp_path / "scored.jsonl") == expected and 0 < faults["status 503"] == len(server.requests) - 60
+
+    lines = whole.splitlines(keepends=True)  # as a killed run leaves it: out of order, and half a line
+    (tmp_path / "scored.jsonl").write_bytes(b"".join(lines[30:50] + lines[:20]) + lines[25][:40])
+    before = len(server.requests)
+    assert synthesize.main(options) == 0
+    assert (tmp_path / "scored.jsonl").read_bytes() == whole and len(server.requests) - before == 20
+
+
+@pytest.mark.parametrize("answer", [{"results": []}, {"results": [{"index": 0, "relevance_score": 1}]}, [], {"results": [{"index": 0}, {"index": 1}]},
+                                    {"results": [{"index": 0, "relevance_score": float("nan")}, {"index": 1, "relevance_score": 0}]}])  # fmt: skip
+def test_answers_without_scores_are_missing_rows(serve, tmp_path, capsys, answer):
+    url, _ = serve(lambda handler, body, prompt, nth: handler.wfile.write(handler.reply(200, answer)))
+    write_jsonl(tmp_path / "rows.jsonl", [triplet(0), triplet(1)])
+    options = ["score", "--data", str(tmp_path / "rows.jsonl"), "--base-url", url, "--reranker", "rang", "--out", str(tmp_path / "scored.jsonl")]
+    assert synthesize.main(options) == 1
+    assert "0 rows; 2 are missing (no scores 2)" in capsys.readouterr().out and not (tmp_path / "scored.jsonl").read_bytes()
+
+
+def test_scores_from_an_encoder(folder, tmp_path):
+    rows = [triplet(n, kind) for n, kind in enumerate(list(TYPES) * 2)]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    options = ["score", "--data", str(tmp_path / "rows.jsonl"), "--model", str(folder), "--out", str(tmp_path / "scored.jsonl")]
+    assert synthesize.main(options) == 0
+    model, tokenizer = e5nl.load(folder)
+    for row, scored in zip(rows, rows_of(tmp_path / "scored.jsonl"), strict=True):
+        kind = "passage" if row["task_type"] in ("sl", "ls") else "query"
+        q, p, n = (e5nl.embed(model, tokenizer, [row[field]], which)[0] for field, which in [("query", "query"), ("pos", kind), ("neg", kind)])
+        assert scored == row | {"pos_scores": pytest.approx([q @ p], abs=1e-5), "neg_scores": pytest.approx([q @ n], abs=1e-5)}
+    whole = (tmp_path / "scored.jsonl").read_bytes()
+    (tmp_path / "scored.jsonl").write_bytes(whole[: len(whole) // 2])
+    assert synthesize.main(options) == 0
+    again = rows_of(tmp_path / "scored.jsonl")
+    assert [row["row"] for row in again] == list(range(10)) and again[9]["pos_scores"] == pytest.approx(json.loads(whole.splitlines()[9])["pos_scores"])
+
+
+def test_scoring_asks_for_what_it_needs(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [triplet(3), triplet(3)])
+    start = ["score", "--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "x.jsonl")]
+    for more, message in [
+        ([], "give --base-url"), (["--base-url", "http://x", "--model", "y"], "give --base-url"), (["--base-url", "http://x"], "needs --reranker"),
+        (["--base-url", "http://x", "--api", "tei"], "row 3 occurs twice"),
+    ]:  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            synthesize.main([*start, *more])
+
+
+def scored_rows():
+    """(s(q,p), s(q,n), whether the released rule keeps an `sl` row)"""
+    return [(0.1, 0.5, True), (0.0999, 0.0, False), (0.97, 0.01, True), (0.975, 0.01, False), (1.0, 0.02, False), (0.5, 0.99, True), (0.99, 0.5, True)]
+
+
+def write_scored(path, kinds=TYPES):
+    rows = []
+    for kind in kinds:
+        for positive, negative, _ in scored_rows():
+            rows.append(triplet(len(rows), kind, pos_scores=[positive], neg_scores=[negative]))
+    write_jsonl(path, rows)
+    return rows
+
+
+def test_the_released_rule():
+    """`pos >= 0.1 and pos - neg <= 0.96`, ls always: in the arithmetic of Python's floats, as in the authors' code."""
+    scores = np.array([row[:2] for row in scored_rows()])
+    kept = [kept for *_, kept in scored_rows()]
+    assert [a >= 0.1 and a - b <= 0.96 for a, b, _ in scored_rows()] == kept
+    for kind in TYPES:
+        assert synthesize.keeps(np.repeat(kind, 7), scores, 0.1, 0.96).tolist() == (kept if kind != "ls" else [True] * 7)
+    assert synthesize.keeps(np.repeat("ss", 7), scores, 0.5, 0.4).tolist() == [False, False, False, False, False, True, False]
+
+
+def test_filtered_rows_are_training_sources(tmp_path, capsys, folder):
+    rows = write_scored(tmp_path / "scored.jsonl")
+    rows[0]["neg"] = " "  # blank, and otherwise kept
+    write_jsonl(tmp_path / "scored.jsonl", rows)
+    out = tmp_path / "synthetic"
+    synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--out", str(out)])
+    printed = capsys.readouterr().out
+    assert "1 rows with a blank text" in printed and re.search(r"^sl +7 +3 +42.9%", printed, re.M) and re.search(r"^all +35 +22 +62.9%", printed, re.M)
+    sources = {source.name: source for source in read_sources([out / "manifest.json"])}
+    assert {name: (source.type, source.in_batch_negatives, len(source.rows)) for name, source in sources.items()} == {
+        "sl": ("retrieval", True, 3), "ls": ("classification", False, 7), "ss": ("symmetric_clustering", True, 4),
+        "ll": ("symmetric_clustering", True, 4), "sts": ("symmetric_sts", True, 4),
+    }  # fmt: skip
+    row = next(row for row in rows[14:] if row["pos_scores"] == [0.97])
+    expected = {"query": row["query"], "pos": [row["pos"]], "neg": [row["neg"]], "pos_scores": [0.97], "neg_scores": [0.01]}
+    assert expected | {"type": "symmetric_clustering"} in rows_of(out / "ss.jsonl.gz")
+    options = ["--data", str(out / "manifest.json"), "--out", str(tmp_path / "trained"), "--batch-size", "2", "--steps", "2"]
+    e5nl.main(["train", "--model", str(folder), *options])
+    assert len(rows_of(tmp_path / "trained" / "log.jsonl")) == 2
+
+    with pytest.raises(InputError, match="manifest.json: exists already"):
+        synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--out", str(out)])
+    write_scored(tmp_path / "scored.jsonl", ["sl"])
+    synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--out", str(out), "--overwrite"])
+    assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "report.json", "sl.jsonl.gz"]
+    assert read_json(out / "report.json")["types"]["sl"] == {"rows": 7, "kept": 4}
+
+
+def test_the_released_data_set_goes_through_the_same_filter(hub, tmp_path, monkeypatch):
+    """clips/SynEmbedNL's columns, as parquet in two shards, by its name on the hub."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = write_scored(tmp_path / "scored.jsonl")
+    columns = ["task_type", "task_desc", "model", "query", "pos", "neg", "pos_scores", "neg_scores"]
+    table = pyarrow.table({name: [row[name] for row in rows] for name in columns} | {f"{of}-id": [f"{of}{i}" for i in range(35)] for of in ("query", "pos")})
+    files = {}
+    for i, part in enumerate((table[:20], table[20:])):
+        parquet.write_table(part, tmp_path / "part")
+        files[f"data/train-0000{i}-of-00002.parquet"] = (tmp_path / "part").read_bytes()
+    hub("clips/SynEmbedNL", files)
+    monkeypatch.chdir(tmp_path)
+    synthesize.main(["filter", "--data", "clips/SynEmbedNL", "--out", "hub"])
+    synthesize.main(["filter", "--data", "scored.jsonl", "--out", "local"])
+    names = [f"{kind}.jsonl.gz" for kind in TYPES] + ["manifest.json"]
+    assert all((tmp_path / "hub" / name).read_bytes() == (tmp_path / "local" / name).read_bytes() for name in names)
+
+
+def test_sweep(tmp_path, capsys):
+    write_scored(tmp_path / "scored.jsonl", ["sl", "ls"])
+    synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--sweep"])
+    lines = capsys.readouterr().out.splitlines()
+    assert re.split(" +", next(line for line in lines if re.match(r" +0.1 +0.96 ", line))) == ["", "0.1", "0.96", "57.1%", "100.0%", "78.6%"]
+    assert next(line for line in lines if re.match(r" +-inf +inf ", line)).split() == ["-inf", "inf", "100.0%", "100.0%", "100.0%"]
+    assert len(lines) == 5 + 1 + 1 + 30 and list(tmp_path.iterdir()) == [tmp_path / "scored.jsonl"]
+
+
+def test_a_mix_of_types(tmp_path, capsys):
+    rows = [triplet(n, kind, pos_scores=[0.9], neg_scores=[0.5]) for n, kind in enumerate(["sl"] * 100 + ["ls"] * 60 + ["sts"] * 30)]
+    write_jsonl(tmp_path / "scored.jsonl", rows)
+
+    def mix(ratio, *more):
+        synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--out", str(tmp_path / "mix"), "--overwrite", "--ratio", ratio, *more])
+        return {source.name: [row.query for row in source.rows] for source in read_sources([tmp_path / "mix" / "manifest.json"])}
+
+    first = mix("sl=0.5,ls=0.3,sts=0.2")  # sts allows 150 in all
+    assert {name: len(queries) for name, queries in first.items()} == {"sl": 75, "ls": 45, "sts": 30}
+    assert "sl 75 (50.0%), ls 45 (30.0%), sts 30 (20.0%)" in capsys.readouterr().out
+    order = [row["query"] for row in rows]
+    assert first["sl"] == sorted(first["sl"], key=order.index) and mix("sl=0.5,ls=0.3,sts=0.2") == first
+    assert mix("sl=0.5,ls=0.3,sts=0.2", "--seed", "1")["sl"] != first["sl"]
+    assert {name: len(queries) for name, queries in mix("sl=0.25,ls=0.75", "--size", "40").items()} == {"sl": 10, "ls": 30}
+    with pytest.raises(InputError, match="gives 150 rows at most; kept are sl 100, ls 60, sts 30"):
+        mix("sl=0.5,ls=0.3,sts=0.2", "--size", "151")
+    for wrong in ("sl=0.5,ls=0.3", "sl=0.5,xx=0.5", "sl=1,sl=1", "sl=zero", "sl"):
+        with pytest.raises(SystemExit):
+            mix(wrong)
+    assert "--ratio adds up to 0.8, not 1" in capsys.readouterr().err
+
+
+def test_rows_without_scores_are_not_filtered(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_jsonl(path, [triplet(0, "ls"), triplet(1, "ls", pos_scores=[], neg_scores=None)])  # ls needs none
+    synthesize.main(["filter", "--data", str(path), "--out", str(tmp_path / "ls")])
+    assert len(rows_of(tmp_path / "ls" / "ls.jsonl.gz")) == 2
+    for change, message in [
+        ({}, r"row 5 \(sl\) has no pos_scores"), ({"pos_scores": [0.5]}, "has no neg_scores"), ({"pos_scores": 0.5}, "has 0.5 as pos_scores"),
+        ({"pos_scores": ["0.5"]}, "as pos_scores"), ({"pos_scores": [float("nan")]}, "NaN"),
+    ]:  # fmt: skip
+        write_jsonl(path, [triplet(5) | change])
+        with pytest.raises(InputError, match=message):
+            synthesize.main(["filter", "--data", str(path), "--out", str(tmp_path / "x")])
+    write_jsonl(path, [triplet(5, pos_scores=[0.05], neg_scores=[0.0])])
+    with pytest.raises(InputError, match="nothing is kept"):
+        synthesize.main(["filter", "--data", str(path), "--out", str(tmp_path / "x")])
+    assert not (tmp_path / "x" / "manifest.json").exists()
+
+
+# --- the README -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_of_the_readme(serve, tmp_path, monkeypatch, folder):
+    """All of its synthesize.py commands in their order, and the training at the end, with the servers' addresses and sizes changed."""
+    llm, _ = serve()
+    reranker, _ = serve(rerank)
+    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    section = text[text.index("## Make synthetic data") :].split("\n## ")[0]
+    changes = {"http://localhost:8000/v1": llm, "http://localhost:8001": reranker, "demo/": f"{ROOT}/demo/", "--rows 10000": "--rows 60"}
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    for line in re.findall(r"^python (?:synthesize|e5nl)\.py .*$", section, re.M):
+        line = line.split(" #")[0]
+        for old, new in changes.items():
+            line = line.replace(old, new)
+        words = [str(path) for word in shlex.split(line)[1:] for path in (sorted(Path("/").glob(word[1:])) if "*" in word else [word])]
+        if words[0] == "e5nl.py":
+            e5nl.main([*words[1:], "--model", str(folder), "--batch-size", "4", "--steps", "1"])
+        elif "clips/SynEmbedNL" not in words:
+            assert not synthesize.main(words[1:]), line
+        ran.append(words[0:2])
+    assert [name for _, name in ran if name != "prompts"][:5] == ["generate", "clean", "score", "filter", "train"]
+    assert (tmp_path / "runs").is_dir()
