@@ -6,6 +6,7 @@
     python bench.py search --rows 1000000      # exact search in a million passages on disk: seconds and memory
     python bench.py transtokenize              # alignment and the steps after it: seconds and memory as text and vocabulary grow
     python bench.py meaning --parallel nld-eng.tsv.gz    # are transtokenised rows better than random ones, and than trimming?
+    python bench.py synthesize                 # synthetic rows a second from a server that answers at once; cleaning of half a million rows
 
 A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` (and
 faiss-cpu) beside this project's requirements. Without peers ours is measured alone.
@@ -16,6 +17,7 @@ above what it had before. The variants take turns, round by round; printed are m
 
 import argparse
 import contextlib
+import http.server
 import importlib.util
 import io
 import itertools
@@ -41,6 +43,8 @@ import mine
 import transtokenize
 import trim_vocab
 from data import InputError, Row, Source, cli, read_source, whole, write_jsonl
+import synthesize
+from data import InputError, Row, Source, cli, read_source, whole
 
 ROOT = Path(__file__).parent
 WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
@@ -520,6 +524,78 @@ def other_rows(english, dutch, seed: int) -> dict[str, torch.Tensor]:
     known, evidence = torch.from_numpy(weights @ old.numpy()).float(), torch.from_numpy(evidence)[:, None]
     kinds = {"random": transtokenize.SPECIAL, "identity": transtokenize.IDENTITY}
     return {name: torch.where(evidence <= last, known, drawn) for name, last in kinds.items()}
+# --- synthesize: how fast rows can be had at most, and cleaned -----------------------------------------------------------------
+
+WORDS = "de kat zit al de hele dag op het dak en wil er niet af omdat het daar zo warm en stil is zegt zij".split()
+
+
+def bench_synthesize(args) -> None:
+    server = subprocess.Popen([sys.executable, __file__, "_llm"], stdout=subprocess.PIPE, text=True)
+    try:
+        url = server.stdout.readline().strip()
+        for concurrency in args.concurrency if args.rows else ():
+            with tempfile.TemporaryDirectory() as folder:
+                figures = measure(["_synthesize", url, str(args.rows), str(concurrency), folder])
+            rate = args.rows / figures["seconds"]
+            print(f"{args.rows:,} rows, {concurrency} requests at a time: {figures['seconds']:.1f} s, {rate:,.0f} rows/s", flush=True)
+    finally:
+        server.kill()
+        server.wait()
+    for rows in args.clean:
+        figures = measure(["_clean", str(rows)])
+        size = f"{rows:,} rows of {8 + 2 * LONG} words, a tenth of them near duplicates"
+        print(f"{size}: cleaned in {figures['seconds']:.0f} s, the whole process at most {figures['peak']:,.0f} MB")
+
+
+def _llm() -> None:
+    """A server that answers at once, in a process of its own, and prints its address."""
+    triplet = {"query": " ".join(WORDS), "positive": " ".join(WORDS[:20]), "negative": " ".join(WORDS[1:21])}  # fits every type
+    answers = {}
+    for name, value in (("row", triplet), ("tasks", {"tasks": ["Given a question, retrieve a passage"]})):
+        choice = {"message": {"role": "assistant", "content": json.dumps(value)}, "finish_reason": "stop"}
+        body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 200, "completion_tokens": 90}}).encode()
+        answers[name] = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
+
+        def do_POST(self):
+            asked = self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(answers["tasks" if b'\\"tasks\\"' in asked else "row"])
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads, request_queue_size = True, 128
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        print(f"http://127.0.0.1:{server.server_address[1]}/v1", flush=True)
+        server.serve_forever()
+
+
+def _synthesize(url: str, rows: str, concurrency: str, folder: str) -> None:
+    options = ["--llm", "bench", "--rows", rows, "--concurrency", concurrency, "--out", str(Path(folder) / "rows.jsonl")]
+    topics = Path(__file__).parent / "demo" / "topics.txt"
+    report(lambda: synthesize.main(["generate", "--base-url", url, "--topics", str(topics), *options]))
+
+
+LONG = 120  # words of a passage
+
+
+def _clean(rows: str) -> None:
+    generator, common = np.random.default_rng(0), synthesize.DUTCH["function_words"].split()
+    vocabulary = np.array(common + [f"woord{i}" for i in range(100_000)], dtype=object)
+
+    def triplets():
+        for n in range(int(rows)):
+            if n % 10 or not n:
+                places = generator.integers(len(common), len(vocabulary), 8 + 2 * LONG)
+                words = np.where(generator.random(len(places)) < 0.4, vocabulary[places % len(common)], vocabulary[places])
+            else:  # the row before with another first word
+                words[0] = f"anders{n}"
+            query, pos, neg = (" ".join(part) for part in np.split(words, [8, 8 + LONG]))
+            yield {"row": n, "task_type": "sl", "topic": str(n % 100), "query": query, "pos": pos, "neg": neg}
+
+    judged = report(lambda: synthesize.judge(triplets(), synthesize.DUTCH, np.empty(0, np.uint64), 0.8, 0))
+    assert 0.09 < (judged["reason"] == synthesize.NEAR).mean() < 0.11
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------------------
@@ -556,6 +632,9 @@ def main(argv=None) -> None:
     processes = {"_encode": _encode, "_mine": _mine, "_search": _search, "_transtokenize": _transtokenize}
     if argv and argv[0] in processes:
         processes[argv[0]](*argv[1:])
+    parts = {"_encode": _encode, "_mine": _mine, "_search": _search, "_llm": _llm, "_synthesize": _synthesize, "_clean": _clean}
+    if argv and argv[0] in parts:
+        parts[argv[0]](*argv[1:])
         return
     parser = argparse.ArgumentParser(description="Speed against the neighbouring projects, side by side.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -591,6 +670,11 @@ def main(argv=None) -> None:
     command.add_argument("--steps", type=whole(1), default=150, help="before the change of vocabulary")
     command.add_argument("--dutch-steps", type=whole(1), default=60, help="after it")
     command.set_defaults(run=bench_meaning)
+    command = commands.add_parser("synthesize", help="rows from a server that answers at once; cleaning", **defaults)
+    command.add_argument("--rows", type=whole(0), default=10_000, help="to ask for")
+    command.add_argument("--concurrency", type=whole(1, 1000), nargs="+", default=[32], help="requests at a time")
+    command.add_argument("--clean", type=whole(1), nargs="*", default=[500_000], help="rows to clean")
+    command.set_defaults(run=bench_synthesize)
     args = parser.parse_args(argv)
     args.run(args)
 

@@ -3,6 +3,7 @@
 import json
 import os
 
+import fake_server
 import pytest
 import tokenizers
 import torch
@@ -119,3 +120,19 @@ def hub(tmp_path, monkeypatch):
         return repository / "snapshots" / commit
 
     return add
+
+
+@pytest.fixture
+def serve():
+    """serve(answer): (base URL, server) of `fake_server.start`, shut down at the end."""
+    servers = []
+
+    def start(answer=None):
+        url, server = fake_server.start(answer)
+        servers.append(server)
+        return url, server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

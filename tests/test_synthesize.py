@@ -7,9 +7,7 @@ faults, or one that was killed, ends with the bytes of one that was left in peac
 """
 
 import collections
-import contextlib
 import doctest
-import email.utils
 import json
 import os
 import random
@@ -18,142 +16,25 @@ import shlex
 import signal
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_server import FAULTS, dutch, faulty, good_answer
 
 import e5nl
 import synthesize
+from client import Refused
 from data import InputError, read_json, read_jsonl, read_source, read_sources, write_jsonl
-from synthesize import DUTCH, TYPES, Client, Plan, Refused, Turns, split_words
+from synthesize import DUTCH, TYPES, Plan, Turns, split_words
 
 ROOT = Path(__file__).parent.parent
 KEY = "sk-geheim-0123456789"
-FAULTS = ["malformed", "english", "refusal", "429 seconds", "429 date", "500", "silent", "cut", "slow body", "slow head"]
 
 
 def test_docstring_examples():
     assert doctest.testmod(synthesize).failed == 0 and doctest.testmod(synthesize).attempted >= 4
-
-
-# --- a server that stands for an LLM and a reranker -----------------------------------------------------------------------------
-
-
-def dutch(generator: random.Random, words: int) -> str:
-    common = "de het een en van niet met voor naar bij".split()
-    return " ".join(generator.choice(common) if i % 2 else f"w{generator.randrange(10**6)}" for i in range(words))
-
-
-def good_answer(prompt: str) -> dict:
-    """A function of the prompt."""
-    generator = random.Random(prompt)
-    if '"tasks"' in prompt:
-        return {"tasks": [f"Given task {generator.randrange(10**9)}, retrieve {{topic}}." for _ in range(int(prompt.split()[2]))]}
-    words = 3 if "its label" in prompt else 24
-    return {"query": dutch(generator, 24), "positive": dutch(generator, words), "negative": dutch(generator, words)}
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, *_):
-        pass
-
-    def reply(self, status: int, value, headers=()) -> bytes:
-        body = value if isinstance(value, bytes) else json.dumps(value).encode()
-        lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}", *headers, "", ""]
-        return "\r\n".join(lines).encode() + body
-
-    def drip(self, data: bytes, at_once: int) -> None:
-        self.wfile.write(data[:at_once])
-        for byte in data[at_once:]:
-            time.sleep(0.05)
-            self.wfile.write(bytes([byte]))
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.requests.append((self.path, body, dict(self.headers)))
-            prompt = body["messages"][0]["content"] if "messages" in body else json.dumps(body)
-            self.server.seen[prompt] += 1
-            nth = self.server.seen[prompt]
-        with contextlib.suppress(OSError):  # the client went away
-            self.server.answer(self, body, prompt, nth)
-
-    def chat(self, content: str, **more) -> bytes:
-        message = {"message": {"role": "assistant", "content": content}, "finish_reason": "stop"} | more
-        return self.reply(200, {"choices": [message], "usage": {"prompt_tokens": 100, "completion_tokens": 10}})
-
-    def good(self, prompt: str) -> bytes:
-        return self.chat(f"<think>Ik {{denk}} na.</think>Natuurlijk! ```json\n{json.dumps(good_answer(prompt))}\n```")
-
-    def fault(self, kind: str, prompt: str) -> None:
-        good = self.good(prompt)
-        if kind == "silent":
-            time.sleep(self.server.slow)
-            self.close_connection = True
-        elif kind == "cut":
-            self.wfile.write(good[: len(good) // 2])
-            self.close_connection = True
-        elif kind == "slow body":
-            self.drip(good, good.index(b"\r\n\r\n") + 9)
-        elif kind == "slow head":
-            self.drip(good, 15)
-        else:
-            text = "the cat sat on the mat and would not move for anybody at all " * 2
-            english = json.dumps({field: text if field == "query" else field for field in good_answer(prompt)})
-            date = email.utils.formatdate(time.time() + 2, usegmt=True)  # whole seconds: in 1 to 2
-            self.wfile.write({
-                "malformed": self.chat('{"query": "de kat", "positive": "de h'),
-                "english": self.chat(english),
-                "refusal": self.chat("Het spijt me, daar kan ik niet mee helpen."),
-                "429 seconds": self.reply(429, {"error": "te druk"}, ["Retry-After: 1"]),
-                "429 date": self.reply(429, {"error": "te druk"}, [f"Retry-After: {date}"]),
-                "500": self.reply(500, b"<html>stuk</html>"),
-            }[kind])  # fmt: skip
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 128  # connections that are opened at once
-
-
-@pytest.fixture
-def serve():
-    """serve(answer): the base URL of a server whose every POST is answered by answer(handler, body, prompt, which time), and the server."""
-    servers = []
-
-    def start(answer=lambda handler, body, prompt, nth: handler.wfile.write(handler.good(prompt)), slow=3.0):
-        server = Server(("127.0.0.1", 0), Handler)
-        server.daemon_threads, server.lock, server.requests, server.seen = True, threading.Lock(), [], collections.Counter()
-        server.answer, server.slow = answer, slow
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        servers.append(server)
-        return f"http://127.0.0.1:{server.server_address[1]}/v1", server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def faulty(share: float, seed: int = 0, kinds=FAULTS):
-    """An answer that is bad with this probability, in a way that (seed, prompt, how often it was asked) decide."""
-
-    def answer(handler, body, prompt, nth):
-        generator = random.Random(f"{seed} {prompt} {nth}")
-        if generator.random() < share:
-            with handler.server.lock:
-                handler.server.seen[kind := generator.choice(kinds)] += 1
-            handler.fault(kind, prompt)
-        else:
-            handler.wfile.write(handler.good(prompt))
-
-    return answer
 
 
 @pytest.fixture
@@ -164,8 +45,8 @@ def topics(tmp_path):
 
 
 def generate(url, topics, out, rows, *more) -> int:
-    options = ["--timeout", "1", "--backoff", "0.01", *map(str, more)]
-    return synthesize.main(["generate", "--base-url", url, "--llm", "nep", "--topics", str(topics), "--rows", str(rows), "--out", str(out), *options])
+    options = ["--base-url", url, "--llm", "nep", "--timeout", "1", "--backoff", "0.01", *map(str, more)]
+    return synthesize.main(["generate", "--topics", str(topics), "--rows", str(rows), "--out", str(out), *options])
 
 
 def rows_of(path) -> list[dict]:
@@ -257,46 +138,6 @@ def test_another_language_is_another_table(tmp_path, capsys):
             synthesize.read_prompts(path)
 
 
-# --- the client -----------------------------------------------------------------------------------------------------------------
-
-
-def quick(url, **more) -> Client:
-    return Client(url, **({"timeout": 0.5, "retries": 2, "backoff": 0.01} | more))
-
-
-@pytest.mark.parametrize(("kind", "reason"), [
-    ("500", "status 500"), ("429 seconds", "status 429"), ("429 date", "status 429"), ("silent", "timed out"), ("cut", "connection lost"),
-    ("slow body", "timed out"), ("slow head", "timed out"),
-])  # fmt: skip
-def test_a_fault_on_the_way_is_tried_again(serve, kind, reason):
-    url, server = serve(lambda handler, body, prompt, nth: handler.fault(kind, prompt) if nth == 1 else handler.wfile.write(handler.good(prompt)))
-    client, started = quick(url), time.monotonic()
-    answer = synthesize.chat(client, "vraag", 1, {"model": "nep"})
-    seconds = time.monotonic() - started
-    assert synthesize.parse_answer(answer, client) == good_answer("vraag") and client.faults == {reason: 1} and client.requests == 2
-    low, high = {"timed out": (0.5, 1.5), "status 429": (0.9, 3)}.get(reason, (0, 1))
-    assert low <= seconds < high
-
-
-def test_faults_that_do_not_pass_end(serve):
-    url, server = serve(lambda handler, body, prompt, nth: handler.fault("500", prompt))
-    with pytest.raises(Refused, match="status 500: <html>stuk</html>"):
-        quick(url).post("/chat/completions", {"messages": [{"content": "x"}]})
-    assert len(server.requests) == 3
-
-
-@pytest.mark.parametrize(("header", "seconds"), [("3", 3), ("0", 0), ("99999", 600), ("-5", None), ("straks", None), ("", None)])
-def test_waits_as_long_as_retry_after_says(header, seconds):
-    client = Client("http://localhost", backoff=0.5)
-    pauses = [client._pause(attempt, header) for attempt in (0, 1, 2, 20)]
-    if seconds is None:  # doubles from the backoff on, to a minute, with a jitter down to a half
-        assert all(low / 2 <= pause <= low for pause, low in zip(pauses, (0.5, 1, 2, 60), strict=True))
-    else:
-        assert pauses == [seconds] * 4
-    dates = [email.utils.formatdate(time.time() + delta, usegmt=True) for delta in (7, -7)]
-    assert 5 < client._pause(0, dates[0]) <= 7 and client._pause(0, dates[1]) == 0
-
-
 @pytest.mark.parametrize("status", [301, 401, 404])
 def test_a_wrong_address_or_key_stops_at_once(serve, topics, tmp_path, status):
     url, server = serve(lambda handler, body, prompt, nth: handler.wfile.write(handler.reply(status, {"error": "wrong"})))
@@ -308,13 +149,6 @@ def test_a_wrong_address_or_key_stops_at_once(serve, topics, tmp_path, status):
 def test_no_server_is_said_at_once(topics, tmp_path):
     with pytest.raises(InputError, match="is the server running"):
         generate("http://127.0.0.1:1/v1", topics, tmp_path / "rows.jsonl", 5)
-
-
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/v1", "http://user:secret@host/v1", "http://host/v1?key=secret", "http:///v1"])
-def test_addresses_that_are_none(url):
-    with pytest.raises(InputError, match="expected http") as caught:
-        Client(url)
-    assert "secret" not in str(caught.value)
 
 
 def test_json_mode_where_the_server_has_it(serve, topics, tmp_path):
@@ -373,38 +207,6 @@ def test_the_key_appears_nowhere(serve, topics, tmp_path, monkeypatch, capsys):
     with pytest.raises(InputError, match="characters that no key has") as caught:
         generate(url, topics, tmp_path / "other.jsonl", 30, "--key-env", "MY_KEY")
     assert KEY not in str(caught.value)
-
-
-# --- what the LLM says ----------------------------------------------------------------------------------------------------------
-
-OBJECT = '{"query": "a", "positive": "b", "negative": "c"}'
-
-
-@pytest.mark.parametrize(("content", "more", "expected"), [
-    (OBJECT, {}, "ok"),
-    (f"```json\n{OBJECT}\n```", {}, "ok"),
-    (f'<think>{{"query": 1}}</think> Graag: {OBJECT} Nog iets?', {}, "ok"),
-    (OBJECT[:-9], {}, "no JSON in the message"),
-    ("Het spijt me.", {}, "no JSON in the message"),
-    (None, {}, "no JSON in the message"),
-    ('{"query": "\\ud800"}', {}, "no JSON in the message"),
-    ("{" * 100_000 + "}" * 100_000, {}, "no JSON in the message"),
-    (OBJECT, {"finish_reason": "length"}, "cut at max_tokens"),
-    (OBJECT, {"finish_reason": "content_filter"}, "refusal"),
-    (OBJECT, {"message": {"content": None, "refusal": "Nee."}}, "refusal"),
-    (OBJECT, {"message": None}, "not a chat answer"),
-])  # fmt: skip
-def test_messages(content, more, expected):
-    answer, client = {"choices": [{"message": {"content": content}} | more]}, Client("http://localhost")
-    if expected == "ok":
-        assert synthesize.parse_answer(answer, client) == json.loads(OBJECT)
-    else:
-        with pytest.raises(Refused) as caught:
-            synthesize.parse_answer(answer, client)
-        assert caught.value.reason == expected
-    for odd in ([], {}, {"choices": []}, {"choices": [1]}, {"choices": [{"message": {"content": 3}}]}, "x", None):
-        with pytest.raises(Refused, match="not a chat answer"):
-            synthesize.parse_answer(odd, client)
 
 
 def test_answers_are_checked_against_what_was_asked():
@@ -518,15 +320,6 @@ def test_another_run_does_not_go_on_with_the_file(serve, topics, tmp_path):
         generate(url, topics, tmp_path / "rows.json", 5)
 
 
-def test_only_one_process_writes(tmp_path):
-    with synthesize.appending(tmp_path / "a.jsonl", lambda row: row["row"]):
-        with pytest.raises(InputError, match="another process is writing it"), synthesize.appending(tmp_path / "a.jsonl", lambda row: row["row"]):
-            pass
-    (tmp_path / "a.jsonl").write_text('{"row": 1}\n{"rij": 2}\n')
-    with pytest.raises(InputError, match="a.jsonl:2: .* is no row of this run"), synthesize.appending(tmp_path / "a.jsonl", lambda row: row["row"]):
-        pass
-
-
 def test_a_server_that_dies_ends_the_run(serve, topics, tmp_path):
     """Not after every row's retries: soon after nothing gets through any more. What was made is kept."""
 
@@ -558,15 +351,6 @@ def test_an_error_does_not_wait_for_slow_requests(serve, topics, tmp_path):
     with pytest.raises(InputError, match="no such model"):
         generate(url, topics, tmp_path / "rows.jsonl", 70, "--timeout", 30)
     assert time.monotonic() - started < 5
-
-
-def test_progress_and_prices(serve, topics, tmp_path, capsys):
-    url, _ = serve()
-    generate(url, topics, tmp_path / "rows.jsonl", 20, "--types", "sts=1", "--prices", 1000, 10000)
-    assert "20 requests in" in (printed := capsys.readouterr().out) and "2,200 tokens, 0.0% refused, paid 4.00; faults: none" in printed
-    client, args = Client("http://localhost"), type("Args", (), {"prices": (1, 2)})
-    client.tokens = [3_000_000, 500_000]
-    assert synthesize.progress(client, args, 10, 40).endswith("paid 4.00, 12.00 to pay")
 
 
 # --- quality --------------------------------------------------------------------------------------------------------------------
@@ -603,7 +387,7 @@ def test_the_language_rule_on_real_text():
         rows = [split_words(f"{row.query} {row.pos[0]}") for row in read_source(path).rows[:1000]]
         rows = [words for words in rows if 20 <= len(words) <= 2000]
         wrong = [synthesize.unfit("sl", ["x"], words, words[::-1], DUTCH) == "wrong language" for words in rows]
-        allowed = 0.04 if "algoritmekader" in path.name else 0.02  # there a section may be a list of English titles
+        allowed = 0.04 if path.name[:4] in ("algo", "tldr") else 0.01  # lists of English titles; manuals
         assert sum(wrong) <= allowed * len(rows), path
     for text in [
         "In the early morning the baker is the first one in the street, and by the time we get up the bread is on the table.",
@@ -790,7 +574,7 @@ def test_scores_from_an_encoder(folder, tmp_path):
     rows = [triplet(n, kind) for n, kind in enumerate(list(TYPES) * 2)]
     write_jsonl(tmp_path / "rows.jsonl", rows)
     options = ["score", "--data", str(tmp_path / "rows.jsonl"), "--model", str(folder), "--out", str(tmp_path / "scored.jsonl")]
-    assert synthesize.main(options) == 0
+    assert not synthesize.main(options)
     model, tokenizer = e5nl.load(folder)
     for row, scored in zip(rows, rows_of(tmp_path / "scored.jsonl"), strict=True):
         kind = "passage" if row["task_type"] in ("sl", "ls") else "query"
@@ -798,7 +582,7 @@ def test_scores_from_an_encoder(folder, tmp_path):
         assert scored == row | {"pos_scores": pytest.approx([q @ p], abs=1e-5), "neg_scores": pytest.approx([q @ n], abs=1e-5)}
     whole = (tmp_path / "scored.jsonl").read_bytes()
     (tmp_path / "scored.jsonl").write_bytes(whole[: len(whole) // 2])
-    assert synthesize.main(options) == 0
+    assert not synthesize.main(options)
     again = rows_of(tmp_path / "scored.jsonl")
     assert [row["row"] for row in again] == list(range(10)) and again[9]["pos_scores"] == pytest.approx(json.loads(whole.splitlines()[9])["pos_scores"])
 
