@@ -650,17 +650,21 @@ def test_filtered_rows_are_training_sources(tmp_path, capsys, folder):
     assert read_json(out / "report.json")["types"]["sl"] == {"rows": 7, "kept": 4}
 
 
-def test_the_released_data_set_goes_through_the_same_filter(hub, tmp_path, monkeypatch):
-    """clips/SynEmbedNL's columns, as parquet in two shards, by its name on the hub."""
-    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    rows = write_scored(tmp_path / "scored.jsonl")
+def released_files(tmp_path, rows) -> dict[str, bytes]:
+    """The rows as parquet in two shards, with the columns of clips/SynEmbedNL."""
+    import pyarrow.parquet
+
     columns = ["task_type", "task_desc", "model", "query", "pos", "neg", "pos_scores", "neg_scores"]
-    table = pyarrow.table({name: [row[name] for row in rows] for name in columns} | {f"{of}-id": [f"{of}{i}" for i in range(35)] for of in ("query", "pos")})
-    files = {}
+    values = {name: [row[name] for row in rows] for name in columns} | {f"{name}-id": list("abc" * 100)[: len(rows)] for name in ("query", "pos", "neg")}
+    table, files = pyarrow.table(values), {}
     for i, part in enumerate((table[:20], table[20:])):
-        parquet.write_table(part, tmp_path / "part")
+        pyarrow.parquet.write_table(part, tmp_path / "part")
         files[f"data/train-0000{i}-of-00002.parquet"] = (tmp_path / "part").read_bytes()
-    hub("clips/SynEmbedNL", files)
+    return files
+
+
+def test_the_released_data_set_goes_through_the_same_filter(hub, tmp_path, monkeypatch):
+    hub("clips/SynEmbedNL", released_files(tmp_path, write_scored(tmp_path / "scored.jsonl")))
     monkeypatch.chdir(tmp_path)
     synthesize.main(["filter", "--data", "clips/SynEmbedNL", "--out", "hub"])
     synthesize.main(["filter", "--data", "scored.jsonl", "--out", "local"])
@@ -721,24 +725,22 @@ def test_rows_without_scores_are_not_filtered(tmp_path):
 # --- the README -----------------------------------------------------------------------------------------------------------------
 
 
-def test_the_commands_of_the_readme(serve, tmp_path, monkeypatch, folder):
-    """All of its synthesize.py commands in their order, and the training at the end, with the servers' addresses and sizes changed."""
-    llm, _ = serve()
-    reranker, _ = serve(rerank)
+def test_the_commands_of_the_readme(serve, hub, tmp_path, monkeypatch, folder):
+    """All of its section's commands in their order, with the addresses of the servers, the number of rows and the training's size changed."""
+    (llm, _), (reranker, _) = serve(), serve(rerank)
+    hub("clips/SynEmbedNL", released_files(tmp_path, write_scored(tmp_path / "scored.jsonl")))
     text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
     section = text[text.index("## Make synthetic data") :].split("\n## ")[0]
     changes = {"http://localhost:8000/v1": llm, "http://localhost:8001": reranker, "demo/": f"{ROOT}/demo/", "--rows 10000": "--rows 60"}
     monkeypatch.chdir(tmp_path)
     ran = []
     for line in re.findall(r"^python (?:synthesize|e5nl)\.py .*$", section, re.M):
-        line = line.split(" #")[0]
         for old, new in changes.items():
             line = line.replace(old, new)
-        words = [str(path) for word in shlex.split(line)[1:] for path in (sorted(Path("/").glob(word[1:])) if "*" in word else [word])]
-        if words[0] == "e5nl.py":
-            e5nl.main([*words[1:], "--model", str(folder), "--batch-size", "4", "--steps", "1"])
-        elif "clips/SynEmbedNL" not in words:
-            assert not synthesize.main(words[1:]), line
-        ran.append(words[0:2])
-    assert [name for _, name in ran if name != "prompts"][:5] == ["generate", "clean", "score", "filter", "train"]
-    assert (tmp_path / "runs").is_dir()
+        words = shlex.split(line, comments=True)[1:]
+        script, *words = [str(path) for word in words for path in (sorted(Path("/").glob(word[1:])) if "*" in word else [word])]
+        small = ["--model", str(folder), "--batch-size", "4", "--steps", "1"] if script == "e5nl.py" else []
+        assert not {"e5nl.py": e5nl, "synthesize.py": synthesize}[script].main([*words, *small]), line
+        ran.append(words[0])
+    assert ran == ["generate", "clean", "score", "filter", "filter", "train"]
+    assert len(rows_of(tmp_path / "runs" / "synthetic-model" / "log.jsonl")) == 1 and (tmp_path / "runs" / "released" / "manifest.json").exists()
