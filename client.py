@@ -292,7 +292,7 @@ def _places(file, path, key) -> tuple[dict, int]:
 
 
 def each(jobs, work: Callable, concurrency: int, stop: Callable) -> Iterator:
-    """work(job) of all jobs in the order in which they are done, `concurrency` at a time. When it ends early, stop() ends what is under way."""
+    """work(job) of all jobs in the order in which they are done, `concurrency` at a time. When it ends early, stop() ends the others."""
     jobs, done, running = iter(jobs), queue.SimpleQueue(), 0
     with ThreadPoolExecutor(concurrency) as pool:
         try:

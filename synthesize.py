@@ -89,10 +89,10 @@ DUTCH = {
     },
     "tasks": ' Answer with a JSON object with one key "tasks": a list of {count} strings.',
     "write": {  # step 2: a row for a {task}
-        "sl": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" is what a {query_type} search would be, {query_length}'
-        ' long and {clarity}; "positive" is a passage of about {document_words} words that answers it; "negative" is a passage of about'
-        " {document_words} words on the same subject that shares words with the query and looks useful, but does not answer it. Both"
-        " passages are for readers with {difficulty} education, can be read alone and do not mention the query.",
+        "sl": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" is what a {query_type} search would be,'
+        ' {query_length} long and {clarity}; "positive" is a passage of about {document_words} words that answers it; "negative" is'
+        " a passage of about {document_words} words on the same subject that shares words with the query and looks useful, but does not"
+        " answer it. Both passages are for readers with {difficulty} education, can be read alone and do not mention the query.",
         "ls": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" is a text of about {text_words} words, {clarity},'
         ' for readers with {difficulty} education; "positive" is its label, a few words; "negative" is another label of the same task'
         " that could be mistaken for the right one but is wrong. Neither label stands in the text.",
@@ -129,9 +129,9 @@ DUTCH = {
     # A text of 20 words or more is in this language when at least this share of them are in the list. Words that are common in English,
     # German or French too are not in it. Of the bundled Dutch texts that long 0 to 4 % fall below (manuals most), of English ones all.
     "function_share": 0.15,
-    "function_words": "aan als bij dan dat de deze dit door dus een en er geen haar hebben heeft hem het hij hoe hun ik je jullie kan kunnen"
-    " maar meer met mijn moet moeten naar niet nog om omdat ook te tegen tot tussen uit van veel voor waar waren wat wel werd wij worden"
-    " wordt zal ze zich zij zijn zonder zou zullen",
+    "function_words": "aan als bij dan dat de deze dit door dus een en er geen haar hebben heeft hem het hij hoe hun ik je jullie kan"
+    " kunnen maar meer met mijn moet moeten naar niet nog om omdat ook te tegen tot tussen uit van veel voor waar waren wat wel werd wij"
+    " worden wordt zal ze zich zij zijn zonder zou zullen",
 }
 
 
@@ -521,7 +521,7 @@ def read_scores(names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             good = isinstance(value, list) and value and isinstance(value[0], int | float) and np.isfinite(value[0])
             if not good and (value or row["task_type"] != "ls"):
                 found = "no" if not value else f"{json.dumps(value)[:40]} as"
-                raise InputError(f"row {row['row']} ({row['task_type']}) has {found} {field}; expected a list of one number: `score` makes it")
+                raise InputError(f"row {row['row']} ({row['task_type']}) has {found} {field}; expected a list of one number, from `score`")
             pair.append(value[0] if good else np.nan)
         kinds.append(row["task_type"])
         scores.append(pair)
@@ -788,7 +788,7 @@ def main(argv=None) -> int | None:
     group.add_argument("--top-p", type=real(0, 1), default=1.0)
     group.add_argument("--max-tokens", type=whole(1), default=4096, help="of an answer")
     group.add_argument("--body", type=json_object, default={}, metavar="JSON",
-                       help='more fields of a request: {"chat_template_kwargs": {"enable_thinking": false}}; null leaves one out')  # fmt: skip
+                       help='more of a request: {"chat_template_kwargs": {"enable_thinking": false}}; null leaves a field out')  # fmt: skip
     group.add_argument("--tries", type=whole(1, 100), default=5, help="how often to ask for a row until the answer fits")
     group.add_argument("--prices", type=real(0), nargs=2, metavar=("IN", "OUT"), default=(0.0, 0.0), help="of a million tokens")
 
@@ -807,7 +807,7 @@ def main(argv=None) -> int | None:
     command.add_argument("--out", required=True, help="the same rows with scores (.jsonl); beside them <out>.json")
     command.add_argument("--model", help="an encoder's folder or hub name instead of a reranker; its scores are cosines")
     command.add_argument("--reranker", help="the model's name at the server")
-    command.add_argument("--api", choices=["jina", "tei"], default="jina", help="jina: also vLLM and Cohere; tei: text-embeddings-inference")
+    command.add_argument("--api", choices=["jina", "tei"], default="jina", help="jina: vLLM and Cohere too; tei: text-embeddings-inference")
     add_server(command, False)
 
     command = add("filter", _filter, "training sources from scored rows")
