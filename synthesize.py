@@ -213,8 +213,8 @@ def read_topics(path) -> dict[str, int]:
     topics = {}
     for number, line in read_lines(path):
         topic, _, weight = (part.strip() for part in line.partition("\t"))
-        if not topic or topic in topics or not re.fullmatch("[1-9][0-9]{0,5}", weight or "1"):
-            problem = "occurs twice" if topic in topics else "expected a topic, or a topic, a tab and a whole number from 1 to 999999"
+        if not topic or topic in topics or not re.fullmatch("[1-9][0-9]{0,2}", weight or "1"):
+            problem = "occurs twice" if topic in topics else "expected a topic, or a topic, a tab and a whole number from 1 to 999"
             raise InputError(f"{path}:{number}: {line[:60]!r}: {problem}")
         topics[topic] = int(weight or 1)
     if not topics:
@@ -272,8 +272,9 @@ def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: di
     for text, (least, most) in zip(texts, table["words"][kind], strict=True):
         if not least <= len(text) <= most:
             return "too short" if len(text) < least else "too long"
-    if pos == query or pos == neg or neg == query:
-        return f"{'negative' if pos not in (query, neg) else 'positive'} equals {'negative' if pos == neg else 'query'}"
+    equal = {"positive equals query": pos == query, "positive equals negative": pos == neg, "negative equals query": neg == query}
+    if any(equal.values()):
+        return next(fault for fault, found in equal.items() if found)
     if kind == "ls" and f" {' '.join(pos)} " in f" {' '.join(query)} ":
         return "label in text"
     common = set(table["function_words"].split())
@@ -347,6 +348,8 @@ def read_triplets(names) -> Iterator[dict]:
                 row["row"] = place
             place += 1
             yield row
+    if not place:
+        raise InputError(f"{', '.join(map(str, names))}: no rows")
 
 
 def excluded_runs(names, size: int) -> np.ndarray:
@@ -364,7 +367,7 @@ def excluded_runs(names, size: int) -> np.ndarray:
         table = kind_of(file) in (".jsonl", ".json", ".parquet", ".csv", ".tsv")
         for rows in in_parts(read_rows(file) if table else read_lines(file)):
             texts = [words for _, row in rows for text in strings(row) if (words := split_words(text))]
-            found.append(np.unique(shingles(texts, size)[0]))
+            found.append(np.unique(shingles(texts, size)[0]) if texts else found[0])
     return np.unique(np.concatenate(found))
 
 
@@ -378,12 +381,12 @@ RUN = 13  # words in a row that a training text and an evaluation text must not 
 
 
 def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) -> dict[str, np.ndarray]:
-    """What becomes of every row: reason (a place in REASONS); for the report type, topic, words (N, 3), hashes of query and positive.
+    """What becomes of every row: reason (a place in REASONS); for the report its type, topic, words (N, 3), hashes of query and positive.
 
     A row without a fault of its own is compared with `excluded` (of a `ls` row only the query: labels are nobody's text), then with
     the rows before it: equal queries of one type, then nearly equal query and positive.
     """
-    columns, signatures, seen = collections.defaultdict(list), [np.empty((0, BANDS * ROWS), np.uint32)], set()
+    columns, signatures, seen, topics = collections.defaultdict(list), [np.empty((0, BANDS * ROWS), np.uint32)], set(), {}
     for part in in_parts(rows):
         texts = [[split_words(row[field]) for field in FIELDS] for row in part]
         kinds = np.array([list(TYPES).index(row["task_type"]) for row in part])
@@ -394,32 +397,30 @@ def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) 
             shared = excluded[np.minimum(np.searchsorted(excluded, hashes), len(excluded) - 1)] == hashes
             hit = np.logical_or.reduceat(shared, starts[:-1]) & ((column == 0) | (kinds != list(TYPES).index("ls")))
             reason[hit & (reason == KEPT)] = EXCLUDED
-        hashes = np.array([[_hash(words) for words in row[:2]] for row in texts], np.uint64)
+        hashes = [[_hash(row["task_type"], words[0]), _hash(row["task_type"], words[1])] for row, words in zip(part, texts, strict=True)]
         for i in np.flatnonzero(reason == KEPT):
-            reason[i] = DUPLICATE if (same := (kinds[i], hashes[i, 0])) in seen else KEPT
-            seen.add(same)
+            reason[i] = DUPLICATE if hashes[i][0] in seen else KEPT
+            seen.add(hashes[i][0])
         if len(good := np.flatnonzero(reason == KEPT)):
             signatures.append(minhash([texts[i][0] + texts[i][1] for i in good], seed))
-        lengths = np.array([[len(words) for words in row] for row in texts], np.int32)
-        topics = [str(row.get("topic") or "") for row in part]
-        for name, values in {"reason": reason, "type": kinds.astype(np.uint8), "words": lengths, "hashes": hashes, "topic": topics}.items():
-            columns[name].append(values)
-    if not columns:
-        raise InputError("no rows; expected one triplet a line")
-    judged = {name: np.concatenate(parts) for name, parts in columns.items()}
+        columns["reason"].append(reason)
+        columns["type"].append(kinds.astype(np.uint8))
+        columns["words"].append(np.array([[len(words) for words in row] for row in texts], np.int32))
+        columns["hashes"].append(np.array(hashes, np.uint64))
+        columns["topic"].append(np.array([topics.setdefault(str(row.get("topic") or ""), len(topics)) for row in part], np.int32))
+    judged = {name: np.concatenate(parts) for name, parts in columns.items()} | {"topics": np.array(list(topics), object)}
     good = np.flatnonzero(judged["reason"] == KEPT)
     judged["reason"][good[near_duplicates(np.concatenate(signatures), threshold)]] = NEAR
     return judged
 
 
-def _hash(words: list[str]) -> int:
-    return int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest())
+def _hash(kind: str, words: list[str]) -> int:
+    return int.from_bytes(hashlib.blake2b(" ".join([kind, *words]).encode(), digest_size=8).digest())
 
 
 def report(judged: dict[str, np.ndarray]) -> dict:
     """By type: rows by reason, distinct queries and positives; of the kept rows median words and topic entropy (bits). Rows by topic."""
-    types = {}
-    topics, number = np.unique(judged["topic"], return_inverse=True)
+    types, topics, number = {}, judged["topics"], judged["topic"]
     for place, kind in enumerate(TYPES):
         of_type = judged["type"] == place
         kept = of_type & (judged["reason"] == KEPT)
@@ -437,7 +438,7 @@ def report(judged: dict[str, np.ndarray]) -> dict:
         }
     kept = np.bincount(number[judged["reason"] == KEPT], minlength=len(topics))
     order = np.argsort(-kept, kind="stable")
-    return {"types": types, "topics": {str(topics[i]): int(kept[i]) for i in order}}
+    return {"types": types, "topics": {topics[i]: int(kept[i]) for i in order}}
 
 
 def describe(figures: dict) -> str:
@@ -498,7 +499,7 @@ def keeps(kind: np.ndarray, scores: np.ndarray, least_positive: float, largest_g
 
 
 def draw(kind: np.ndarray, kept: np.ndarray, ratio: dict[str, float], size: int | None, seed: int) -> np.ndarray:
-    """(N,) bool: of the kept rows, drawn by seed, `size` in all (default: as many as there can be) in these shares of the types."""
+    """(N,) bool: of the kept rows, drawn by seed, `size` in these shares of the types (default: as many as there can be)."""
     there = {name: int((kept & (kind == name)).sum()) for name in ratio}
     most = min(int(there[name] / share) for name, share in ratio.items())
     if not most or (size or 0) > most:
@@ -526,8 +527,6 @@ def read_scores(names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         kinds.append(row["task_type"])
         scores.append(pair)
         blank.append(not all(row[field].strip() for field in FIELDS))
-    if not kinds:
-        raise InputError(f"{names[0]}: no rows")
     return np.array(kinds), np.array(scores, float), np.array(blank)
 
 
@@ -672,7 +671,8 @@ def _score(args) -> int | None:
     if len(set(numbers)) < len(numbers):
         twice = collections.Counter(numbers).most_common(1)[0][0]
         raise InputError(f"{args.data[0]}: row {twice} occurs twice; remove the field `row`, then rows are numbered by their place")
-    settings = {"data": args.data, "rows": len(numbers)}
+    size = sum(file.stat().st_size for name in args.data for file in find_files(name))
+    settings = {"data": args.data, "rows": len(numbers), "bytes": size}
     if args.model:
         folder = model_folder.find(args.model)
         keep_settings(args.out, settings | {"model": args.model, "weights": model_folder.weights_hash(folder)})
@@ -711,8 +711,9 @@ def _filter(args) -> None:
     if args.size and not args.ratio:
         raise InputError("--size goes with --ratio")
     out = Path(args.out or "")
-    if args.out:
-        refuse_existing(out / "manifest.json", args.overwrite)
+    written = [out / name for name in ("manifest.json", "report.json", *(f"{name}.jsonl.gz" for name in TYPES))]
+    for path in written if args.out else ():
+        refuse_existing(path, args.overwrite)
     kind, scores, blank = read_scores(args.data)
     kept = keeps(kind, scores, args.least_positive, args.largest_gap) & ~blank
     rule = f"ls, and s(q,p) >= {args.least_positive:g} with s(q,p) - s(q,n) <= {args.largest_gap:g}"
@@ -724,9 +725,11 @@ def _filter(args) -> None:
         return
     if args.ratio:
         kept = draw(kind, kept, args.ratio, args.size, args.seed)
+    if not kept.any():
+        raise InputError(f"{args.data[0]}: nothing is kept; lower --least-positive, raise --largest-gap")
+    for path in written:
+        path.unlink(missing_ok=True)  # what an earlier run wrote
     sources = []
-    for name in [f"{name}.jsonl.gz" for name in TYPES] + ["manifest.json", "report.json"]:
-        (out / name).unlink(missing_ok=True)  # of an earlier run
     for name, type in TYPES.items():
         chosen = kept & (kind == name)
         if not chosen.any():
@@ -734,8 +737,6 @@ def _filter(args) -> None:
         rows = (row for row, keep in zip(read_triplets(args.data), chosen, strict=True) if keep)
         write_jsonl(out / f"{name}.jsonl.gz", (_training_row(row, type) for row in rows))
         sources.append({"file": f"{name}.jsonl.gz"} | ({"in_batch_negatives": False} if name == "ls" else {}))
-    if not sources:
-        raise InputError(f"{args.data[0]}: nothing is kept; lower --least-positive, raise --largest-gap")
     settings = {key: value for key, value in vars(args).items() if key not in ("run", "command", "overwrite", "sweep")}
     rows = {name: {"rows": int((kind == name).sum()), "kept": int(kept[kind == name].sum())} for name in TYPES}
     write_json(out / "report.json", {"settings": settings, "types": rows})
@@ -778,7 +779,7 @@ def main(argv=None) -> int | None:
     command.add_argument("--topics", required=True, help="a topic a line; topic<TAB>3 for one that comes up three times as often")
     command.add_argument("--rows", type=whole(1), required=True, help="how many there shall be; may be raised later")
     command.add_argument("--out", required=True, help="rows (.jsonl); beside them <out>.tasks.jsonl and <out>.json, settings and report")
-    command.add_argument("--types", type=per_type(whole(1)), default=dict.fromkeys(TYPES, 1), help="weights: sl=2,ls=2,sts=1")
+    command.add_argument("--types", type=per_type(whole(1, 999)), default=dict.fromkeys(TYPES, 1), help="weights: sl=2,ls=2,sts=1")
     command.add_argument("--tasks", type=whole(1, 100), default=5, help="tasks to think of for a topic and type")
     command.add_argument("--prompts", **table)
     command.add_argument("--seed", type=whole(0), default=42)

@@ -500,6 +500,8 @@ def test_cleaning(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "in excluded texts                      3" in printed and printed.count("\n  ? ") == 5 and "9 of 17 rows" in printed
 
+    write_jsonl(tmp_path / "none.jsonl", [{"score": 1}])  # no text at all
+    options.insert(5, str(tmp_path / "none.jsonl"))
     (tmp_path / "eval.txt").write_text(f"iets\n{' '.join(evaluation)}\n{short}\n")  # a text a line, and no --out: the report alone
     options[4] = str(tmp_path / "eval.txt")
     synthesize.main(options)
@@ -660,6 +662,10 @@ def test_filtered_rows_are_training_sources(tmp_path, capsys, folder):
 
     with pytest.raises(InputError, match="manifest.json: exists already"):
         synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--out", str(out)])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "ls.jsonl.gz").write_text("somebody's own")
+    with pytest.raises(InputError, match="mine/ls.jsonl.gz: exists already"):
+        synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--out", str(tmp_path / "mine")])
     write_scored(tmp_path / "scored.jsonl", ["sl"])
     synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--out", str(out), "--overwrite"])
     assert sorted(path.name for path in out.iterdir()) == ["manifest.json", "report.json", "sl.jsonl.gz"]
