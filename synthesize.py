@@ -627,6 +627,8 @@ def _clean(args) -> None:
     if args.out:
         if Path(args.out).suffix != ".jsonl":
             raise InputError(f"--out {args.out}: expected a name that ends in .jsonl")
+        if Path(args.out).resolve() in [Path(name).resolve() for name in args.data]:
+            raise InputError(f"--out {args.out} is the input itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
     excluded = excluded_runs(args.exclude, RUN)

@@ -456,6 +456,17 @@ def test_near_duplicates_are_those_that_comparing_all_finds():
     assert not synthesize.near_duplicates(signatures[:0], 0.8).size
 
 
+def test_a_stranger_in_a_band_hides_no_duplicate():
+    """b has a's first band and three of four numbers of every other one, the stranger has the first band alone."""
+    a = np.arange(128, dtype=np.uint32)
+    b, stranger = a.copy(), a + 1000
+    b[4::4] += 1
+    stranger[:4] = a[:4]
+    assert (a == b).mean() == 97 / 128
+    for rows in ((a, stranger, b), (stranger, a, b)):  # found by comparing with the first of the band, and with the one before
+        assert synthesize.near_duplicates(np.stack(rows), 0.75).tolist() == [False, False, True]
+
+
 def triplet(n, kind="sl", **changes):
     generator = random.Random(n)
     row = {"row": n, "task_type": kind, "task_desc": "Given a …", "topic": f"t{n % 3}", "model": "nep", "query": dutch(generator, 8),
@@ -524,6 +535,8 @@ def test_rows_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="no row is good enough"):
         synthesize.main(["clean", "--data", str(path), "--out", str(tmp_path / "out.jsonl")])
     assert not (tmp_path / "out.jsonl").exists()
+    with pytest.raises(InputError, match="is the input itself"):
+        synthesize.main(["clean", "--data", str(path), "--out", str(path), "--overwrite"])
 
 
 def test_several_files_are_numbered_anew(tmp_path):
