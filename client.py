@@ -87,7 +87,8 @@ class Client:
     def __init__(self, base_url: str, key: str = "", timeout: float = 300.0, retries: int = 8, backoff: float = 1.0, prices=(0.0, 0.0)):
         url = urlsplit(base_url)
         if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password or url.query:
-            raise InputError(f"--base-url {url.scheme}://{url.hostname}…: expected http(s)://host:port/path; a key goes in the environment")
+            shown = base_url.partition("?")[0].rpartition("@")[2]  # without what may be a password
+            raise InputError(f"--base-url {shown}: expected http(s)://host:port/path and no more; a key goes in the environment")
         if not re.fullmatch("[!-~]*", key):
             raise InputError("the API key holds characters that no key has (a space, a line end?); set the environment variable again")
         self.url, self.key, self.timeout, self.retries, self.backoff, self.prices = url, key, timeout, retries, backoff, prices
@@ -230,15 +231,16 @@ def ask(client: Client, prompt: str, seed: tuple, options: dict, tries: int, che
 # --- rows that are kept, as they come -------------------------------------------------------------------------------------------
 
 
-def keep_settings(path, settings: dict) -> None:
-    """Write the settings of the run that writes `path` to `<path>.json`; where they stand already they must be the same."""
+def keep_settings(path, settings: dict, *others) -> None:
+    """Write the settings of the run that writes `path` (and `others`) to `<path>.json`. Once there are rows they must be the same."""
     beside, settings = Path(f"{path}.json"), json.loads(json.dumps(settings))
     if Path(path).suffix != ".jsonl":
         raise InputError(f"--out {path}: expected a name that ends in .jsonl")
-    if not beside.exists():
-        if Path(path).exists():
-            raise InputError(f"{path}: exists, but not {beside}, which says how it was made; choose another --out")
+    begun = [file for file in (path, *others) if Path(file).exists() and Path(file).stat().st_size]
+    if not begun:
         write_json(beside, {"settings": settings})
+    elif not beside.exists():
+        raise InputError(f"{begun[0]}: exists, but not {beside}, which says how it was made; choose another --out")
     old = read_json(beside).get("settings") or {}
     for name in sorted(old.keys() | settings.keys()):
         if old.get(name) != settings.get(name):

@@ -574,6 +574,9 @@ def json_object(text: str) -> dict:
     return value
 
 
+json_object.__name__ = "JSON object"  # for argparse's message
+
+
 def _prompts(args) -> None:
     print(json.dumps(read_prompts(args.prompts), ensure_ascii=False, indent=2))
 
@@ -588,7 +591,8 @@ def _generate(args) -> int:
     options = {"model": args.llm, "temperature": args.temperature, "top_p": args.top_p, "max_tokens": args.max_tokens} | args.body
     digest = hashlib.sha256(json.dumps(topics, ensure_ascii=False).encode()).hexdigest()
     settings = {"request": options, "seed": args.seed, "types": args.types, "tasks": args.tasks, "prompts": table}
-    keep_settings(args.out, settings | {"topics": f"{len(topics)}, sha256 {digest}"})
+    thought = f"{args.out}.tasks.jsonl"
+    keep_settings(args.out, settings | {"topics": f"{len(topics)}, sha256 {digest}"}, thought)
 
     pairs = {}  # (type, topic) of which tasks are needed, in the order of the rows
     for n in range(args.rows):
@@ -600,7 +604,6 @@ def _generate(args) -> int:
         prompt = brainstorm_prompt(table, *pair, args.tasks)
         return ask(client, prompt, (args.seed, *pair), options, args.tries, lambda value: parse_tasks(value, *pair, args.tasks))
 
-    thought = f"{args.out}.tasks.jsonl"
     with appending(thought, lambda row: (row["task_type"], row["topic"])) as (there, append):
         missing = [pair for pair in pairs if pair not in there and pair[0] in table["brainstorm"]]
         print(f"tasks: {len(missing):,} (type, topic) pairs to think about, {len(there):,} are there", flush=True)

@@ -154,6 +154,16 @@ def test_no_server_is_said_at_once(topics, tmp_path):
         generate("http://127.0.0.1:1/v1", topics, tmp_path / "rows.jsonl", 5)
 
 
+def test_a_run_that_made_nothing_binds_nobody(serve, topics, tmp_path):
+    with pytest.raises(InputError):
+        generate("http://127.0.0.1:1/v1", topics, tmp_path / "rows.jsonl", 5)
+    url, _ = serve()
+    assert generate(url, topics, tmp_path / "rows.jsonl", 5, "--seed", 7) == 0
+    os.remove(tmp_path / "rows.jsonl")  # the tasks are there yet
+    with pytest.raises(InputError, match="begun with seed 7, not 42"):
+        generate(url, topics, tmp_path / "rows.jsonl", 5)
+
+
 def test_json_mode_where_the_server_has_it(serve, topics, tmp_path):
     url, server = serve()
     assert generate(url, topics, tmp_path / "a.jsonl", 10) == 0
