@@ -549,7 +549,8 @@ def bench_synthesize(args) -> None:
 
 def _llm() -> None:
     """A server that answers at once, in a process of its own, and prints its address."""
-    triplet = {"query": " ".join(WORDS), "positive": " ".join(WORDS[:20]), "negative": " ".join(WORDS[1:21])}  # fits every type
+    backwards = WORDS[::-1]
+    triplet = {"query": " ".join(WORDS), "positive": " ".join(backwards[:20]), "negative": " ".join(backwards[1:21])}  # fits every type
     answers = {}
     for name, value in (("row", triplet), ("tasks", {"tasks": ["Given a question, retrieve a passage"]})):
         choice = {"message": {"role": "assistant", "content": json.dumps(value)}, "finish_reason": "stop"}
@@ -573,8 +574,9 @@ def _llm() -> None:
 
 def _synthesize(url: str, rows: str, concurrency: str, folder: str) -> None:
     options = ["--llm", "bench", "--rows", rows, "--concurrency", concurrency, "--out", str(Path(folder) / "rows.jsonl")]
-    topics = Path(__file__).parent / "demo" / "topics.txt"
-    report(lambda: synthesize.main(["generate", "--base-url", url, "--topics", str(topics), *options]))
+    topics = ROOT / "demo" / "topics.txt"
+    if report(lambda: synthesize.main(["generate", "--base-url", url, "--topics", str(topics), *options])):
+        raise InputError("rows are missing")
 
 
 LONG = 120  # words of a passage

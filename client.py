@@ -101,12 +101,15 @@ class Client:
         with self.lock:
             self.faults[reason] += 1
 
-    def describe(self, done: int = 0, total: int = 0) -> str:
-        """Tokens, the share of requests that failed, and with prices what was paid and what the rows that are left will cost."""
+    @property
+    def paid(self) -> float:
+        return sum(tokens * price / 1e6 for tokens, price in zip(self.tokens, self.prices, strict=True))
+
+    def describe(self, done: int = 0, total: int = 0, before: float = 0.0) -> str:
+        """Tokens, the share of requests that failed; with prices what was paid, `before` of it for other rows, and what is to be paid."""
         line = f"{sum(self.tokens):,} tokens, {self.faults.total() / max(1, self.requests):.1%} refused"
         if any(self.prices):
-            paid = sum(tokens * price / 1e6 for tokens, price in zip(self.tokens, self.prices, strict=True))
-            line += f", paid {paid:.2f}" + (f", {paid * (total - done) / done:.2f} to pay" if done else "")
+            line += f", paid {self.paid:.2f}" + (f", {(self.paid - before) * (total - done) / done:.2f} to pay" if done else "")
         return line
 
     def post(self, path: str, body: dict):
@@ -314,7 +317,7 @@ def each(jobs, work: Callable, concurrency: int, stop: Callable) -> Iterator:
 
 def collect(jobs, total: int, work: Callable, append: Callable, client: Client, concurrency: int) -> collections.Counter:
     """Append work(job) of all jobs, show how it goes, return how many were Refused by reason. Stops when nothing gets through."""
-    started, lost, in_a_row = time.monotonic(), collections.Counter(), 0
+    started, before, lost, in_a_row = time.monotonic(), client.paid, collections.Counter(), 0
     shown, results = started, each(jobs, work, concurrency, client.stop)
     with contextlib.closing(results), tqdm(total=total, unit="row", disable=None) as bar:
         for done, result in enumerate(results, 1):
@@ -325,13 +328,13 @@ def collect(jobs, total: int, work: Callable, append: Callable, client: Client, 
                 lost[result.reason] += 1
             if in_a_row >= max(20, 2 * concurrency):
                 raise InputError(f"{client.url.geturl()}: the last {in_a_row} rows all failed ({result}); what was made is kept")
-            bar.set_postfix_str(client.describe(done, total), refresh=False)
+            bar.set_postfix_str(client.describe(done, total, before), refresh=False)
             bar.update()
             if bar.disable and time.monotonic() - shown > 30:
                 shown = time.monotonic()
                 rate = done / (shown - started)
                 left = f"{rate:.1f} rows/s, {(total - done) / rate / 3600:.1f} hours left"
-                print(f"{done:,} of {total:,} rows, {left}, {client.describe(done, total)}", flush=True)
+                print(f"{done:,} of {total:,} rows, {left}, {client.describe(done, total, before)}", flush=True)
     return lost
 
 

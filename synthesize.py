@@ -278,8 +278,9 @@ def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: di
     if kind == "ls" and f" {' '.join(pos)} " in f" {' '.join(query)} ":
         return "label in text"
     common = set(table["function_words"].split())
-    for text in (*texts, query + pos + neg):
-        if len(text) >= 20 and sum(word in common for word in text) < table["function_share"] * len(text):
+    found, lengths = [sum(map(common.__contains__, text)) for text in texts], [len(text) for text in texts]
+    for known, length in zip([*found, sum(found)], [*lengths, sum(lengths)], strict=True):  # of each text, and of all three
+        if length >= 20 and known < table["function_share"] * length:
             return "wrong language"
     return None
 

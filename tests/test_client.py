@@ -215,5 +215,6 @@ def test_progress_and_prices():
     server.tokens, server.requests = [3_000_000, 500_000], 200
     server.count("status 500")
     assert server.describe(10, 40) == "3,500,000 tokens, 0.5% refused, paid 4.00, 12.00 to pay"
+    assert server.describe(10, 40, before=2.5).endswith("paid 4.00, 4.50 to pay")
     server.prices = (0.0, 0.0)
     assert server.describe(10, 40) == "3,500,000 tokens, 0.5% refused"
