@@ -116,6 +116,8 @@ class Client:
         """The answer's JSON. A fault that may pass is tried again, after waits that double or as Retry-After says; Refused at last."""
         data = json.dumps(body).encode()
         for attempt in range(self.retries + 1):
+            if self.stopped.is_set():
+                raise Refused("stopped")
             status, headers, content, reason = self._send(path, data)
             if status == 200:
                 self.answered = True
@@ -125,12 +127,11 @@ class Client:
             said = content.decode(errors="replace")[:300]
             if status in STOP:
                 raise InputError(f"{self.url.geturl()}{path}: {reason}: {said}")
-            if self.stopped.is_set():
-                break
             self.count(reason)
             passes = status in (None, 200, *AGAIN) or status >= 500
-            if not passes or attempt == self.retries or self.stopped.wait(self._pause(attempt, headers.get("Retry-After", ""))):
+            if not passes or attempt == self.retries:
                 break
+            self.stopped.wait(self._pause(attempt, headers.get("Retry-After", "")))
         raise Refused(reason, said)
 
     def _pause(self, attempt: int, after: str) -> float:

@@ -262,7 +262,7 @@ def test_an_answer_that_does_not_fit_is_asked_again_with_another_seed(serve, top
 
 def test_two_thousand_rows_with_a_tenth_of_faults(serve, topics, tmp_path):
     url, server = serve(faulty(0.1))
-    assert generate(url, topics, tmp_path / "faulty.jsonl", 2000, "--concurrency", 32) == 0
+    assert generate(url, topics, tmp_path / "faulty.jsonl", 2000, "--concurrency", 32, "--timeout", 0.5) == 0
     assert all(server.seen[kind] > 5 for kind in FAULTS), server.seen
     quiet, _ = serve()
     assert generate(quiet, topics, tmp_path / "quiet.jsonl", 2000, "--concurrency", 32) == 0
