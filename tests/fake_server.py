@@ -94,7 +94,7 @@ class Server(ThreadingHTTPServer):
 def start(answer=None) -> tuple[str, Server]:
     """(base URL, server): every POST is answered by answer(handler, body, prompt, how often this prompt was asked), well by default."""
     server = Server(("127.0.0.1", 0), Handler)
-    server.lock, server.requests, server.seen = threading.Lock(), [], collections.Counter()
+    server.lock, server.requests, server.seen, server.faults = threading.Lock(), [], collections.Counter(), collections.Counter()
     server.answer = answer or (lambda handler, body, prompt, nth: handler.wfile.write(handler.good(prompt)))
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     return f"http://127.0.0.1:{server.server_address[1]}/v1", server
@@ -107,7 +107,7 @@ def faulty(share: float, seed: int = 0, kinds=FAULTS):
         generator = random.Random(f"{seed} {prompt} {nth}")
         if generator.random() < share:
             with handler.server.lock:
-                handler.server.seen[kind := generator.choice(kinds)] += 1
+                handler.server.faults[kind := generator.choice(kinds)] += 1
             handler.fault(kind, prompt)
         else:
             handler.wfile.write(handler.good(prompt))

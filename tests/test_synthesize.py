@@ -263,7 +263,7 @@ def test_an_answer_that_does_not_fit_is_asked_again_with_another_seed(serve, top
 def test_two_thousand_rows_with_a_tenth_of_faults(serve, topics, tmp_path):
     url, server = serve(faulty(0.1))
     assert generate(url, topics, tmp_path / "faulty.jsonl", 2000, "--concurrency", 32, "--timeout", 0.5) == 0
-    assert all(server.seen[kind] > 5 for kind in FAULTS), server.seen
+    assert all(server.faults[kind] > 5 for kind in FAULTS), server.faults
     quiet, _ = serve()
     assert generate(quiet, topics, tmp_path / "quiet.jsonl", 2000, "--concurrency", 32) == 0
     rows = rows_of(tmp_path / "faulty.jsonl")
@@ -273,7 +273,7 @@ def test_two_thousand_rows_with_a_tenth_of_faults(serve, topics, tmp_path):
     for name in ("faulty.jsonl", "faulty.jsonl.tasks.jsonl"):
         assert (tmp_path / name).read_bytes() == (tmp_path / name.replace("faulty", "quiet")).read_bytes()
     report = read_json(tmp_path / "faulty.jsonl.json")["last run"]
-    assert report["missing"] == {} and report["requests"] == sum(count for prompt, count in server.seen.items() if prompt not in FAULTS)
+    assert report["missing"] == {} and report["requests"] == 2000 + 28 + sum(report["faults"].values())
     expected = {"status 500", "status 429", "timed out", "connection lost", "no JSON in the message", "wrong language"}
     assert set(report["faults"]) >= expected
 
