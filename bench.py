@@ -673,7 +673,7 @@ def main(argv=None) -> None:
     command.add_argument("--dutch-steps", type=whole(1), default=60, help="after it")
     command.set_defaults(run=bench_meaning)
     command = commands.add_parser("synthesize", help="rows from a server that answers at once; cleaning", **defaults)
-    command.add_argument("--rows", type=whole(0), default=10_000, help="to ask for")
+    command.add_argument("--rows", type=whole(0), default=20_000, help="to ask for")
     command.add_argument("--concurrency", type=whole(1, 1000), nargs="+", default=[32], help="requests at a time")
     command.add_argument("--clean", type=whole(1), nargs="*", default=[500_000], help="rows to clean")
     command.set_defaults(run=bench_synthesize)
