@@ -8,7 +8,7 @@ as one that was left in peace, where the server's answers are the same.
     with appending("answers.jsonl", key=lambda row: row["row"]) as (there, append):  # work(n): a row, or Refused
         collect((n for n in range(1000) if n not in there), 1000 - len(there), work, append, client, concurrency=32)
 
-Standard library alone. The key is written nowhere: not in files, not in errors, not even where the server repeats it.
+Standard library HTTP. The key is written nowhere: not in files, not in errors, not even where the server repeats it.
 Left out on purpose: streaming, batch APIs, proxies, redirects, Windows (the file is locked with `flock`).
 """
 
