@@ -40,11 +40,10 @@ from tokenizers import BertWordPieceTokenizer, processors
 import e5nl
 import evaluate
 import mine
+import synthesize
 import transtokenize
 import trim_vocab
 from data import InputError, Row, Source, cli, read_source, whole, write_jsonl
-import synthesize
-from data import InputError, Row, Source, cli, read_source, whole
 
 ROOT = Path(__file__).parent
 WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
@@ -631,12 +630,8 @@ def _peak() -> float:
 
 def main(argv=None) -> None:
     argv = sys.argv[1:] if argv is None else argv
-    processes = {"_encode": _encode, "_mine": _mine, "_search": _search, "_transtokenize": _transtokenize}
-    if argv and argv[0] in processes:
-        processes[argv[0]](*argv[1:])
-    parts = {"_encode": _encode, "_mine": _mine, "_search": _search, "_llm": _llm, "_synthesize": _synthesize, "_clean": _clean}
-    if argv and argv[0] in parts:
-        parts[argv[0]](*argv[1:])
+    if argv and argv[0].startswith("_"):  # the process of one figure: a function of that name
+        globals()[argv[0]](*argv[1:])
         return
     parser = argparse.ArgumentParser(description="Speed against the neighbouring projects, side by side.")
     commands = parser.add_subparsers(dest="command", required=True)
