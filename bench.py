@@ -1,6 +1,7 @@
 """Speed against the neighbouring projects, side by side in one run. Read the ratios: seconds depend on the machine and on who shares it.
 
     python bench.py encode                     # texts to embeddings, against sentence-transformers and a plain transformers loop
+    python bench.py train                      # a training step, against sentence-transformers' two contrastive losses
     python bench.py mine                       # hard negatives, against sentence-transformers (torch and faiss)
     python bench.py mine --rows 5000 --threads 1 --rounds 1
     python bench.py search --rows 1000000      # exact search in a million passages on disk: seconds and memory
@@ -29,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,81 @@ def _encode(name: str, folder: str, dtype: str, kind: str, count: str, threads: 
     figures["share"] = work(config, lengths) / figures["seconds"] / np.mean(limits)
     processor = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} threads"
     print(json.dumps(figures | {"start": start, "tokens": sum(lengths), "median": np.median(lengths), "device": processor}))
+
+
+# --- train --------------------------------------------------------------------------------------------------------------------
+
+
+def training_rows() -> list[Row]:
+    """Short queries (titles), passages of up to 500 tokens (questions in parliament), a negative from another row."""
+    rows = read_source(ROOT / "demo" / "train" / "dekamer_title_question.jsonl.gz").rows
+    return [Row(row.query, row.pos[:1], other.pos[:1]) for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
+
+
+def train_ours(folder, dtype: str, batch: int) -> Iterator[None]:
+    model, tokenizer = e5nl.load(folder)
+    sources = [Source("bench", "retrieval", training_rows())]
+    yield from (None for _ in e5nl.train(model, tokenizer, sources, batch_size=batch, dtype=getattr(torch, dtype), steps=100, masks=False))
+
+
+def train_sentence_transformers(folder, dtype: str, batch: int, cached: bool) -> Iterator[None]:
+    from sentence_transformers import SentenceTransformer, losses
+
+    model, rows = SentenceTransformer(str(folder)).train(), training_rows()
+    model.max_seq_length = 500
+    cached_loss = losses.CachedMultipleNegativesRankingLoss
+    loss_of = cached_loss(model, scale=50, mini_batch_size=32) if cached else losses.MultipleNegativesRankingLoss(model, scale=50)
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.1)
+    for _ in range(100):
+        some = random.Random(0).sample(rows, batch)
+        texts = zip(*(("query: " + row.query, "passage: " + row.pos[0], "passage: " + row.neg[0]) for row in some), strict=True)
+        features = [model.tokenize(list(column)) for column in texts]
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):  # around backward too: the cached loss embeds again in it
+            loss_of(features, None).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        yield
+
+
+TRAIN = {
+    "ours": ((), train_ours),
+    "sentence-transformers, cached": (("sentence_transformers", "datasets"), lambda *given: train_sentence_transformers(*given, True)),
+    "sentence-transformers": (("sentence_transformers", "datasets"), lambda *given: train_sentence_transformers(*given, False)),
+}
+
+
+def bench_train(args) -> None:
+    variants = [name for name, (packages, _) in TRAIN.items() if all(map(importlib.util.find_spec, packages))]
+    print(f"measured: {'; '.join(variants)}; not installed: {'; '.join(name for name in TRAIN if name not in variants) or 'none'}")
+    with tempfile.TemporaryDirectory() as folder:
+        make_model(args.shape, Path(folder, "250002"))
+        whole_model = trim_vocab.read_model(Path(folder, "250002"))
+        Path(folder, "50002").mkdir()
+        kept = np.array([*range(50_001), 250_001])  # the special tokens among them
+        trim_vocab.write_model(whole_model, Path(folder, "250002"), Path(folder, "50002"), kept)
+        for pieces, batch in itertools.product(args.pieces, args.batches):
+            figures = {}
+            for _, dtype, name in itertools.product(range(args.rounds), args.dtypes, variants):
+                if batch <= args.uncached or name != "sentence-transformers":
+                    found = measure(["_train", name, str(Path(folder, str(pieces))), dtype, str(batch), str(args.threads)])
+                    figures.setdefault((dtype, name), []).append(found)
+            one = next(iter(figures.values()))[0]
+            print(f"\n{args.shape}, {pieces:,} pieces, batch {batch}, {one['device']}, {args.rounds} round{'s' * (args.rounds > 1)}")
+            print(f"{'':<40}{'seconds a step':>15}{'rows/s':>9}{'to ours':>9}{'peak MB':>9}")
+            for (dtype, name), found in figures.items():
+                seconds, peak = (np.median([figure[key] for figure in found]) for key in ("seconds", "peak"))
+                ratio = np.median([a["seconds"] / b["seconds"] for a, b in zip(found, figures[dtype, "ours"], strict=True)])
+                print(f"{f'{name}, {dtype}':<40}{seconds:>15.2f}{batch / seconds:>9.1f}{ratio:>9.2f}{peak:>9,.0f}", flush=True)
+
+
+def _train(name: str, folder: str, dtype: str, batch: str, threads: str) -> None:
+    """The process of one figure: the second step of a run, in which the optimizer's state exists."""
+    torch.set_num_threads(int(threads))
+    steps = TRAIN[name][1](folder, dtype, int(batch))
+    next(steps)
+    _, figures = timed(lambda: next(steps))
+    print(json.dumps(figures | {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{threads} threads"}))
 
 
 # --- mine: each variant gives the negatives' numbers (rows, NEGATIVES), -1 where there are too few -----------------------------
@@ -644,6 +720,15 @@ def main(argv=None) -> None:
     command.add_argument("--threads", type=whole(1), default=2)
     command.add_argument("--rounds", type=whole(1), default=3)
     command.set_defaults(run=bench_encode)
+    command = commands.add_parser("train", help="a training step: seconds and memory", **defaults)
+    command.add_argument("--shape", choices=list(SHAPES), default="small")
+    command.add_argument("--pieces", type=int, choices=[50_002, 250_002], nargs="+", default=[50_002, 250_002])
+    command.add_argument("--batches", type=whole(2, 1024), nargs="+", default=[32, 256])
+    command.add_argument("--uncached", type=whole(2), default=32, help="largest batch of the loss that keeps all activations")
+    command.add_argument("--dtypes", choices=["float32", "bfloat16"], nargs="+", default=["float32", "bfloat16"])
+    command.add_argument("--threads", type=whole(1), default=2)
+    command.add_argument("--rounds", type=whole(1), default=1)
+    command.set_defaults(run=bench_train)
     command = commands.add_parser("mine", help="hard negatives, from given embeddings", **defaults)
     command.add_argument("--rows", type=whole(1000), nargs="+", default=[5000, 10000, 20000, 40000])
     command.add_argument("--threads", type=whole(1), nargs="+", default=[1, 2])

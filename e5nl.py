@@ -486,7 +486,7 @@ def batches_an_epoch(sources, batch_size: int, batching: str = "source") -> int:
 def train(model: Encoder, tokenizer: Tokenizer, sources, *,
           batch_size=1024, batching="source", tau=0.02, negatives=1, query_length=450, passage_length=500, masks=True, in_batch="as-given",
           lr=1e-5, schedule="constant", warmup=0.25, weight_decay=0.1, decay_all=False, clip=1.0, epochs=1, steps=None, seed=42,
-          dtype=torch.float32, chunk_tokens=8192, optimizer=None, done=0):
+          dtype=torch.float32, chunk_tokens=2048, optimizer=None, done=0):
     """Train `model` in place; yield a dict about every step (step, steps, source, loss, accuracy, lr, gradient norm, speed).
 
     The batch of a step, its positives and negatives are functions of (seed, step) alone; its dropout also of `chunk_tokens` and the
@@ -866,7 +866,7 @@ def main(argv=None) -> None:
     group.add_argument("--seed", type=whole(0), default=42)
     group = command.add_argument_group("machine")
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the products; weights stay float32")
-    group.add_argument("--chunk-tokens", type=whole(1), default=8192,
+    group.add_argument("--chunk-tokens", type=whole(1), default=8192 if torch.cuda.is_available() else 2048,
                        help="tokens through the encoder at once: sets memory; beside it only dropout's draws depend on it")  # fmt: skip
     group.add_argument("--save-every", type=whole(1), default=200, help="steps between checkpoints")
     group.add_argument("--keep", type=whole(1), default=2, help="checkpoints that stay")
