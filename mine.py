@@ -38,6 +38,8 @@ Left out on purpose: approximate indexes, rescoring by a cross-encoder. The text
 """
 
 import argparse
+import concurrent.futures
+import contextlib
 import hashlib
 import importlib.util
 import itertools
@@ -48,6 +50,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 import e5nl
 import model_folder
@@ -70,7 +73,7 @@ from data import (
 
 # --- exact search -----------------------------------------------------------------------------------------------------------
 
-SPARE = 32  # candidates beyond k: enough that nearly every query is settled without a second search
+SPARE = 32  # candidates kept beyond 2k: enough that nearly every query is settled without a second search
 
 
 def as_float32(array: np.ndarray) -> np.ndarray:
@@ -83,74 +86,96 @@ def as_float32(array: np.ndarray) -> np.ndarray:
 def score(query: np.ndarray, passages: np.ndarray) -> np.ndarray:
     """Scores (P,) float32 of one query (D,), or one for each (P, D), with passages (P, D): dot products in float64, rounded once, so
     that no chunk size and no neighbour changes them."""
-    return np.vecdot(as_float32(passages).astype(np.float64), as_float32(query).astype(np.float64)).astype(np.float32)
+    query, passages = ((as_float32(x) if x.dtype == np.uint16 else x).astype(np.float64) for x in (query, passages))
+    return np.vecdot(passages, query).astype(np.float32)
 
 
 def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chunk: int | None = None, precision: str = "float32",
-          device=None) -> tuple[np.ndarray, np.ndarray]:
+          device=None, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The k passages of the highest dot product with each query: scores (Q, k') float32, best first, and their indices (Q, k') int64.
 
     queries (Q, D), corpus (N, D): as `as_float32` takes them, memory-mapped or not; k' = min(k, N). Ties: lower index first.
     Exact: the scores are those of `score`, and neither the chunks nor the precision of the products (float32 or bfloat16) change the
-    result, only the time. The products of a chunk choose candidates, more than k; those are scored again. A query
-    whose k-th score could be beaten by something left out, given how far rounding can move a product, is searched once more.
+    result, only the time. The products of a chunk choose candidates; those that can be among the k best, given how far rounding can
+    move a product, are scored again. A query with too many of them to keep (nearly equal passages) is searched once more.
+    On the CPU the queries are shared among as many threads as torch may use.
     """
     if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
         raise InputError(f"embeddings of shapes {queries.shape} and {corpus.shape}: expected (queries, D) and (passages, D) of one model")
+    queries, corpus = np.asarray(queries), np.asarray(corpus)  # a memory map as such is slow to index
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    query_chunk = query_chunk or (256 if device.type == "cpu" else 4096)
-    corpus_chunk = corpus_chunk or (4096 if device.type == "cpu" else 65536)
-    count, n, k = len(queries), len(corpus), min(k, len(corpus))
+    count, n, k, dtype = len(queries), len(corpus), min(k, len(corpus)), getattr(torch, precision)
     scores, indices = np.empty((count, k), np.float32), np.empty((count, k), np.int64)
     if not scores.size:
         return scores, indices
-    width = min(n, (k if precision == "float32" else 2 * k) + SPARE)
-    best = torch.full((count, width), -torch.inf, device=device)
-    where = torch.zeros((count, width), dtype=torch.int64, device=device)
-    dtype = getattr(torch, precision)
-    buffer = torch.empty(min(query_chunk, count) * min(corpus_chunk, n), dtype=dtype, device=device)
-    q = _tensor(queries, "query", 0, device)
-    rounded = q.to(dtype)
-    longest = lost = 0.0  # over the passages: norm, and norm of what rounding takes away
-    for start, end in _chunks(n, corpus_chunk, first=4 * width):
-        c = _tensor(corpus[start:end], "passage", start, device)
-        longest, lost = max(longest, c.norm(dim=1).max().item()), max(lost, (c - c.to(dtype)).norm(dim=1).max().item())
-        c = c.to(dtype)
-        for first in range(0, count, query_chunk):
-            rows = slice(first, first + query_chunk)
-            _keep_best(best[rows], where[rows], _products(rounded[rows], c, buffer), start)
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    query_chunk = min(query_chunk or (512 if device.type == "cpu" else 4096), -(-count // threads))
+    query_chunk = -(-count // -(-count // query_chunk))  # as many chunks, but equal ones
+    corpus_chunk = min(corpus_chunk or (4096 if device.type == "cpu" else 65536), n)
 
-    # |q.c - q'.c'| <= |q - q'| |c| + |q'| |c - c'| for rounded q', c'; any order of a sum in float32 is within D 2^-24 |q| |c|; and
-    # what was left out, a product of at most `least`, may have been rounded to that from 2^-8 |least| above it.
-    least, summed = best.amin(1), (q.shape[1] + 2) * 2.0**-24 * q.norm(dim=1) * longest
-    error = summed + (q - rounded).norm(dim=1) * (longest + lost) + q.norm(dim=1) * lost
-    error = (error if dtype == torch.float32 else error + 2.0**-8 * least.abs()).cpu().numpy()
-    summed, least, unsettled = summed.cpu().numpy(), least.cpu().numpy(), [np.empty(0, np.int64)]
-    for first in range(0, count, query_chunk):
-        rows = np.arange(first, min(first + query_chunk, count))
-        candidates = where[first : first + query_chunk].cpu().numpy()
-        products = best[first : first + query_chunk].cpu().numpy()
-        possible = products >= (np.partition(products, -k)[:, -k] - 2 * error[rows])[:, None]  # the others have k better ones for certain
-        exact = np.full(candidates.shape, -np.inf, np.float32)
-        kept = [columns[keep] for columns, keep in zip(candidates, possible, strict=True)]
-        exact[possible] = np.concatenate([score(queries[row], corpus[columns]) for row, columns in zip(rows, kept, strict=True)])
-        order = np.lexsort((candidates, -exact))[:, :k]
-        scores[rows], indices[rows] = np.take_along_axis(exact, order, 1), np.take_along_axis(candidates, order, 1)
-        if width < n:
-            unsettled.append(rows[scores[rows, -1] <= least[rows] + error[rows]])
-    unsettled = np.concatenate(unsettled)
-    for rows in np.split(unsettled, range(query_chunk, len(unsettled), query_chunk)) if len(unsettled) else []:
-        scores[rows], indices[rows] = _search_above(queries[rows], corpus, k, scores[rows, -1] - summed[rows], corpus_chunk, device)
+    q = _tensor(queries, "query", 0, device)
+    rounding = Rounding(q, dtype)
+    best = torch.full((count, min(n, 2 * k + SPARE)), EMPTY, device=device)  # keys of candidates, ascending
+    buffers = torch.empty(threads, query_chunk * corpus_chunk, dtype=dtype, device=device)
+
+    def floor(rows: slice, products=None) -> torch.Tensor:
+        """(R,) A passage of a lower product is none of the k best: k others of those kept, or of these products, have better scores."""
+        kth = _unpack(best[rows, -k])[0] if products is None else _kth(products, k)
+        return kth - 2 * rounding.error(kth, rows)
+
+    with _threads(threads, count, query_chunk) as run:
+        for start in tqdm(range(0, n, corpus_chunk), "search", unit="chunk", disable=None if progress else True):
+            c = rounding.see(_tensor(corpus[start : start + corpus_chunk], "passage", start, device))
+
+            def keep_best(rows: slice, thread: int) -> None:
+                part = q[rows].to(dtype)
+                products = torch.mm(part, c.T, out=buffers[thread, : len(part) * len(c)].view(len(part), len(c)))
+                _keep_best(best[rows], products, floor(rows, products if start == 0 and len(c) >= k else None), start)
+
+            run(keep_best)
+
+        def settle(rows: slice, thread: int) -> None:
+            products, candidates = _unpack(best[rows])
+            possible = (products >= floor(rows)[:, None]).cpu().numpy()
+            exact = torch.full(products.shape, LOWEST)
+            pairs = zip(queries[rows], candidates.cpu().numpy(), possible, strict=True)
+            exact.numpy()[possible] = np.concatenate([score(query, corpus.take(some[kept], axis=0)) for query, some, kept in pairs])
+            scores[rows], indices[rows] = _unpack(_largest(_pack(exact, candidates.cpu()), k).flip(1))
+
+        run(settle)
+        if best.shape[1] < n:
+            least = _unpack(best[:, 0])[0]  # whatever was left out for want of room has no higher product
+            unsettled = np.flatnonzero(scores[:, -1] <= (least + rounding.error(least)).cpu().numpy())
+            for rows in np.split(unsettled, range(query_chunk, len(unsettled), query_chunk)) if len(unsettled) else []:
+                scores[rows], indices[rows] = _search_above(queries[rows], corpus, scores[rows, -1], k, corpus_chunk, device)
     return scores, indices
 
 
-def _chunks(n: int, size: int, first: int):
-    """(start, end) of chunks that grow to `size`: the first ones raise the bar for the later ones, and are sorted whole."""
-    start = 0
-    while start < n:
-        end = min(n, start + min(size, max(first, start)))
-        yield start, end
-        start = end
+@contextlib.contextmanager
+def _threads(threads: int, count: int, chunk: int):
+    """run(function): calls function(rows, number of the thread) for all chunks of rows, shared among the threads. Each computes alone:
+    only a product could be shared otherwise, and what comes after it takes as long. Products are summed in float32, without TF32."""
+    cuda, usual = torch.backends.cuda.matmul, torch.get_num_threads()
+    precision, reduced = torch.get_float32_matmul_precision(), cuda.allow_bf16_reduced_precision_reduction
+    slices = [slice(first, first + chunk) for first in range(0, count, chunk)]
+
+    def run(function) -> None:
+        def share(thread: int) -> None:
+            for rows in slices[thread::threads]:
+                function(rows, thread)
+
+        list((map if threads == 1 else pool.map)(share, range(threads)))
+
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision("highest")
+    cuda.allow_bf16_reduced_precision_reduction = False
+    try:
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            yield run
+    finally:
+        torch.set_num_threads(usual)
+        torch.set_float32_matmul_precision(precision)
+        cuda.allow_bf16_reduced_precision_reduction = reduced
 
 
 def _tensor(array, what: str, first: int, device) -> torch.Tensor:
@@ -161,65 +186,102 @@ def _tensor(array, what: str, first: int, device) -> torch.Tensor:
     return tensor.to(device)
 
 
-def _products(q: torch.Tensor, c: torch.Tensor, buffer: torch.Tensor) -> torch.Tensor:
-    """q c' (rows of q, rows of c) in the dtype of all three, written into the buffer; summed in float32, without TF32 on a GPU."""
-    cuda = torch.backends.cuda.matmul
-    usual = torch.get_float32_matmul_precision(), cuda.allow_bf16_reduced_precision_reduction
-    torch.set_float32_matmul_precision("highest")
-    cuda.allow_bf16_reduced_precision_reduction = False
-    try:
-        return torch.mm(q, c.T, out=buffer[: len(q) * len(c)].view(len(q), len(c)))
-    finally:
-        torch.set_float32_matmul_precision(usual[0])
-        cuda.allow_bf16_reduced_precision_reduction = usual[1]
+class Rounding:
+    """How far the product of a query and a passage, computed in `dtype`, can lie from their score.
 
-
-def _keep_best(best: torch.Tensor, where: torch.Tensor, products: torch.Tensor, start: int) -> None:
-    """Merge the products (R, C) of passages start, start + 1, … into each row's best so far (R, K), in place.
-
-    After the first chunks few products beat the worst of the best: to find those costs much less than to sort the rest.
+    q' and c' are q and c rounded to `dtype`:  |q.c - q'.c'| <= |q - q'| |c| + |q'| |c - c'|.  Their product, summed in float32 in any
+    order (and cut, not rounded, as a GPU may do), lies within D 2^-23 |q'| |c'| of q'.c', and is rounded to `dtype` once.
     """
-    least = best.amin(1, keepdim=True).to(products.dtype)  # the best are such products: nothing is rounded here
+
+    def __init__(self, q: torch.Tensor, dtype: torch.dtype):
+        self.dtype, self.width = dtype, q.shape[1]
+        self.q, self.q_lost = map(torch.cat, zip(*map(self._norms, q.split(4096)), strict=True))  # (Q,) |q| and |q - q'|
+        self.c = self.c_lost = 0.0  # the largest |c| and |c - c'| of the passages seen
+
+    def _norms(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return x.norm(dim=1), (x - x.to(self.dtype)).norm(dim=1)
+
+    def see(self, c: torch.Tensor) -> torch.Tensor:
+        """c', after taking note of its norms."""
+        self.c, self.c_lost = (max(old, new.max().item()) for old, new in zip((self.c, self.c_lost), self._norms(c), strict=True))
+        return c.to(self.dtype)
+
+    def error(self, value: torch.Tensor, rows: slice = slice(None)) -> torch.Tensor:
+        """Of products (R,) or scores (R,), one for each query in `rows`, with any passage seen; one percent is for the second order."""
+        summed = (self.width + 2) * 2.0**-23 * self.q[rows] * self.c
+        lost = self.q_lost[rows] * (self.c + self.c_lost) + self.q[rows] * self.c_lost
+        return 1.01 * (summed + lost + torch.finfo(self.dtype).eps / 2 * value.abs())
+
+
+# A candidate is one whole number, its key: the score above, the index below, so that the better of two has the larger key.
+LOWEST, LAST = torch.finfo(torch.float32).min, 2**32 - 1
+
+
+def _pack(scores: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Keys of scores (float32) and indices: the larger of two keys has the higher score or, if these are equal, the lower index."""
+    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes -0.0 the same as 0.0
+    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # below 0 as well, a higher score is now a larger number
+    return (bits.long() << 32) + (LAST - indices)
+
+
+def _unpack(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    bits = (keys >> 32).int()
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(torch.float32), LAST - (keys & LAST)
+
+
+EMPTY = _pack(torch.tensor(LOWEST), torch.tensor(LAST)).item()  # where there is no candidate yet
+
+
+def _largest(keys: torch.Tensor, count: int) -> torch.Tensor:
+    """The `count` largest of each row, ascending; on the CPU by numpy, which sorts whole numbers ten times faster than torch."""
+    if keys.is_cuda:
+        return keys.topk(count, dim=1).values.flip(1)
+    return torch.from_numpy(np.sort(keys.numpy(), axis=1)[:, -count:])
+
+
+def _kth(products: torch.Tensor, k: int) -> torch.Tensor:
+    """The k-th largest of each row."""
     if products.is_cuda:
-        flat = (products > least).flatten().nonzero().squeeze(1)
-    else:
-        flat = torch.from_numpy(np.flatnonzero(_above(products, least)))
-    edges = torch.searchsorted(flat, torch.arange(len(best) + 1, device=flat.device) * products.shape[1])
-    counts = edges.diff()
-    rows = torch.repeat_interleave(counts)
-    columns = flat - rows * products.shape[1]
-    place = torch.arange(len(flat), device=flat.device) - edges[rows]  # what a row found stands in its first places
-    values = best.new_full((len(best), int(counts.max())), -torch.inf)
-    values[rows, place] = products[rows, columns].float()
-    passages = torch.zeros_like(values, dtype=torch.int64).index_put_((rows, place), columns + start)
-    merged, order = torch.cat([best, values], 1).topk(best.shape[1], dim=1, sorted=False)
-    best.copy_(merged)
-    where.copy_(torch.cat([where, passages], 1).gather(1, order))
+        return products.topk(k, dim=1).values[:, -1].float()
+    return torch.from_numpy(np.partition(products.float().numpy(), -k, axis=1)[:, -k])
 
 
-def _above(products: torch.Tensor, least: torch.Tensor) -> np.ndarray:
-    """products > least on the CPU, by numpy: many times faster than torch, most of all in bfloat16."""
-    if products.dtype == torch.bfloat16 and least.min() >= 0:  # then the order of the numbers is that of their bits as whole numbers
-        products, least = products.view(torch.int16), least.view(torch.int16)
+def _keep_best(best: torch.Tensor, products: torch.Tensor, floor: torch.Tensor, start: int) -> None:
+    """Merge those products (R, C) of passages start, start + 1, … that exceed the floor (R,) into each row's best keys (R, K), in place."""
+    rows, columns = products.shape
+    flat = _above(products, torch.maximum(floor, _unpack(best[:, 0])[0]))
+    keys = _pack(products.flatten()[flat].float(), start + flat % columns)
+    counts = torch.searchsorted(flat, torch.arange(rows + 1, device=flat.device) * columns).diff()
+    found = best.new_full((rows, int(counts.max())), EMPTY)
+    found.masked_scatter_(torch.arange(found.shape[1], device=flat.device) < counts[:, None], keys)
+    best.copy_(_largest(torch.cat([best, found], 1), best.shape[1]))
+
+
+def _above(products: torch.Tensor, floor: torch.Tensor) -> torch.Tensor:
+    """Where the flattened products (R, C) are above the floor (R,), ascending; on the CPU by numpy, several times faster than torch."""
+    floor = floor[:, None]
+    if products.is_cuda:
+        return (products > floor).flatten().nonzero().squeeze(1)
+    if products.dtype == torch.bfloat16 and floor.min() >= 0:  # ordered as their bits are; the floor loses its lower half: rounded down
+        products, floor = products.view(torch.int16), (floor.view(torch.int32) >> 16).short()
     elif products.dtype == torch.bfloat16:
-        products, least = products.float(), least.float()
-    return products.numpy() > least.numpy()
+        products = products.float()
+    return torch.from_numpy(np.flatnonzero(products.numpy() > floor.numpy()))
 
 
-def _search_above(queries, corpus, k: int, floor: np.ndarray, corpus_chunk: int, device) -> tuple[np.ndarray, np.ndarray]:
-    """`top_k` of a few hard queries (R, D): whatever has a float32 product of at least the query's floor (R,) is scored."""
-    q, floors = _tensor(queries, "query", 0, device), torch.from_numpy(floor).to(device).unsqueeze(1)
-    buffer = torch.empty(len(q) * min(corpus_chunk, len(corpus)), device=device)
-    best = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(q)
-    for start, end in _chunks(len(corpus), corpus_chunk, first=corpus_chunk):
-        c = _tensor(corpus[start:end], "passage", start, device)
-        above = (_products(q, c, buffer) >= floors).cpu().numpy()
-        for row in above.any(1).nonzero()[0]:
-            columns = start + above[row].nonzero()[0]
-            scores, indices = np.append(best[row][0], score(queries[row], corpus[columns])), np.append(best[row][1], columns)
-            order = np.argsort(-scores, kind="stable")[:k]  # the indices ascend among equal scores
-            best[row] = scores[order], indices[order]
-    return tuple(np.stack(part) for part in zip(*best, strict=True))
+def _search_above(queries, corpus, least: np.ndarray, k: int, corpus_chunk: int, device) -> tuple[torch.Tensor, torch.Tensor]:
+    """`top_k` of a few hard queries (R, D): all passages are scored that can reach the query's `least` (R,), a score of k of them."""
+    q, least = _tensor(queries, "query", 0, device), torch.from_numpy(least).to(device)
+    rounding = Rounding(q, torch.float32)
+    best = [torch.empty(1, 0, dtype=torch.int64)] * len(q)
+    for start in range(0, len(corpus), corpus_chunk):
+        c = rounding.see(_tensor(corpus[start : start + corpus_chunk], "passage", start, device))
+        possible = (torch.mm(q, c.T) >= (least - rounding.error(least))[:, None]).cpu()
+        for row in possible.any(1).nonzero().flatten().tolist():
+            columns = start + possible[row].nonzero().flatten()
+            keys = _pack(torch.from_numpy(score(queries[row], corpus.take(columns.numpy(), axis=0))), columns)
+            best[row] = _largest(torch.cat([best[row], keys[None]], 1), k)
+    return _unpack(torch.cat(best).flip(1))
 
 
 # --- the rules --------------------------------------------------------------------------------------------------------------
