@@ -322,9 +322,9 @@ def mine_sentence_transformers(q: np.ndarray, p: np.ndarray, faiss: bool) -> np.
 def products_alone(q: np.ndarray, p: np.ndarray) -> np.ndarray:
     """The float32 matrix product that an exact search cannot do without, in the same chunks."""
     q, p = torch.from_numpy(q), torch.from_numpy(p)
-    buffer = torch.empty(256 * 4096)
-    for a in p.split(4096):
-        for b in q.split(256):
+    buffer = torch.empty(512 * 2048)
+    for a in p.split(2048):
+        for b in q.split(512):
             torch.mm(b, a.T, out=buffer[: len(b) * len(a)].view(len(b), len(a)))
     return np.empty((0, NEGATIVES), int)
 

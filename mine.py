@@ -111,18 +111,12 @@ def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chu
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     query_chunk = min(query_chunk or (512 if device.type == "cpu" else 4096), -(-count // threads))
     query_chunk = -(-count // -(-count // query_chunk))  # as many chunks, but equal ones
-    corpus_chunk = min(corpus_chunk or (4096 if device.type == "cpu" else 65536), n)
+    corpus_chunk = min(corpus_chunk or (2048 if device.type == "cpu" else 65536), n)
 
     q = _tensor(queries, "query", 0, device)
     rounding = Rounding(q, dtype)
     best = torch.full((count, min(n, 2 * k + SPARE)), EMPTY, device=device)  # keys of candidates, ascending
     buffers = torch.empty(threads, query_chunk * corpus_chunk, dtype=dtype, device=device)
-
-    def floor(rows: slice, products=None) -> torch.Tensor:
-        """(R,) A passage of a lower product is none of the k best: k others of those kept, or of these products, have better scores."""
-        kth = _unpack(best[rows, -k])[0] if products is None else _kth(products, k)
-        return kth - 2 * rounding.error(kth, rows)
-
     with _threads(threads, count, query_chunk) as run:
         for start in tqdm(range(0, n, corpus_chunk), "search", unit="chunk", disable=None if progress else True):
             c = rounding.see(_tensor(corpus[start : start + corpus_chunk], "passage", start, device))
@@ -130,13 +124,15 @@ def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chu
             def keep_best(rows: slice, thread: int) -> None:
                 part = q[rows].to(dtype)
                 products = torch.mm(part, c.T, out=buffers[thread, : len(part) * len(c)].view(len(part), len(c)))
-                _keep_best(best[rows], products, floor(rows, products if start == 0 and len(c) >= k else None), start)
+                kth = _kth(products, k) if start == 0 and len(c) >= k else _unpack(best[rows, -k])[0]
+                _keep_best(best[rows], products, kth - 2 * rounding.error(kth, rows), start)  # k passages have better scores than the rest
 
             run(keep_best)
 
         def settle(rows: slice, thread: int) -> None:
             products, candidates = _unpack(best[rows])
-            possible = (products >= floor(rows)[:, None]).cpu().numpy()
+            kth = products[:, -k]
+            possible = (products > (kth - 2 * rounding.error(kth, rows))[:, None]).cpu().numpy()
             exact = torch.full(products.shape, LOWEST)
             pairs = zip(queries[rows], candidates.cpu().numpy(), possible, strict=True)
             exact.numpy()[possible] = np.concatenate([score(query, corpus.take(some[kept], axis=0)) for query, some, kept in pairs])
@@ -153,8 +149,8 @@ def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chu
 
 @contextlib.contextmanager
 def _threads(threads: int, count: int, chunk: int):
-    """run(function): calls function(rows, number of the thread) for all chunks of rows, shared among the threads. Each computes alone:
-    only a product could be shared otherwise, and what comes after it takes as long. Products are summed in float32, without TF32."""
+    """run(function): calls function(rows, number of the thread) for each chunk of rows. The threads share the chunks, not the work within
+    one: torch would share a product alone, and what follows it costs as much. Products are summed in float32, without TF32."""
     cuda, usual = torch.backends.cuda.matmul, torch.get_num_threads()
     precision, reduced = torch.get_float32_matmul_precision(), cuda.allow_bf16_reduced_precision_reduction
     slices = [slice(first, first + chunk) for first in range(0, count, chunk)]
@@ -207,10 +203,10 @@ class Rounding:
         return c.to(self.dtype)
 
     def error(self, value: torch.Tensor, rows: slice = slice(None)) -> torch.Tensor:
-        """Of products (R,) or scores (R,), one for each query in `rows`, with any passage seen; one percent is for the second order."""
+        """(R,) for each query in `rows` with any passage seen, given its product or its score; never 0, and one percent for the rest."""
         summed = (self.width + 2) * 2.0**-23 * self.q[rows] * self.c
         lost = self.q_lost[rows] * (self.c + self.c_lost) + self.q[rows] * self.c_lost
-        return 1.01 * (summed + lost + torch.finfo(self.dtype).eps / 2 * value.abs())
+        return 1.01 * (summed + lost + torch.finfo(self.dtype).eps / 2 * value.abs()) + 2.0**-100
 
 
 # A candidate is one whole number, its key: the score above, the index below, so that the better of two has the larger key.
@@ -455,15 +451,16 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
         if not (path := Path(cache) / f"{key}.shard.npy").exists():
             write_array(path, embed(shard))
     e5nl.wait()
-    if not done and rank == 0:
-        with new_file(joined_path) as temporary:
-            dtype = "uint16" if store == "bfloat16" else store
-            joined = np.lib.format.open_memmap(temporary, "w+", dtype, (len(texts), config.hidden_size))
-            for number, key in enumerate(keys):
-                joined[number * SHARD : (number + 1) * SHARD] = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
-            joined.flush()
-        for key in set(keys):
-            (Path(cache) / f"{key}.shard.npy").unlink()
+    if rank == 0:
+        if not done:
+            with new_file(joined_path) as temporary:
+                dtype = "uint16" if store == "bfloat16" else store
+                joined = np.lib.format.open_memmap(temporary, "w+", dtype, (len(texts), config.hidden_size))
+                for number, key in enumerate(keys):
+                    joined[number * SHARD : (number + 1) * SHARD] = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
+                joined.flush()
+        for key in keys:
+            (Path(cache) / f"{key}.shard.npy").unlink(missing_ok=True)
     e5nl.wait()
     return np.load(joined_path, mmap_mode="r")
 
@@ -662,7 +659,7 @@ def sweep(found: Search, anchor: str, negatives: int) -> list[dict]:
         if pairs:
             one = [found.positives[u][n : n + 1] for u, n in pairs]
             taken = choose(found.scores[unit], hidden, one, rule, **settings)[1] == TAKEN
-            line["known positives"] = float(labelled[taken].mean()) if taken.any() else 0.0
+            line["known positives"] = float(labelled[taken].mean()) if taken.any() else None
         lines.append(line)
     return lines
 

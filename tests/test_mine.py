@@ -9,6 +9,7 @@ with sentence-transformers' hard negatives stands in tests/parity/.
 import doctest
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -92,6 +93,23 @@ def test_search_reads_half_precision_from_disk(tmp_path, stored):
     np.save(tmp_path / "corpus.npy", corpus)
     scores, indices = top_k(queries, np.load(tmp_path / "corpus.npy", mmap_mode="r"), 9, corpus_chunk=10)
     expected_scores, expected = slow_top_k(queries, mine.as_float32(corpus), 9)
+    assert indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_search_with_vectors_of_zeros_by_any_number_of_threads(precision, threads):
+    """A query of zeros ties with all passages, of which the first ones count; a passage of zeros has a score of 0 like any other."""
+    queries, corpus = unit(11, 16, 0), unit(300, 16, 1)
+    queries[4], corpus[::7] = 0, 0
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        scores, indices = top_k(queries, corpus, 160, precision=precision, corpus_chunk=70)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    expected_scores, expected = slow_top_k(queries, corpus, 160)
     assert indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
 
 
@@ -293,11 +311,12 @@ def test_rows_come_back_with_negatives_and_scores(folder, data):
     rows, given = run(data, "--model", folder, "--rule", "topk", "--negatives", 3), mined(data)
     assert [(row["query"], row["pos"]) for row in rows] == [(row["query"], row["pos"]) for row in given]
     model, tokenizer = e5nl.load(folder)
-    for row in rows:
+    passages = [text for row in given for text in row["pos"]]
+    p = dict(zip(passages, e5nl.embed(model, tokenizer, passages, "passage"), strict=True))
+    for row, q in zip(rows, e5nl.embed(model, tokenizer, [row["query"] for row in rows], "query"), strict=True):
         same_query = [text for other in given if other["query"] == row["query"] for text in other["pos"]]
         assert len(row["neg"]) == len(set(row["neg"])) == 3 and not set(row["neg"]) & set(same_query)
-        q, p = e5nl.embed(model, tokenizer, [row["query"]], "query"), e5nl.embed(model, tokenizer, row["pos"] + row["neg"], "passage")
-        assert row["pos_scores"] + row["neg_scores"] == pytest.approx((p @ q[0]).tolist(), abs=1e-5)
+        assert row["pos_scores"] + row["neg_scores"] == pytest.approx([float(q @ p[text]) for text in row["pos"] + row["neg"]], abs=1e-5)
         assert row["neg_scores"] == sorted(row["neg_scores"], reverse=True)
     settings = json.loads((data.parent / "mined.jsonl.json").read_text())
     assert settings["settings"]["rule"] == "topk" and settings["settings"]["weights"] == model_folder.weights_hash(folder)
@@ -399,18 +418,22 @@ def test_a_killed_run_goes_on_with_its_cache(folder, data, monkeypatch):
     assert sum(calls) == 39, "another limit is another embedding, of the queries only"
 
 
-@pytest.mark.parametrize("store", ["float32", "bfloat16"])
-def test_two_processes_mine_as_one_does(folder, data, store):
-    settings = ["--data", "bron.jsonl", "--model", "model", "--store", store, "--precision", "bfloat16", "--top", "20"]
-    alone = [sys.executable, mine.__file__, *settings, "--cache", "one", "--out", "one.jsonl"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    together = [*torchrun, mine.__file__, *settings, "--cache", "two", "--out", "two.jsonl"]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as torchrun sets it: the last digits of a product depend on it
-    options = {"cwd": data.parent, "env": one_thread, "capture_output": True, "text": True, "check": True}
-    printed = [subprocess.run(command, **options).stdout for command in (alone, together)]
-    assert mined(data.parent / "one.jsonl") == mined(data.parent / "two.jsonl")
-    assert printed[0].replace("one.jsonl", "two.jsonl") == printed[1], "only the first process prints"
-    names = [sorted(path.name for path in (data.parent / cache).iterdir()) for cache in ("one", "two")]
+def test_two_processes_mine_as_one_does(folder, data, monkeypatch, capsys):
+    monkeypatch.chdir(data.parent)
+    monkeypatch.setattr(mine, "SHARD", 16)  # three shards of queries, three of passages: both processes have some
+    data.with_name("small_shards.py").write_text("import mine\nmine.SHARD = 16\nmine.cli(mine.main)\n")
+    settings = ["--data", "bron.jsonl", "--model", "model", "--store", "bfloat16", "--precision", "bfloat16", "--top", "20"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as torchrun does: the last digits of a product depend on it
+    mine.main([*settings, "--cache", "one", "--out", "one.jsonl"])
+    torch.set_num_threads(threads)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "small_shards.py"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.path.dirname(mine.__file__)}
+    options = {"env": environment, "capture_output": True, "text": True, "check": True}
+    printed = subprocess.run([*torchrun, *settings, "--cache", "two", "--out", "two.jsonl"], **options).stdout
+    assert mined("one.jsonl") == mined("two.jsonl")
+    assert capsys.readouterr().out.replace("one.jsonl", "two.jsonl") == printed, "only the first process prints"
+    names = [sorted(os.listdir(cache)) for cache in ("one", "two")]
     assert names[0] == names[1] and len(names[0]) == 2, "nothing but the embeddings is left"
 
 
@@ -452,6 +475,7 @@ def test_a_narrow_band_is_said():
         (["--query-embeddings", "q.npy", "--corpus-embeddings", "p.npy"], "q.npy: 3 rows for 39 queries; --write-texts"),
         (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: not a .npy of numbers"),
         (["--query-embeddings", "i.npy", "--corpus-embeddings", "p.npy"], "i.npy: int64 of shape (3, 4); expected float32, float16 or"),
+        (["--query-embeddings", "q4.npy", "--corpus-embeddings", "p5.npy"], "embeddings of shapes (39, 4) and (41, 5): expected"),
         (["--model", "nergens"], "nergens: no such folder"),
         (["--model", "model", "--corpus", "nergens"], "nergens/corpus.jsonl: no such file"),
         (["--model", "model", "--out", "klaar.jsonl"], "klaar.jsonl: exists already"),
@@ -462,19 +486,26 @@ def test_a_narrow_band_is_said():
         (["--model", "model", "--rule", "topk-abs", "--margin", "-2", "--when-short", "drop"], "bron.jsonl: no row got 7 negatives"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(folder, data, arguments, message):
-    np.save(data.parent / "q.npy", unit(3, 4, 0))
-    np.save(data.parent / "i.npy", np.ones((3, 4), int))
-    np.save(data.parent / "p.npy", unit(3, 4, 0))
-    np.save(data.parent / "long.npy", unit(39, 4, 0) * np.where(np.arange(39) == 2, 3, 1).astype(np.float32)[:, None])
+def test_a_mistake_is_said_and_nothing_is_written(folder, data, monkeypatch, arguments, message):
+    monkeypatch.chdir(data.parent)
+    np.save("q.npy", unit(3, 4, 0))
+    np.save("i.npy", np.ones((3, 4), int))
+    np.save("p.npy", unit(3, 4, 0))
+    np.save("q4.npy", unit(39, 4, 0))
+    np.save("p5.npy", unit(41, 5, 0))
+    np.save("long.npy", unit(39, 4, 0) * np.where(np.arange(39) == 2, 3, 1).astype(np.float32)[:, None])
     for name in ("klaar.jsonl", "half.jsonl.json"):
-        (data.parent / name).touch()
+        data.with_name(name).touch()
     before = sorted(data.parent.iterdir())
-    script = [sys.executable, mine.__file__, "--data", "bron.jsonl", *(["--out", "new.jsonl"] if "--out" not in arguments else [])]
-    result = subprocess.run([*script, *arguments], cwd=data.parent, capture_output=True, text=True)
-    assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("error: ") and message in result.stderr
+    with pytest.raises((InputError, FileNotFoundError), match=re.escape(message)):
+        mine.main(["--data", "bron.jsonl", *([] if "--out" in arguments else ["--out", "new.jsonl"]), *arguments])
     assert sorted(data.parent.iterdir()) == before
+
+
+def test_the_script_says_a_mistake_in_one_line(data):
+    script = [sys.executable, mine.__file__, "--data", data, "--model", "nergens", "--out", data.with_name("new.jsonl")]
+    result = subprocess.run(script, capture_output=True, text=True)
+    assert result.returncode == 2 and len(result.stderr.splitlines()) == 1 and result.stderr.startswith("error: nergens: no such folder")
 
 
 def test_score_is_the_rounded_product():
