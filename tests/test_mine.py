@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,11 +97,35 @@ def test_search_reads_half_precision_from_disk(tmp_path, stored):
     assert indices.tolist() == expected.tolist() and scores.tolist() == expected_scores.tolist()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("data", ["unit vectors", "whole numbers"])  # small whole numbers are exact in bfloat16, their products are not
+def test_products_lie_within_the_error_that_is_reckoned_with(dtype, data):
+    q, c = unit(20, 40, 0), unit(300, 40, 1)
+    if data == "whole numbers":
+        q, c = (np.random.default_rng(rows).integers(-9, 10, (rows, 40)).astype(np.float32) for rows in (20, 300))
+    q, c = torch.from_numpy(q), torch.from_numpy(c)
+    rounding, moved = mine.Rounding(q, dtype), 0
+    for part in c.split(100):
+        products = (q.to(dtype) @ rounding.see(part).T).float()
+        off = (products - q.double() @ part.double().T).abs()
+        assert all((column <= rounding.error(products[:, i])).all() for i, column in enumerate(off.T))
+        moved += (off > 0).sum()
+    assert moved or (data == "whole numbers" and dtype == torch.float32)
+
+
+def test_keys_are_ordered_by_score_then_index():
+    scores = torch.tensor([2.5, 0.5, 0.5, 0.0, -0.0, -1e-30, -0.5, -3.0])
+    indices = torch.tensor([2**32 - 2, 3, 4, 6, 7, 0, 5, 1])
+    keys = mine._pack(scores, indices)
+    assert (keys.diff() < 0).all() and (keys > mine.EMPTY).all()
+    assert all(torch.equal(*pair) for pair in zip(mine._unpack(keys), (scores, indices), strict=True))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_search_with_vectors_of_zeros_by_any_number_of_threads(precision, threads):
     """A query of zeros ties with all passages, of which the first ones count; a passage of zeros has a score of 0 like any other."""
-    queries, corpus = unit(11, 16, 0), unit(300, 16, 1)
+    queries, corpus = unit(11, 16, threads), unit(300, 16, threads + 1)  # others each time: freed memory may hold the last result
     queries[4], corpus[::7] = 0, 0
     before = torch.get_num_threads()
     try:
@@ -416,6 +441,19 @@ def test_a_killed_run_goes_on_with_its_cache(folder, data, monkeypatch):
     assert run(data, "--model", folder, "--cache", cache, out="third.jsonl") == expected and not calls
     run(data, "--model", folder, "--cache", cache, "--query-length", 4, out="fourth.jsonl")
     assert sum(calls) == 39, "another limit is another embedding, of the queries only"
+
+    def killed(path, missing_ok=False):
+        if path.name.endswith(".shard.npy"):
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
+
+    unlink = Path.unlink
+    monkeypatch.setattr(Path, "unlink", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, "--model", folder, "--cache", data.parent / "last", out="fifth.jsonl")
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert run(data, "--model", folder, "--cache", data.parent / "last", out="fifth.jsonl") == expected
+    assert not [path for path in (data.parent / "last").iterdir() if "shard" in path.name], "what a kill at the end left is removed"
 
 
 def test_two_processes_mine_as_one_does(folder, data, monkeypatch, capsys):
