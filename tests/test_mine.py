@@ -114,7 +114,7 @@ def test_products_lie_within_the_error_that_is_reckoned_with(dtype, data):
 
 
 def test_keys_are_ordered_by_score_then_index():
-    scores = torch.tensor([2.5, 0.5, 0.5, 0.0, -0.0, -1e-30, -0.5, -3.0])
+    scores = torch.tensor([2.5, 0.5, 0.5, -0.0, 0.0, -1e-30, -0.5, -3.0])
     indices = torch.tensor([2**32 - 2, 3, 4, 6, 7, 0, 5, 1])
     keys = mine._pack(scores, indices)
     assert (keys.diff() < 0).all() and (keys > mine.EMPTY).all()
