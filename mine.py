@@ -502,7 +502,7 @@ class Search(NamedTuple):
 def top_k_together(q: np.ndarray, p: np.ndarray, k: int, precision: str, cache, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
     """`top_k` by `world` processes, each for its share of the queries; the shares meet as files in `cache`, read by the first process."""
     share = slice(rank * len(q) // world, (rank + 1) * len(q) // world)
-    found = top_k(q[share], p, k, precision=precision)
+    found = top_k(q[share], p, k, precision=precision, progress=not rank)
     if world == 1:
         return found
     run = os.environ["MASTER_PORT"]  # another run may share the folder
