@@ -28,7 +28,7 @@ must score strictly below the positive. sigma is the population's (divided by th
 
     python mine.py --model runs/toy --data demo/train/dekamer_title_answer.jsonl.gz --out runs/mined.jsonl.gz --sweep
     python mine.py --model intfloat/multilingual-e5-base --data mmarco.jsonl.gz --corpus beir-nl-mmarco --cache runs/cache \
-        --store bfloat16 --out runs/mined/mmarco.jsonl.gz         # 8.8 million passages: disk and patience, see top_k
+        --store bfloat16 --precision bfloat16 --out runs/mined/mmarco.jsonl.gz    # 8.8 million passages: disk and patience
     torchrun --nproc_per_node 8 mine.py …                         # the same on 8 GPUs; needs --cache
     python mine.py --data source.jsonl --write-texts texts        # what to embed, in order, for any other model; then
     python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy --out mined.jsonl
@@ -94,7 +94,7 @@ def top_k(queries, corpus, k: int, *, query_chunk: int | None = None, corpus_chu
           device=None, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The k passages of the highest dot product with each query: scores (Q, k') float32, best first, and their indices (Q, k') int64.
 
-    queries (Q, D), corpus (N, D): as `as_float32` takes them, memory-mapped or not; k' = min(k, N). Ties: lower index first.
+    queries (Q, D), corpus (N < 2^32, D): as `as_float32` takes them, memory-mapped or not; k' = min(k, N). Ties: lower index first.
     Exact: the scores are those of `score`, and neither the chunks nor the precision of the products (float32 or bfloat16) change the
     result, only the time. The products of a chunk choose candidates; those that can be among the k best, given how far rounding can
     move a product, are scored again. A query with too many of them to keep (nearly equal passages) is searched once more.
