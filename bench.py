@@ -18,8 +18,8 @@ above what it had before. The variants take turns, round by round; printed are m
 
 import argparse
 import contextlib
-import http.server
 import gc
+import http.server
 import importlib.util
 import io
 import itertools
