@@ -154,16 +154,21 @@ class Layer(nn.Module):
         return self.norm(x + self.dropout(self.down(F.gelu(self.up(x)))))
 
 
+def table(rows: int, width: int) -> nn.Embedding:
+    """An embedding table that is still to be filled. nn.Embedding's own start would import sympy in `load`: a second each time."""
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 class Encoder(nn.Module):
-    """BERT / RoBERTa / XLM-R over packed texts. New weights are random; `load` fills them from a checkpoint."""
+    """BERT / RoBERTa / XLM-R over packed texts. `new_encoder` fills it with random weights, `load` with a checkpoint's."""
 
     def __init__(self, config: Config):
         super().__init__()
         width = config.hidden_size
         self.config = config
-        self.words = nn.Embedding(config.vocab_size, width)
-        self.positions = nn.Embedding(config.positions, width)  # row 0 is the first token's, whatever the checkpoint's offset
-        self.types = nn.Embedding(config.type_vocab_size, width)  # only type 0 is used
+        self.words = table(config.vocab_size, width)
+        self.positions = table(config.positions, width)  # row 0 is the first token's, whatever the checkpoint's offset
+        self.types = table(config.type_vocab_size, width)  # only type 0 is used
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
