@@ -147,6 +147,10 @@ def _pooling_modes(values: dict) -> dict[str, bool]:
 
 # --- the tokenizer ----------------------------------------------------------------------------------------------------------
 
+# What XLM-R's special tokens are for: PreTrainedTokenizerFast has to be told, in tokenizer_config.json.
+XLMR_TOKENS = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
+               "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}  # fmt: skip
+
 
 class Tokenizer:
     """A `tokenizer.json`, without the truncation and padding that may be stored in it: both are decided here, for each call.
