@@ -10,7 +10,11 @@ The proof rests on a property of Unigram: the best segmentation of a text stays 
 pieces are all kept must give the same pieces, and the same embedding bit for bit. A failed proof leaves no folder, and exit status 1.
 
     python trim_vocab.py --model runs/base --corpus demo/corpus/* demo/train/* --out runs/base-trm
-    python trim_vocab.py --model intfloat/multilingual-e5-base --corpus c4-nl-validation.json.gz --out runs/e5-base-trm
+    python trim_vocab.py --model intfloat/multilingual-e5-base --out runs/e5-base-trm --corpus PAPER_CORPUS   # as the paper did
+
+PAPER_CORPUS stands for the name below; naming it is what downloads it.
+A corpus is named `NAME[:N][:xWEIGHT]`. NAME is a file (text a line, a table, a training source) or files of a data set on the hub,
+`owner/name[@revision][:pattern]`; N: its first N texts; WEIGHT: an occurrence there counts so often. `law.jsonl.gz:5000:x0.5`.
 
 Departures from the paper's tool (vocabtrimmer): a tenth of the corpus is held out for the proof (not with `--check`), single
 characters and the pieces of the prefixes come before rarer pieces (`--no-keep-characters`: prefixes only).
@@ -21,6 +25,7 @@ Letters for dimensions: V pieces of the original tokenizer, N texts, D width.
 """
 
 import argparse
+import copy
 import importlib.util
 import itertools
 import json
@@ -30,37 +35,68 @@ import shutil
 import sys
 import unicodedata
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
 import e5nl
 import model_folder
-from data import PREFIXES, InputError, cli, new_file, new_folder, parse_row, read_json, read_jsonl, read_texts, whole, write_json
+from data import (
+    PREFIXES,
+    InputError,
+    cli,
+    find_files,
+    kind_of,
+    new_file,
+    new_folder,
+    parse_row,
+    read_json,
+    read_jsonl,
+    read_texts,
+    refuse_existing,
+    whole,
+    write_json,
+)
 
+PAPER_CORPUS = "allenai/c4:multilingual/c4-nl-validation.*.json.gz"  # model card of clips/e5-base-trm: c4, nl, validation
 CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)  # vocabulary sizes whose coverage is reported
 LOW_SHARE = 0.95  # warned below; Dutch trimmed on other Dutch keeps 98 % and more of the tokens
 CHUNK_CHARACTERS = 200_000  # tokenised at once: keeps all cores busy, takes some tens of MB
 BLOCK_BYTES = 1 << 24  # of a tensor in memory at once
-SAMPLE_TOKENS = 512  # tokens of the texts that are embedded with both models
+SAMPLE_TOKENS = 256  # tokens of the texts that are embedded with both models
 
 # --- 1. count ---------------------------------------------------------------------------------------------------------------
 
+NAMED = re.compile(r"(.*?)(?::(\d+))?(?::x(\d+(?:\.\d+)?))?", re.DOTALL)
+
+
+def parse_name(name: str) -> tuple[str, int | None, float]:
+    """A corpus' (file or hub name, texts at most, weight). A file that is called so, colons and all, is meant as it is.
+
+    >>> parse_name("owner/name:nl/*.jsonl.gz:500:x2"), parse_name("law.jsonl.gz")
+    (('owner/name:nl/*.jsonl.gz', 500, 2.0), ('law.jsonl.gz', None, 1.0))
+    """
+    if Path(name).exists():
+        return name, None, 1.0
+    path, cap, weight = NAMED.fullmatch(name).groups()
+    return path, cap and int(cap), float(weight or 1)
+
 
 def read_corpus(names: Iterable[str], field: str = "text") -> Iterator[str]:
-    """The texts of corpus files: those of data.read_texts, and training sources. `FILE:N`: the first N texts of FILE at most."""
-    for name in map(str, names):
-        path, _, cap = name.rpartition(":")
-        capped = path and cap.isdigit() and not Path(name).exists()
-        yield from itertools.islice(_read_file(path if capped else name, field), int(cap) if capped else None)
+    """The texts of `NAME[:N][:xWEIGHT]`…: of the files that data.read_texts knows, and the texts of training sources."""
+    for name in names:
+        path, cap, _ = parse_name(name)
+        yield from itertools.islice((text for file in find_files(path) for text in _read_file(file, field)), cap)
 
 
-def _read_file(path: str, field: str) -> Iterator[str]:
-    if path.endswith((".jsonl", ".jsonl.gz")) and next(read_jsonl(path))[1].keys() >= {"query", "pos"}:
+def _read_file(path: Path, field: str) -> Iterator[str]:
+    if kind_of(path) in (".jsonl", ".json") and next(read_jsonl(path))[1].keys() >= {"query", "pos"}:
         for number, row in read_jsonl(path):
             query, positives, negatives = parse_row(row, f"{path}:{number}")
             yield from (query, *positives, *negatives)
@@ -74,15 +110,29 @@ def held_out(text: str) -> bool:
 
 
 def cut_chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    chunk, size = [], 0
-    for text in texts:
-        chunk.append(text)
-        size += len(text) + 64  # an empty text takes memory too
-        if size >= CHUNK_CHARACTERS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+    """Texts in lists of some CHUNK_CHARACTERS, in order."""
+    ends = 0
+
+    def number(text: str) -> int:
+        nonlocal ends
+        ends += len(text) + 64  # an empty text takes memory too
+        return ends // CHUNK_CHARACTERS
+
+    return (list(chunk) for _, chunk in itertools.groupby(texts, number))
+
+
+def tokenise(texts: Iterable[str], *backends: Tokenizer) -> Iterator[tuple[list[str], list[list[Encoding]]]]:
+    """Chunks of texts, with their encodings by each tokenizer. Memory does not grow with the number of texts.
+
+    On all cores (the environment's TOKENIZERS_PARALLELISM=false: on one); the next chunk is in work while the caller has this one.
+    """
+
+    def encode(chunk):
+        return chunk, [backend.encode_batch_fast(chunk) for backend in backends]
+
+    with ThreadPoolExecutor(1) as pool:
+        for done, _ in itertools.pairwise(pool.submit(encode, chunk) for chunk in itertools.chain(cut_chunks(texts), [[]])):
+            yield done.result()
 
 
 def count_ids(ids: Iterable[list[int]], size: int) -> np.ndarray:
@@ -90,20 +140,24 @@ def count_ids(ids: Iterable[list[int]], size: int) -> np.ndarray:
     return np.bincount(np.fromiter(itertools.chain.from_iterable(ids), np.int64), minlength=size)
 
 
-def count_pieces(backend: Tokenizer, texts: Iterable[str], aside: Callable[[str], bool]) -> tuple[np.ndarray, np.ndarray]:
-    """How often each piece occurs, special tokens included: (2, V) int64, and (2,) texts. Row 1 is for the texts that `aside` picks.
+def count_pieces(backend: Tokenizer, names: Iterable[str], field: str, aside: Callable[[str], bool]) -> tuple[np.ndarray, ...]:
+    """How often each piece occurs in a corpus, special tokens included.
 
-    Tokenises on all cores (the environment's TOKENIZERS_PARALLELISM=false: on one). Memory does not grow with the corpus.
+    (2, V) int64 and (2,) texts: row 1 is for the texts that `aside` picks. Then row 0 with the names' weights, (V,) float64.
     """
     size = backend.get_vocab_size()
-    pieces, number = np.zeros((2, size), np.int64), np.zeros(2, np.int64)
-    for chunk in cut_chunks(texts):
-        sides: tuple[list, list] = [], []
-        for text, encoding in zip(chunk, backend.encode_batch_fast(chunk), strict=True):
-            sides[aside(text)].append(encoding.ids)
-        pieces += [count_ids(ids, size) for ids in sides]
-        number += [len(ids) for ids in sides]
-    return pieces, number
+    pieces, number, weighted = np.zeros((2, size), np.int64), np.zeros(2, np.int64), np.zeros(size)
+    for name in names:
+        earlier = pieces[0].copy()
+        texts = tqdm(read_corpus([name], field), desc=name, unit=" texts", unit_scale=True, disable=None)
+        for chunk, (encodings,) in tokenise(texts, backend):
+            sides: tuple[list, list] = [], []
+            for text, encoding in zip(chunk, encodings, strict=True):
+                sides[aside(text)].append(encoding.ids)
+            pieces += [count_ids(ids, size) for ids in sides]
+            number += [len(ids) for ids in sides]
+        weighted += parse_name(name)[2] * (pieces[0] - earlier)
+    return pieces, number, weighted
 
 
 # --- 2. rank ----------------------------------------------------------------------------------------------------------------
@@ -126,7 +180,7 @@ def single_characters(pieces: list[str], seen: np.ndarray) -> set[int]:
 
 
 def rank_pieces(counts: np.ndarray, first: set[int], min_frequency: int) -> np.ndarray:
-    """Ids in the order in which they are kept: those in `first`, whatever their counts (V,), then those counted `min_frequency` times.
+    """Ids in the order in which they are kept: those in `first`, whatever their counts (V,), then those that count `min_frequency`.
 
     Both with the most frequent first, and equal counts by id.
 
@@ -147,7 +201,6 @@ def with_special(order: np.ndarray, special: set[int]) -> np.ndarray:
 # --- 3. cut: the files that name ids ----------------------------------------------------------------------------------------
 
 LITERAL = "\0"  # stands before a number that is kept as it was written
-XLMR_TOKENS = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>", "cls": "<s>", "mask": "<mask>"}
 
 
 def parse_tokenizer(stored: bytes, where="tokenizer.json") -> dict:
@@ -166,11 +219,6 @@ def parse_tokenizer(stored: bytes, where="tokenizer.json") -> dict:
     if kind != "Unigram":
         advice = "use transtokenize.py to give the model a Dutch tokenizer"
         raise InputError(f"{where}: a {kind} tokenizer; only Unigram (XLM-R, multilingual-e5) can be trimmed, {advice}")
-    for token in spec.get("added_tokens") or []:
-        id, content = token["id"], token["content"]
-        if id < len(vocabulary) and vocabulary[id][0] != content:
-            found = f"added token {content!r} has id {id}, where the vocabulary has {vocabulary[id][0]!r}"
-            raise InputError(f"{where}: {found}; another tool left stale ids here, go back to the original model")
     return spec
 
 
@@ -183,50 +231,46 @@ def read_files(folder: Path) -> dict[str, dict]:
     """{name: content} of the JSON files that name pieces or their ids."""
     path = folder / "tokenizer.json"
     files = {path.name: parse_tokenizer(path.read_bytes(), path)} if path.is_file() else {}
-    names = ("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json", "config.json")
+    names = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
     return files | {name: read_json(folder / name) for name in names if (folder / name).is_file()}
 
 
 def map_ids(files: dict[str, dict], to: Callable[[int], int]) -> dict[str, dict]:
     """The same files with `to(id)` in every place that names a piece by its id."""
-    files, spec = dict(files), dict(files["tokenizer.json"])
-    files["tokenizer.json"] = spec
+    vocabulary = files["tokenizer.json"]["model"]["vocab"]
+    files = copy.deepcopy(files, {id(vocabulary): vocabulary})  # all but the vocabulary, which is large and names no ids
+    spec, settings, config = (files.get(name, {}) for name in ("tokenizer.json", "tokenizer_config.json", "config.json"))
     added = {token["content"]: token["id"] for token in spec.get("added_tokens") or []}
-    spec["added_tokens"] = [token | {"id": to(token["id"])} for token in spec.get("added_tokens") or []]
-    spec["post_processor"] = _map_post_processor(spec.get("post_processor"), to)
+    for token in spec.get("added_tokens") or []:
+        token["id"] = to(token["id"])
+    if spec.get("post_processor"):
+        _map_post_processor(spec["post_processor"], to)
     if spec["model"].get("unk_id") is not None:
-        spec["model"] = spec["model"] | {"unk_id": to(spec["model"]["unk_id"])}
+        spec["model"]["unk_id"] = to(spec["model"]["unk_id"])
     if spec.get("padding"):
-        spec["padding"] = spec["padding"] | {"pad_id": to(spec["padding"]["pad_id"])}
-
-    settings = files.get("tokenizer_config.json", {})
-    if "added_tokens_decoder" in settings:
-        decoder = {str(to(int(id))): token for id, token in settings["added_tokens_decoder"].items()}
-        files["tokenizer_config.json"] = settings | {"added_tokens_decoder": decoder}
-    if "added_tokens.json" in files:
-        files["added_tokens.json"] = {token: to(id) for token, id in files["added_tokens.json"].items()}
-    if "config.json" in files:
-        files["config.json"] = config = dict(files["config.json"])
-        for key, id in files["config.json"].items():
-            if key.endswith("_token_id") and isinstance(id, int):
-                # Where the two differ the tokenizer is right: multilingual-e5-small's configuration says pad 0, its <pad> is 1.
-                token = settings.get(key.removesuffix("_id"))
-                config[key] = to(added.get(token["content"] if isinstance(token, dict) else token, id))
+        spec["padding"]["pad_id"] = to(spec["padding"]["pad_id"])
+    for key, id_ in config.items():
+        if key.endswith("_token_id") and isinstance(id_, int):
+            # Where the two differ the tokenizer is right: multilingual-e5-small's configuration says pad 0, its <pad> is 1.
+            token = settings.get(key.removesuffix("_id"))
+            config[key] = to(added.get(token["content"] if isinstance(token, dict) else token, id_))
     return files
 
 
-def _map_post_processor(processor: dict | None, to: Callable[[int], int]) -> dict | None:
-    kind = processor and processor.get("type")
+def _map_post_processor(processor: dict, to: Callable[[int], int]) -> None:
+    kind = processor["type"]
     if kind == "TemplateProcessing":
-        tokens = processor["special_tokens"].items()
-        return processor | {"special_tokens": {name: token | {"ids": [to(id) for id in token["ids"]]} for name, token in tokens}}
-    if kind in ("RobertaProcessing", "BertProcessing"):
-        return processor | {side: [processor[side][0], to(processor[side][1])] for side in ("sep", "cls")}
-    if kind == "Sequence":
-        return processor | {"processors": [_map_post_processor(part, to) for part in processor["processors"]]}
-    if kind in (None, "ByteLevel"):
-        return processor
-    raise InputError(f"tokenizer.json: post-processor {kind} is unknown; expected TemplateProcessing, RobertaProcessing or BertProcessing")
+        for token in processor["special_tokens"].values():
+            token["ids"] = [to(id) for id in token["ids"]]
+    elif kind in ("RobertaProcessing", "BertProcessing"):
+        for token in (processor["sep"], processor["cls"]):  # [content, id]
+            token[1] = to(token[1])
+    elif kind == "Sequence":
+        for part in processor["processors"]:
+            _map_post_processor(part, to)
+    else:
+        expected = "expected TemplateProcessing, RobertaProcessing or BertProcessing"
+        raise InputError(f"tokenizer.json: post-processor {kind} is unknown; {expected}")
 
 
 def trim_files(files: dict[str, dict], kept: np.ndarray) -> dict[str, dict]:
@@ -234,7 +278,7 @@ def trim_files(files: dict[str, dict], kept: np.ndarray) -> dict[str, dict]:
     trimmed = map_ids(files, {int(old): new for new, old in enumerate(kept)}.__getitem__)
     spec = trimmed["tokenizer.json"]
     vocabulary = spec["model"]["vocab"]
-    spec["model"] = spec["model"] | {"vocab": [vocabulary[id] for id in kept if id < len(vocabulary)]}
+    spec["model"]["vocab"] = [vocabulary[id] for id in kept if id < len(vocabulary)]
     if "config.json" in files:
         trimmed["config.json"]["vocab_size"] = len(kept)
         kind, *pad = files["config.json"]["model_type"], *(some["config.json"].get("pad_token_id") for some in (files, trimmed))
@@ -242,10 +286,11 @@ def trim_files(files: dict[str, dict], kept: np.ndarray) -> dict[str, dict]:
             found = f"pad_token_id {pad[0]} would become {pad[1]}, and {kind} counts positions from it"
             raise InputError(f"config.json: {found}; expected a tokenizer with its special tokens first, as XLM-R has")
     # PreTrainedTokenizerFast reads tokenizer.json, XLMRobertaTokenizer would look for the sentencepiece model with all its pieces.
-    # It does not know by itself which special token is which, so they are named.
+    # One file holds the ids and one the names: what repeats them (added_tokens_decoder, special_tokens_map.json) is left out.
     contents = {token["content"] for token in spec["added_tokens"]}
-    names = {f"{name}_token": token for name, token in XLMR_TOKENS.items() if token in contents}
-    settings = names | files.get("special_tokens_map.json", {}) | trimmed.get("tokenizer_config.json", {})
+    settings = {name: token for name, token in e5nl.XLMR_TOKENS.items() if token in contents}
+    settings |= trimmed.pop("special_tokens_map.json", {}) | trimmed.get("tokenizer_config.json", {})
+    settings.pop("added_tokens_decoder", None)
     trimmed["tokenizer_config.json"] = settings | {"tokenizer_class": "PreTrainedTokenizerFast"}
     return trimmed
 
@@ -262,8 +307,8 @@ class Stored(NamedTuple):
 
     file: Path
     start: int
-    nbytes: int
     dtype: str
+    itemsize: int
     shape: tuple[int, ...]
 
 
@@ -276,19 +321,18 @@ def stored_tensors(folder) -> dict[str, Stored]:
             header = json.loads(opened.read(length))
         header.pop("__metadata__", None)
         for name, entry in header.items():
-            start, end = entry["data_offsets"]
-            tensors[name] = Stored(file, 8 + length + start, end - start, entry["dtype"], tuple(entry["shape"]))
+            (start, end), shape = entry["data_offsets"], tuple(entry["shape"])
+            tensors[name] = Stored(file, 8 + length + start, entry["dtype"], (end - start) // max(1, math.prod(shape)), shape)
     return tensors
 
 
 def resize(tensors: dict[str, Stored], pieces: int) -> dict[str, Stored]:
     """The same tensors, with `pieces` rows where a row is a piece."""
-    resized = dict(tensors)
-    for name, tensor in tensors.items():
-        if BY_PIECE.search(name):
-            rows, *rest = tensor.shape
-            resized[name] = tensor._replace(nbytes=tensor.nbytes // rows * pieces, shape=(pieces, *rest))
-    return resized
+    return {name: one._replace(shape=(pieces, *one.shape[1:])) if BY_PIECE.search(name) else one for name, one in tensors.items()}
+
+
+def nbytes(tensor: Stored) -> int:
+    return tensor.itemsize * math.prod(tensor.shape)
 
 
 def parameters(tensors: dict[str, Stored]) -> int:
@@ -296,34 +340,34 @@ def parameters(tensors: dict[str, Stored]) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF")))
 
 
-def read_blocks(tensor: Stored, rows: np.ndarray | None = None) -> Iterator[bytes]:
-    """The bytes of a tensor, or of its rows `rows` (ascending), block by block."""
-    width = 1 if rows is None else tensor.nbytes // tensor.shape[0]
+def read_blocks(name: str, tensor: Stored, kept: np.ndarray) -> Iterator[bytes]:
+    """The bytes of a tensor block by block; where a row is a piece, of its rows `kept` (ascending)."""
+    by_piece = BY_PIECE.search(name)
+    width = tensor.itemsize * math.prod(tensor.shape[1:]) if by_piece else 1
     step = max(1, BLOCK_BYTES // width)
     with open(tensor.file, "rb") as file:
         file.seek(tensor.start)
-        for first in range(0, tensor.nbytes // width, step):
-            block = file.read(min(step * width, tensor.nbytes - first * width))
-            if rows is not None:
-                wanted = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + step)] - first
+        for first in range(0, nbytes(tensor) // width, step):
+            block = file.read(min(step * width, nbytes(tensor) - first * width))
+            if by_piece:
+                wanted = kept[np.searchsorted(kept, first) : np.searchsorted(kept, first + step)] - first
                 block = np.frombuffer(block, np.uint8).reshape(-1, width)[wanted].tobytes()
             yield block
 
 
 def write_weights(path: Path, tensors: dict[str, Stored], kept: np.ndarray) -> None:
     """One safetensors file: the rows `kept` where a row is a piece, every other tensor as it is."""
-    after, end = resize(tensors, len(kept)), 0
     header: dict = {"__metadata__": {"format": "pt"}}
     # Widest numbers first, as safetensors orders them: so each tensor starts at a multiple of its numbers' width.
-    order = sorted(after, key=lambda name: (-after[name].nbytes // max(1, math.prod(after[name].shape)), name))
-    for name in order:
-        header[name] = {"dtype": after[name].dtype, "shape": after[name].shape, "data_offsets": [end, end := end + after[name].nbytes]}
+    after, end = sorted(resize(tensors, len(kept)).items(), key=lambda item: (-item[1].itemsize, item[0])), 0
+    for name, tensor in after:
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [end, end := end + nbytes(tensor)]}
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
     with open(path, "wb") as file:
         file.write(len(head).to_bytes(8, "little") + head)
-        for name in order:
-            file.writelines(read_blocks(tensors[name], kept if BY_PIECE.search(name) else None))
+        for name, _ in after:
+            file.writelines(read_blocks(name, tensors[name], kept))
 
 
 # --- model folders ----------------------------------------------------------------------------------------------------------
@@ -332,20 +376,20 @@ def write_weights(path: Path, tensors: dict[str, Stored], kept: np.ndarray) -> N
 class Model(NamedTuple):
     """A model folder, found sound. tensors is empty where the folder holds a tokenizer alone."""
 
+    folder: Path
     files: dict[str, dict]  # the JSON files that name ids
-    backend: Tokenizer
+    tokenizer: e5nl.Tokenizer
     pieces: list[str]
     special: set[int]  # ids that the files name
-    frame: list[int]  # start and end token of every text
-    prompts: list[str]
+    prefixes: list[str]
     tensors: dict[str, Stored]
     rows: int  # of the embedding table
 
     @property
     def sizes(self) -> dict[str, float]:
-        nbytes = len(dump_tokenizer(self.files["tokenizer.json"])) + sum(tensor.nbytes for tensor in self.tensors.values())
         weights = {"parameters": parameters(self.tensors)} if self.tensors else {}
-        return {"pieces": len(self.pieces)} | weights | {"megabytes": nbytes / 1e6}
+        size = len(self.tokenizer.json) + sum(map(nbytes, self.tensors.values()))
+        return {"pieces": len(self.pieces)} | weights | {"megabytes": size / 1e6}
 
 
 def read_model(folder: Path) -> Model:
@@ -354,12 +398,14 @@ def read_model(folder: Path) -> Model:
     tokenizer = e5nl.read_tokenizer(folder)
     backend, size, special = tokenizer.backend, tokenizer.vocab_size, set()
     map_ids(files, lambda id: special.add(id) or id)
-    if backend.get_vocab_size() != size or not special <= set(range(size)):
-        found = f"{backend.get_vocab_size():,} pieces, but ids up to {max({size - 1} | special):,} (in all files)"
-        raise InputError(f"{folder / 'tokenizer.json'}: {found}; another tool left stale ids here, go back to the original model")
-    pieces, frame = [backend.id_to_token(id) for id in range(size)], backend.encode("").ids
+    # An added token that the file gives another id than its place in the vocabulary is silently moved back when loaded.
+    moved = [token["id"] for token in files["tokenizer.json"]["added_tokens"] if backend.token_to_id(token["content"]) != token["id"]]
+    if stale := sorted({*moved, *(special - set(range(size))), *({size} if backend.get_vocab_size() != size else ())}):
+        found = f"{backend.get_vocab_size():,} pieces with ids from 0, but a file here names another id {stale[0]:,}"
+        raise InputError(f"{folder / 'tokenizer.json'}: {found}; another tool left stale ids, go back to the original model")
+    model = Model(folder, files, tokenizer, [backend.id_to_token(id) for id in range(size)], special, list(PREFIXES.values()), {}, size)
     if "config.json" not in files and not any(folder.glob("*.safetensors")):
-        return Model(files, backend, pieces, special, frame, list(PREFIXES.values()), {}, size)
+        return model
     config, tensors = e5nl.parse_config(folder), stored_tensors(folder)
     rows = {name: tensor.shape[0] for name, tensor in tensors.items() if BY_PIECE.search(name)}
     if not any(map(TABLE.search, rows)):
@@ -368,28 +414,25 @@ def read_model(folder: Path) -> Model:
         if number != config.vocab_size or not 0 <= number - size <= e5nl.SPARE_ROWS:
             found = f"tensor {name} has {number:,} rows, config.json vocab_size {config.vocab_size:,}, tokenizer.json {size:,} pieces"
             raise InputError(f"{folder}: {found}; they do not belong together")
-    return Model(files, backend, pieces, special, frame, [prefix for _, prefix in config.prompts], tensors, config.vocab_size)
+    return model._replace(prefixes=[prefix for _, prefix in config.prompts], tensors=tensors, rows=config.vocab_size)
 
 
-def rank_candidates(model: Model, counts: np.ndarray, vocab_size: int, min_frequency: int, keep_characters: bool) -> np.ndarray:
+def rank_candidates(model: Model, pieces: np.ndarray, counts: np.ndarray, vocab_size: int, min_frequency: int, keep_characters: bool):
     """rank_pieces with the pieces of the prefixes first, which stand before every text, and single characters if wanted.
 
-    counts (2, V): the counted and the held-out texts. The latter count for single characters only: they must not become unknown.
+    counts (V,) decide; pieces (2, V) say which characters were seen, held-out texts included: they must not become unknown.
     """
-    if not 0 < vocab_size <= len(model.pieces):
-        raise InputError(f"--vocab-size {vocab_size:,}: the tokenizer has {len(model.pieces):,} pieces; expected 1 to that")
-    first = {id for prefix in model.prompts for id in model.backend.encode(prefix, add_special_tokens=False).ids}
-    first |= {id for id, piece in enumerate(model.pieces) if re.fullmatch("<0x[0-9A-F]{2}>", piece)}  # byte fallback, where there is
+    first = {id for prefix in model.prefixes for id in model.tokenizer.backend.encode(prefix, add_special_tokens=False).ids}
     if keep_characters:
-        first |= single_characters(model.pieces, counts.sum(0))
+        first |= single_characters(model.pieces, pieces.sum(0))
     first -= model.special
     if len(first) > vocab_size:
         advice = f"ask for more than {len(first):,}" + (", or add --no-keep-characters" if keep_characters else "")
         raise InputError(f"--vocab-size {vocab_size:,} has no room for the {len(first):,} pieces that must stay; {advice}")
-    return rank_pieces(counts[0], first, min_frequency)
+    return rank_pieces(counts, first, min_frequency)
 
 
-def write_model(model: Model, folder: Path, out: Path, kept: np.ndarray) -> None:
+def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
     for name, content in trim_files(model.files, kept).items():
         if name == "tokenizer.json":
             (out / name).write_bytes(dump_tokenizer(content))
@@ -397,7 +440,7 @@ def write_model(model: Model, folder: Path, out: Path, kept: np.ndarray) -> None
             write_json(out / name, content)
     if model.tensors:
         write_weights(out / "model.safetensors", model.tensors, kept)
-    copy_settings(folder, out)
+    copy_settings(model.folder, out)
 
 
 def copy_settings(folder: Path, out: Path) -> None:
@@ -424,47 +467,39 @@ class Check(NamedTuple):
     """What the check texts show."""
 
     counts: np.ndarray  # (V,) their tokens in the original's pieces, start and end tokens left out
-    texts: int
-    words: int
-    tokens_after: int
-    kept_texts: int  # texts whose pieces are all kept
-    sample: list[str]  # some of them
+    numbers: dict[str, int]  # texts, kept (those whose pieces are all kept), words, tokens, tokens_after (of the trimmed tokenizer)
     unknown: dict[str, int]  # characters that only the trimmed tokenizer does not know
+    sample: list[str]  # some of the kept texts
     failures: list[str]
 
 
 def check_texts(before: Model, after: Model, kept: np.ndarray, texts: Iterable[str]) -> Check:
     """Tokenise with both: a text whose pieces are all kept must give the same pieces."""
-    new_id = np.full(len(before.pieces), -1)
-    new_id[kept] = np.arange(len(kept))
-    new_id, counts = new_id.tolist(), np.zeros(len(before.pieces), np.int64)
-    old_unk, new_unk = (model.files["tokenizer.json"]["model"].get("unk_id") for model in (before, after))
-    number = words = tokens_after = kept_texts = 0
-    room, sample, unknown, failures = SAMPLE_TOKENS, [], {}, []
-    for chunk in cut_chunks(texts):
-        olds, news = ([encoding.ids for encoding in model.backend.encode_batch_fast(chunk)] for model in (before, after))
+    backends = before.tokenizer.backend, after.tokenizer.backend
+    unks = [model.files["tokenizer.json"]["model"].get("unk_id") for model in (before, after)]
+    new_id, counts = {old: new for new, old in enumerate(kept.tolist())}, np.zeros(len(before.pieces), np.int64)
+    numbers, unknown, room, sample, failures = Counter(), Counter(), SAMPLE_TOKENS, [], []
+    for chunk, encodings in tokenise(texts, *backends):
+        olds, news = ([encoding.ids for encoding in some] for some in encodings)
         for text, old, new in zip(chunk, olds, news, strict=True):
-            words += len(text.split())
-            tokens_after += len(new) - len(after.frame)
-            expected = [new_id[id] for id in old]
-            if -1 not in expected:
-                kept_texts += 1
-                if expected != new:
-                    pieces = [" ".join(model.backend.encode(text).tokens)[:200] for model in (before, after)]
-                    failures.append("all pieces of a text are kept, but {!r} became {!r}".format(*pieces))
-                elif len(old) <= room or not sample:
-                    sample.append(text)
-                    room -= len(old)
-            if new_unk is not None and new_unk in new:
-                for place in unknown_places(after.backend, text, new_unk) - unknown_places(before.backend, text, old_unk):
-                    unknown[text[place]] = unknown.get(text[place], 0) + 1
+            expected = [new_id.get(id) for id in old]
+            all_kept = None not in expected
+            numbers.update(texts=1, kept=all_kept, words=len(text.split()), tokens=len(old) - 2, tokens_after=len(new) - 2)
+            if all_kept and expected != new:
+                pieces = [" ".join(backend.encode(text).tokens)[:200] for backend in backends]
+                failures.append("all pieces of a text are kept, but {!r} became {!r}".format(*pieces))
+            elif all_kept and (len(old) <= room or not sample):
+                sample.append(text)
+                room -= len(old)
+            if unks[1] in new:
+                olds_unknown, news_unknown = (unknown_places(*pair, text) for pair in zip(backends, unks, strict=True))
+                unknown.update(text[place] for place in news_unknown - olds_unknown)
         counts += count_ids(olds, len(counts))
-        number += len(chunk)
-    counts[before.frame] -= number
-    return Check(counts, number, words, tokens_after, kept_texts, sample, unknown, failures)
+    counts[backends[0].encode("").ids] -= numbers["texts"]
+    return Check(counts, dict(numbers), dict(unknown), sample, failures)
 
 
-def unknown_places(backend: Tokenizer, text: str, unk_id: int) -> set[int]:
+def unknown_places(backend: Tokenizer, unk_id: int | None, text: str) -> set[int]:
     """Places in `text` of the characters under <unk>. Neighbours share one <unk>, so counting tokens would not do."""
     encoding = backend.encode(text)
     return {place for id, span in zip(encoding.ids, encoding.offsets, strict=True) if id == unk_id for place in range(*span)}
@@ -480,10 +515,11 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]
     if new != [old[id] for id in kept]:
         failures.append("pieces or scores in tokenizer.json changed")
     # <unk> scores 10 below the lowest piece. Should it rise above a dropped character, it could win where that lost.
-    score = np.array([float(str(score).removeprefix(LITERAL)) for _, score in old])
-    characters = [id for id in np.setdiff1d(np.arange(len(old)), kept) if len(old[id][0]) == 1]
-    if characters and score[kept].min() - 10 > score[characters].min():
-        failures.append(f"<unk> would score higher than the dropped character {old[characters[0]][0]!r}; keep more pieces")
+    score = lambda row: float(str(row[1]).removeprefix(LITERAL))  # noqa: E731
+    stays = set(kept.tolist())
+    worst = min((row for id, row in enumerate(old) if len(row[0]) == 1 and id not in stays), key=score, default=None)
+    if worst and score(worst) < score(min(new, key=score)) - 10:
+        failures.append(f"<unk> would score higher than the dropped character {worst[0]!r}; keep more pieces")
     return failures
 
 
@@ -494,35 +530,31 @@ def check_weights(before: dict[str, Stored], after: dict[str, Stored], kept: np.
     for name in sorted(before.keys() & after.keys()):
         with open(after[name].file, "rb") as file:
             file.seek(after[name].start)
-            same = all(file.read(len(block)) == block for block in read_blocks(before[name], kept if BY_PIECE.search(name) else None))
+            same = all(file.read(len(block)) == block for block in read_blocks(name, before[name], kept))
         if not same or after[name][2:] != expected[name][2:]:
             failures.append(f"tensor {name} changed")
     return failures
 
 
-def embed_sample(folder: Path, texts: list[str]) -> bytes:
-    """Embeddings (N, D) float32, as bytes, by the model as a user loads it. One at a time: two would take twice the memory."""
-    return e5nl.embed(*e5nl.load(folder), texts, "query").tobytes()
-
-
-def compare(before: Model, after: Model, kept: np.ndarray, texts: Iterable[str], keep_characters: bool) -> tuple[Check, list[str]]:
-    """All of the proof but the embeddings: (what the texts show, what failed)."""
+def prove(before: Model, after: Model, kept: np.ndarray, texts: Iterable[str], keep_characters: bool) -> Check:
+    """All of the proof, on two folders as they lie on disk. Returns what the texts show; raises ProofFailed."""
     check = check_texts(before, after, kept, texts)
     failures = check.failures[:5] + check_vocabulary(before, after, kept) + check_weights(before.tensors, after.tensors, kept)
-    if not check.kept_texts:
-        failures.append(f"none of the {check.texts:,} check texts keeps all its pieces, so nothing was compared; keep more pieces")
+    if not check.numbers["kept"]:
+        failures.append(f"none of the {check.numbers['texts']:,} check texts keeps all its pieces: nothing was compared; keep more pieces")
     if keep_characters and check.unknown:
         shown = ", ".join(f"{character!r} {count}" for character, count in list(check.unknown.items())[:10])
         failures.append(f"characters became unknown: {shown}; add text with them to --corpus, or allow it with --no-keep-characters")
-    return check, failures
+    if before.tensors and not failures:  # as a user loads them, one at a time: two encoders would take twice the memory
+        embed = lambda model: e5nl.embed(*e5nl.load(model.folder, tokenizer=model.tokenizer), check.sample, "query")  # noqa: E731
+        if not np.array_equal(embed(before), embed(after)):
+            failures.append(f"the embeddings of {len(check.sample)} texts with the same pieces differ")
+    if failures:
+        raise ProofFailed("\n".join(failures))
+    return check
 
 
 # --- the report -------------------------------------------------------------------------------------------------------------
-
-
-def coverage(counts: np.ndarray, order: np.ndarray, special: set[int], cut: int) -> float:
-    """Share of the tokens counted in `counts` (V,) whose piece a vocabulary of size `cut` keeps."""
-    return float(counts[with_special(order[:cut], special)].sum() / max(1, counts.sum()))
 
 
 def describe(report: dict) -> str:
@@ -533,12 +565,15 @@ def describe(report: dict) -> str:
         if name in before:
             lines.append(f"{name.replace('_', ' '):<34}{before[name]:>14,.{digits}f}{after[name]:>14,.{digits}f}")
     embedded = f"; {check['embedded']} were embedded: the same bit for bit" if check["embedded"] else ""
-    lines += ["", f"{'texts whose pieces are all kept':<34}{check['share_texts_kept']:>14.2%}   all give the same pieces{embedded}"]
-    lines.append(f"{'tokens whose piece is kept':<34}{check['share_tokens_kept']:>14.2%}")
-    lines.append(f"{'characters newly unknown':<34}{sum(check['unknown'].values()):>14,}   {' '.join(check['unknown'])[:40]}".rstrip())
     by_cut = "   ".join(f"{int(cut):,}: {share:.2%}" for cut, share in report["coverage"].items())
-    dropped = ", ".join(f"{piece} {count}" for piece, count in report["dropped"][:12])
-    lines += [f"{'tokens kept by vocabulary size':<34}{by_cut}", f"{'most frequent pieces dropped':<34}{dropped or 'none'}"]
+    lines += [
+        "",
+        f"{'texts whose pieces are all kept':<34}{check['kept'] / check['texts']:>14.2%}   all give the same pieces{embedded}",
+        f"{'tokens whose piece is kept':<34}{check['share_tokens_kept']:>14.2%}",
+        f"{'characters newly unknown':<34}{sum(check['unknown'].values()):>14,}   {' '.join(check['unknown'])[:40]}".rstrip(),
+        f"{'tokens kept by vocabulary size':<34}{by_cut}",
+        f"{'most frequent pieces dropped':<34}{', '.join(f'{piece} {count}' for piece, count in report['dropped'][:12]) or 'none'}",
+    ]
     if report["spare_rows"]:
         lines.append(f"{report['spare_rows']} spare rows dropped: the embedding table had more rows than the tokenizer has pieces")
     if report["candidates"] < report["settings"]["vocab_size"]:
@@ -549,106 +584,103 @@ def describe(report: dict) -> str:
     return "\n".join(lines)
 
 
-def plot(path: Path, counts: np.ndarray, order: np.ndarray, special: set[int], chosen: int) -> None:
-    """The coverage curve."""
+def plot(path: Path, share_kept: Callable[[int], float], largest: int, chosen: int) -> None:
+    """The coverage curve up to the `largest` vocabulary that the corpus gives."""
     import matplotlib.pyplot as plt  # optional: only --plot needs it
 
-    cuts = np.unique(np.linspace(0, len(order), 200).astype(int))
+    cuts = np.unique(np.linspace(0, largest, 200).astype(int))
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    axes.plot(cuts, [coverage(counts, order, special, cut) for cut in cuts])
-    axes.axvline(min(chosen, len(order)), linestyle="--", color="gray")
+    axes.plot(cuts, [share_kept(cut) for cut in cuts])
+    axes.axvline(min(chosen, largest), linestyle="--", color="gray")
     axes.set(xlabel="vocabulary size", ylabel="share of the check texts' tokens kept", ylim=(0, 1.01))
     with new_file(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:] or "png")
+        figure.savefig(temporary, format=path.suffix[1:])
     plt.close(figure)
 
 
 # --- command line -----------------------------------------------------------------------------------------------------------
 
 
-def trim(folder: Path, out: Path, args) -> dict:
-    """Trim the model in `folder` into the empty folder `out`, prove it, and return the report, which is written there too."""
+def trim(folder: Path, out: Path, *, corpus: list[str], check: list[str] | None, field: str, vocab_size: int, min_frequency: int,
+         keep_characters: bool) -> tuple[dict, Callable[[int], float]]:  # fmt: skip
+    """Trim the model in `folder` into the empty folder `out`, and prove it.
+
+    Returns the report, and the share of the check texts' tokens that a vocabulary of some other size would keep.
+    """
     model = read_model(folder)
-    texts = tqdm(read_corpus(args.corpus, args.field), desc="count", unit=" texts", unit_scale=True, disable=None)
-    pieces, number = count_pieces(model.backend, texts, (lambda text: False) if args.check else held_out)
-    if not number.sum():
-        raise InputError(f"{', '.join(args.corpus)}: no texts; expected one a line, or JSON Lines or parquet with a field {args.field!r}")
-    if not args.check and not number.all():
-        raise InputError(f"{', '.join(args.corpus)}: {number.sum()} texts are too few to hold out a tenth; give other text with --check")
+    if vocab_size > len(model.pieces):
+        raise InputError(f"--vocab-size {vocab_size:,}: the tokenizer has {len(model.pieces):,} pieces; expected 1 to that")
+    for name in [*corpus, *(check or ())]:  # before the work, not after it
+        if next(read_corpus([name], field), None) is None:
+            raise InputError(f"{name}: no texts; expected one a line, or a table with a field {field!r}")
 
-    order = rank_candidates(model, pieces, args.vocab_size, args.min_frequency, args.keep_characters)
-    kept = with_special(order[: args.vocab_size], model.special)
-    write_model(model, folder, out, kept)
-
-    texts = read_corpus(args.check, args.field) if args.check else filter(held_out, read_corpus(args.corpus, args.field))
-    check, failures = compare(model, read_model(out), kept, texts, args.keep_characters)
-    if not check.texts:
-        raise InputError(f"{', '.join(args.check)}: no texts to check with; expected one a line, or a field {args.field!r}")
-    model = model._replace(backend=None)  # its memory is for those of the encoders
-    if model.tensors and not failures and embed_sample(folder, check.sample) != embed_sample(out, check.sample):
-        failures.append(f"the embeddings of {len(check.sample)} texts with the same pieces differ")
-    if failures:
-        raise ProofFailed("\n".join(failures))
+    pieces, number, counts = count_pieces(model.tokenizer.backend, corpus, field, (lambda text: False) if check else held_out)
+    if not check and not number.all():
+        raise InputError(f"{', '.join(corpus)}: {number.sum()} texts are too few to hold out a tenth; give other text with --check")
+    order = rank_candidates(model, pieces, counts, vocab_size, min_frequency, keep_characters)
+    kept = with_special(order[:vocab_size], model.special)
+    write_model(model, out, kept)
+    after = read_model(out)
+    shown = prove(model, after, kept, read_corpus(check, field) if check else filter(held_out, read_corpus(corpus, field)), keep_characters)
 
     def share_kept(cut: int) -> float:
-        return coverage(check.counts, order, model.special, cut)
+        return float(shown.counts[with_special(order[:cut], model.special)].sum() / max(1, shown.numbers["tokens"]))
 
-    tokens, words = int(check.counts.sum()), max(1, check.words)
-    dropped = sorted(set(np.flatnonzero(check.counts).tolist()) - set(kept.tolist()), key=lambda id: (-check.counts[id], id))
+    words = max(1, shown.numbers["words"])
+    dropped = sorted(set(np.flatnonzero(shown.counts).tolist()) - set(kept.tolist()), key=lambda id: (-shown.counts[id], id))
     report = {
-        "model": str(args.model),
-        "settings": {name: getattr(args, name) for name in ("vocab_size", "min_frequency", "keep_characters", "corpus", "check", "field")},
-        "before": model.sizes | {"pieces_per_word": tokens / words},
-        "after": read_model(out).sizes | {"pieces_per_word": check.tokens_after / words},
+        "before": model.sizes | {"pieces_per_word": shown.numbers["tokens"] / words},
+        "after": after.sizes | {"pieces_per_word": shown.numbers["tokens_after"] / words},
         "spare_rows": model.rows - len(model.pieces),
         "candidates": len(order),
-        "corpus": {"texts": int(number[0]), "tokens": int(pieces[0].sum() - number[0] * len(model.frame))},
-        "check": {
-            "texts": check.texts,
-            "tokens": tokens,
-            "share_texts_kept": check.kept_texts / check.texts,
-            "share_tokens_kept": share_kept(args.vocab_size),
-            "unknown": check.unknown,
-            "embedded": len(check.sample) if model.tensors else 0,
-        },
+        "corpus": {"texts": int(number[0]), "tokens": int(pieces[0].sum() - 2 * number[0])},
+        "check": shown.numbers
+        | {"share_tokens_kept": share_kept(vocab_size), "unknown": shown.unknown, "embedded": len(shown.sample) if model.tensors else 0},
         "coverage": {cut: share_kept(cut) for cut in [*(cut for cut in CUTS if cut < len(order)), len(order)]},
-        "dropped": [(model.pieces[id], int(check.counts[id])) for id in dropped[:100]],
+        "dropped": [(model.pieces[id], int(shown.counts[id])) for id in dropped[:100]],
     }
-    write_json(out / "trim_report.json", report)
-    if args.plot:
-        plot(Path(args.plot), check.counts, order, model.special, args.vocab_size)
-    return report
+    return report, share_kept
 
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description="Trim a Unigram vocabulary to one language, and prove that nothing else changed.")
     parser.add_argument("--model", required=True, help="model folder or hub name")
-    parser.add_argument("--corpus", required=True, nargs="+", metavar="FILE[:N]",
-                        help="text to keep pieces for: a text a line, JSON Lines, training sources, parquet; N: its first N texts")
+    parser.add_argument("--corpus", nargs="+", metavar="NAME[:N][:xWEIGHT]",
+                        help="text to keep pieces for: a text a line, a table, a training source, or files of a hub data set, as "
+                             f"{PAPER_CORPUS} (the paper's); N: its first N texts; WEIGHT: how often an occurrence there counts")
     parser.add_argument("--out", required=True, help="the trimmed model's folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace --out and --plot")
     parser.add_argument("--vocab-size", type=whole(1), default=50_000, help="pieces to keep beside the special tokens (the paper's 50,000)")
     parser.add_argument("--min-frequency", type=whole(1), default=2, help="occurrences that a piece needs (the paper's 2)")
     parser.add_argument("--keep-characters", action=argparse.BooleanOptionalAction, default=True,
                         help="Latin letters, digits, punctuation and the corpus' characters before rarer pieces (not in the paper's tool)")
-    parser.add_argument("--field", default="text", help="field of JSON Lines or column of parquet that holds the text")
-    parser.add_argument("--check", nargs="+", metavar="FILE[:N]", help="prove it on this text (default: a tenth of the corpus, held out)")
-    parser.add_argument("--plot", metavar="FILE", help="draw the tokens kept by vocabulary size (needs matplotlib)")
+    parser.add_argument("--field", default="text", help="field or column of a table that holds the text")
+    parser.add_argument("--check", nargs="+", metavar="NAME[:N]", help="prove it on this text (default: a tenth of the corpus, held out)")
+    parser.add_argument("--plot", metavar="FILE", help="draw the tokens kept by vocabulary size (.png, .svg or .pdf; needs matplotlib)")
     args = parser.parse_args(argv)
-    if args.plot and not importlib.util.find_spec("matplotlib"):
-        raise InputError("--plot needs matplotlib, which is not installed; install it, or leave --plot out: the report has the numbers")
+    if not args.corpus:
+        raise InputError(f"--corpus is missing: which text? The paper's is --corpus '{PAPER_CORPUS}', downloaded when it is named")
+    if args.plot:
+        refuse_existing(args.plot, args.overwrite)
+        if not args.plot.endswith((".png", ".svg", ".pdf")) or not importlib.util.find_spec("matplotlib"):
+            raise InputError(f"--plot {args.plot}: needs matplotlib, and a name in .png, .svg or .pdf; the report has the numbers too")
     folder = e5nl.find(args.model)
     for read in (folder, *args.corpus, *(args.check or ())):
         if Path(read).resolve().is_relative_to(Path(args.out).resolve()):
             raise InputError(f"--out {args.out} holds {read}, which is read; choose another folder")
+    settings = {name: getattr(args, name) for name in ("corpus", "check", "field", "vocab_size", "min_frequency", "keep_characters")}
     try:
         with new_folder(args.out, args.overwrite) as out:
-            report = trim(folder, out, args)
+            report, share_kept = trim(folder, out, **settings)
+            report = {"model": args.model, "settings": settings} | report
+            write_json(out / "trim_report.json", report)
     except ProofFailed as failure:
         print(f"the proof failed, nothing was written to {args.out}:\n{failure}", file=sys.stderr)
         return 1
     print(describe(report))
     print(f"{args.out}: written and proved; more numbers in trim_report.json")
+    if args.plot:
+        plot(Path(args.plot), share_kept, report["candidates"], args.vocab_size)
     return 0
 
 

@@ -3,7 +3,8 @@
 - On the real XLM-R tokenizer and on one trained here: texts whose pieces are all kept give the same pieces (tokenised one by one by the
   library itself) and bit-equal embeddings; ids are contiguous in the old order; the digits of the scores stay (found by pattern matching).
 - Parameter counts of the three trimmed E5 models follow from their real configurations.
-- Counting equals counting one text at a time, in every file format; ranking, ties and minimum frequency by hand.
+- Counting equals counting one text at a time, in every file format and from a data set of the hub; weights, ranking, ties and minimum
+  frequency by hand.
 - Every file that names an id names the same piece afterwards; rows are gathered and all other tensors stay (read by safetensors).
 - A model damaged in any way between cutting and proving leaves no folder and exit status 1.
 - Bad input gets one clear line.
@@ -138,14 +139,16 @@ def test_real_characters_stay_known(real):
     assert after.encode("cafe\u0301 in\u00a0Delft").ids == after.encode("café in Delft").ids
 
 
-def test_real_counts_equal_counting_one_text_at_a_time(real):
-    tokenizer, texts = backend(real[0]), list(trim_vocab.read_corpus([f"{DEMO}/corpus/law.jsonl.gz:60", f"{DEMO}/corpus/ntrex.jsonl.gz"]))
+def test_real_counts_equal_counting_one_text_at_a_time(real, monkeypatch):
+    names = [f"{DEMO}/corpus/law.jsonl.gz:60", f"{DEMO}/corpus/ntrex.jsonl.gz"]
+    tokenizer, texts = backend(real[0]), list(trim_vocab.read_corpus(names))
     aside = [text for text in texts if len(text) % 3 == 0]
     expected = collections.Counter(id for text in texts if text not in aside for id in tokenizer.encode(text).ids)
-    counts, number = trim_vocab.count_pieces(tokenizer, texts, lambda text: len(text) % 3 == 0)
-    assert {id: n for id, n in enumerate(counts[0].tolist()) if n} == expected
+    monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 3000)
+    pieces, number, weighted = trim_vocab.count_pieces(tokenizer, names, "text", lambda text: len(text) % 3 == 0)
+    assert {id: n for id, n in enumerate(pieces[0].tolist()) if n} == expected and weighted.tolist() == pieces[0].tolist()
     assert number.tolist() == [len(texts) - len(aside), len(aside)] and 0 < len(aside) < len(texts)
-    assert counts[1].sum() == sum(len(tokenizer.encode(text).ids) for text in aside)
+    assert pieces[1].sum() == sum(len(tokenizer.encode(text).ids) for text in aside)
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------------
@@ -166,8 +169,8 @@ def checkpoint(width, layers, positions, types, rows) -> dict[str, trim_vocab.St
     shapes = {f"{name}.weight": shape for name, shape in (matrices | linear).items()}
     shapes |= {f"{name}.bias": shape[:1] for name, shape in linear.items()}
     shapes |= {f"{name}.{kind}": (width,) for name in norms for kind in ("weight", "bias")}
-    tensors = {name: trim_vocab.Stored(Path(), 0, 4 * int(np.prod(shape)), "F32", shape) for name, shape in shapes.items()}
-    return tensors | {"embeddings.position_ids": trim_vocab.Stored(Path(), 0, 8 * positions, "I64", (1, positions))}
+    tensors = {name: trim_vocab.Stored(Path(), 0, "F32", 4, shape) for name, shape in shapes.items()}
+    return tensors | {"embeddings.position_ids": trim_vocab.Stored(Path(), 0, "I64", 8, (1, positions))}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,7 @@ def test_parameters_of_the_papers_models(config, before, after):
     assert trim_vocab.parameters(tensors) == before
     trimmed = trim_vocab.resize(tensors, 50_002)
     assert trim_vocab.parameters(trimmed) == after
-    assert trimmed["embeddings.word_embeddings.weight"].nbytes == 4 * 50_002 * config[0]
+    assert trim_vocab.nbytes(trimmed["embeddings.word_embeddings.weight"]) == 4 * 50_002 * config[0]
 
 
 # --- counting and ranking ---------------------------------------------------------------------------------------------------
@@ -202,17 +205,79 @@ def test_formats_give_the_same_texts(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"id": [1, 2, 3], "inhoud": texts}), tmp_path / "a.parquet")
     (tmp_path / "source.jsonl").write_text(json.dumps({"query": texts[0], "pos": [texts[1]], "neg": [texts[2]]}), encoding="utf-8")
     for name in ("a.txt", "a.jsonl", "a.jsonl.gz", "a.parquet", "source.jsonl"):
-        assert list(trim_vocab.read_corpus([tmp_path / name], "inhoud")) == texts, name
+        assert list(trim_vocab.read_corpus([f"{tmp_path}/{name}"], "inhoud")) == texts, name
     assert list(trim_vocab.read_corpus([f"{tmp_path}/a.txt:2", f"{tmp_path}/a.parquet:1"], "inhoud")) == [*texts[:2], texts[0]]
     (tmp_path / "b.txt:2").write_text("x\ny\nz")
-    assert list(trim_vocab.read_corpus([tmp_path / "b.txt:2"])) == ["x", "y", "z"]  # a file of that name is a file
+    assert list(trim_vocab.read_corpus([f"{tmp_path}/b.txt:2"])) == ["x", "y", "z"]  # a file of that name is a file
 
 
-def test_chunks_lose_nothing(monkeypatch):
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("nl.txt:12", ("nl.txt", 12, 1.0)),
+        ("nl.txt:x0.25", ("nl.txt", None, 0.25)),
+        ("nl.txt:12:x3", ("nl.txt", 12, 3.0)),
+        ("nl.txt:x3:12", ("nl.txt:x3", 12, 1.0)),  # one order
+        ("C:nl.txt", ("C:nl.txt", None, 1.0)),
+        ("owner/name:12", ("owner/name", 12, 1.0)),
+        ("owner/name@refs/pr/1:nl/*.gz:7:x2", ("owner/name@refs/pr/1:nl/*.gz", 7, 2.0)),
+    ],
+)
+def test_names(name, expected):
+    assert trim_vocab.parse_name(name) == expected
+
+
+def test_a_corpus_of_the_hub_by_its_name(folder, tmp_path, hub, lines):
+    """The paper's, in the layout that it has there. The network is off."""
+    rows = [gzip.compress("".join(json.dumps({"text": f"{line}\n{line}"}) + "\n" for line in some).encode())
+            for some in (lines[3000:3300], lines[3300:3400], ["the english"] * 9)]  # fmt: skip
+    files = ("nl-validation.tfrecord-00000-of-00002", "nl-validation.tfrecord-00001-of-00002", "en-validation.tfrecord-00000-of-00001")
+    hub("allenai/c4", {f"multilingual/c4-{file}.json.gz": row for file, row in zip(files, rows, strict=True)})
+    assert list(trim_vocab.read_corpus([trim_vocab.PAPER_CORPUS])) == [f"{line}\n{line}" for line in lines[3000:3400]]
+    assert run(folder, f"{trim_vocab.PAPER_CORPUS}:310", tmp_path / "out") == 0  # the first of all files together
+    report = json.loads((tmp_path / "out/trim_report.json").read_text())
+    assert report["corpus"]["texts"] + report["check"]["texts"] == 310 and report["check"]["texts"] > 9
+    refused("owner/none: neither here nor to be had", folder, "owner/none", tmp_path / "more")
+
+
+def test_weights_by_hand(greek, tmp_path):
+    (tmp_path / "a.txt").write_text("b b\nc\n")
+    (tmp_path / "b.txt").write_text("c c c\nd\n")
+    tokenizer = backend(greek)
+    id = tokenizer.token_to_id
+    names = [f"{tmp_path}/a.txt:x2.5", f"{tmp_path}/b.txt", f"{tmp_path}/b.txt:1:x0.5"]
+    pieces, number, weighted = trim_vocab.count_pieces(tokenizer, names, "text", lambda text: text == "d")
+    assert weighted[[id("b"), id("c"), id("d"), id("<s>")]].tolist() == [5.0, 2.5 + 3 + 1.5, 0.0, 2 * 2.5 + 1 + 0.5]
+    assert pieces[:, [id("b"), id("c"), id("d")]].tolist() == [[2, 7, 0], [0, 0, 1]] and number.tolist() == [4, 1]
+
+
+def test_weights_decide_what_is_kept(greek, tmp_path):
+    (tmp_path / "a.txt").write_text("b\n" * 3)
+    (tmp_path / "b.txt").write_text("c\n" * 2)
+    (tmp_path / "check.txt").write_text("pas\n")
+
+    def letters(*names) -> set[str]:
+        options = ["--vocab-size", "15", "--no-keep-characters", "--min-frequency", "3", "--check", f"{tmp_path}/check.txt", "--overwrite"]
+        assert main(["--model", str(greek), "--corpus", *names, "--out", str(tmp_path / "out"), *options]) == 0
+        assert json.loads((tmp_path / "out/trim_report.json").read_text())["corpus"] == {"texts": 5, "tokens": 10}  # as they are
+        return {"b", "c"} & backend(tmp_path / "out").get_vocab().keys()
+
+    assert letters(f"{tmp_path}/a.txt", f"{tmp_path}/b.txt") == {"b"}
+    assert letters(f"{tmp_path}/a.txt", f"{tmp_path}/b.txt:x1.5") == {"b", "c"}
+    assert letters(f"{tmp_path}/a.txt:x0.9", f"{tmp_path}/b.txt:x1.5") == {"c"}
+
+
+def test_chunks_lose_nothing(monkeypatch, greek):
     monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 200)
     texts = ["", "a" * 500, "b", "", "c" * 60, "d" * 60, "e"]
     chunks = list(trim_vocab.cut_chunks(iter(texts)))
-    assert sum(chunks, []) == texts and len(chunks) == 3
+    assert sum(chunks, []) == texts and [len(chunk) for chunk in chunks] == [1, 3, 1, 2]
+    tokenizer = backend(greek)
+    for number in (0, 1, 7):
+        done = list(trim_vocab.tokenise(texts[:number], tokenizer, tokenizer))
+        assert [text for chunk, _ in done for text in chunk] == texts[:number]
+        for chunk, both in done:
+            assert [[one.ids for one in some] for some in both] == 2 * [[tokenizer.encode(text).ids for text in chunk]]
 
 
 def test_a_tenth_is_held_out(lines):
@@ -293,7 +358,7 @@ def test_unknown_characters_are_counted_one_by_one(greek, tmp_path, capsys):
     assert main([*arguments, "--vocab-size", "40", "--no-keep-characters"]) == 0
     report = json.loads((tmp_path / "out/trim_report.json").read_text())
     assert report["check"]["unknown"] == {"λ": 3, "μ": 3} and "▁aλ" in [piece for piece, _ in report["dropped"]]
-    assert report["check"]["share_texts_kept"] == 2 / 3
+    assert (report["check"]["kept"], report["check"]["texts"]) == (2, 3)
 
 
 def test_a_character_of_a_seen_piece_is_kept_alone(greek, tmp_path):
@@ -330,7 +395,7 @@ def test_every_file_names_the_same_piece(folder, corpus, tmp_path):
     edit(folder / "tokenizer_config.json", lambda config: config.update(added_tokens_decoder=decoder, sep_token={"content": name}))
     edit(folder / "config.json", lambda config: config.update(mask_token_id=mask, sep_token_id=7, decoder_start_token_id=moved))
     (folder / "added_tokens.json").write_text(json.dumps({"<mask>": mask}))
-    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": "<mask>", "unk_token": "<unk>"}))
+    (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": "<mask>", "unk_token": "<s>", "sep_token": "<unk>"}))
     (folder / "sentencepiece.bpe.model").write_bytes(b"old")
     assert run(folder, corpus, tmp_path / "out", "--vocab-size", "120") == 0
 
@@ -349,11 +414,12 @@ def test_every_file_names_the_same_piece(folder, corpus, tmp_path):
     assert config["sep_token_id"] == new_moved  # 7 was wrong: the tokenizer calls another piece sep
     table = load_file(out / "model.safetensors")["embeddings.word_embeddings.weight"]
     assert config["vocab_size"] == after.get_vocab_size() == len(table)
-    assert settings["added_tokens_decoder"] == {str(new_mask): {"content": "<mask>"}, str(new_moved): {"content": name}}
-    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
-    assert settings["unk_token"] == "<unk>" and settings["sep_token"] == {"content": name}
-    assert json.loads((out / "added_tokens.json").read_text()) == {"<mask>": new_mask}
-    assert not (out / "sentencepiece.bpe.model").exists()
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast" and "added_tokens_decoder" not in settings
+    # The special tokens' names: XLM-R's, then those of special_tokens_map.json, then those of tokenizer_config.json.
+    assert settings["cls_token"] == "<s>" and settings["unk_token"] == "<s>" and settings["sep_token"] == {"content": name}
+    written = {"tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors", "modules.json", "1_Pooling",
+               "config_sentence_transformers.json", "sentence_bert_config.json", "trim_report.json"}  # fmt: skip
+    assert {path.name for path in out.iterdir()} == written  # nothing that would repeat ids, or keep the old ones
     for file in ("1_Pooling/config.json", "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
         assert (out / file).read_bytes() == (folder / file).read_bytes()
 
@@ -458,8 +524,8 @@ def test_report_by_hand(greek, tmp_path, capsys):
     report = json.loads((tmp_path / "out/trim_report.json").read_text())
     assert report["before"]["pieces"] == 9 + 26 + 10 + 1 + 1 and report["after"]["pieces"] == 11 + 5
     assert report["corpus"] == {"texts": 3, "tokens": 18} and report["candidates"] == 11 + 3  # b, <s>, </s>
-    shares = {"share_texts_kept": 1 / 4, "share_tokens_kept": 10 / 15, "unknown": {"b": 2, "z": 2, "λ": 1}, "embedded": 1}
-    assert report["check"] == {"texts": 4, "tokens": 15} | shares
+    numbers = {"texts": 4, "kept": 1, "words": 5, "tokens": 15, "tokens_after": 14, "embedded": 1}
+    assert report["check"] == numbers | {"share_tokens_kept": 10 / 15, "unknown": {"b": 2, "z": 2, "λ": 1}}
     assert report["before"]["pieces_per_word"] == 15 / 5 and report["after"]["pieces_per_word"] == 14 / 5
     assert report["coverage"] == {"14": 12 / 15} and report["dropped"] == [["b", 2], ["z", 2], ["λ", 1]]
     printed = capsys.readouterr().out
@@ -594,8 +660,8 @@ def other_pooling(out, tensors):
 def test_damage_is_found(folder, corpus, tmp_path, monkeypatch, capsys, damage, found):
     write_model = trim_vocab.write_model
 
-    def write_and_damage(model, folder, out, kept):
-        write_model(model, folder, out, kept)
+    def write_and_damage(model, out, kept):
+        write_model(model, out, kept)
         tensors = {name: tensor.clone() for name, tensor in load_file(out / "model.safetensors").items()}
         damage(out, tensors)
         save_file(tensors, out / "model.safetensors", {"format": "pt"})
@@ -655,7 +721,8 @@ def test_bad_input(folder, corpus, tmp_path, monkeypatch):
     )
     (tmp_path / "empty.txt").write_text("\n \n")
     refused(r"empty.txt: no texts", folder, tmp_path / "empty.txt", out)
-    refused(r"empty.txt: no texts to check with", folder, corpus, out, "--check", str(tmp_path / "empty.txt"))
+    refused(r"empty.txt: no texts", folder, corpus, out, "--check", str(tmp_path / "empty.txt"))
+    refused(r"nl.txt:0: no texts", folder, f"{corpus}:0", out)
     (tmp_path / "few.txt").write_text("een fiets")
     refused(r"few.txt: 1 texts are too few", folder, tmp_path / "few.txt", out)
     refused(r"nl.jsonl: no such file", folder, tmp_path / "nl.jsonl", out)
@@ -664,8 +731,16 @@ def test_bad_input(folder, corpus, tmp_path, monkeypatch):
     refused(r"--out .* holds .*, which is read; choose another", folder, corpus, folder, "--overwrite")
     refused(r"--out .* holds .*, which is read; choose another", folder, corpus, corpus.parent, "--overwrite")
     refused(r"no such folder", tmp_path / "nowhere", corpus, out)
+    with pytest.raises(InputError, match=r"--corpus is missing: .* The paper's is --corpus 'allenai/c4:.*nl-validation.*json.gz'"):
+        main(["--model", str(folder), "--out", str(out)])
+    refused(r"curve.md: needs matplotlib, and a name in .png", folder, corpus, out, "--plot", "curve.md")
+    refused(r"nl.txt: exists already", folder, corpus, out, "--plot", str(corpus))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    refused(r"matplotlib", folder, corpus, out, "--plot", "curve.png")
+    refused(r"curve.png: needs matplotlib", folder, corpus, out, "--plot", "curve.png")
+    with monkeypatch.context() as patch:  # what would fail at the end fails before the work
+        patch.setattr(trim_vocab, "count_pieces", None)
+        refused(r"none.txt: no such file", folder, corpus, out, "--check", str(corpus), str(tmp_path / "none.txt"))
+        refused(r"the tokenizer has", folder, corpus, out, "--vocab-size", "50000")
     assert not out.exists()
     out.mkdir()
     refused(r"out: exists already; .* --overwrite", folder, corpus, out)
@@ -685,12 +760,12 @@ def test_other_tokenizers_are_refused_by_name(folder, corpus, tmp_path, kind, na
 
 def test_stale_ids_are_refused(folder, corpus, tmp_path):
     edit(folder / "tokenizer.json", lambda spec: spec["added_tokens"][-1].update(id=77))
-    refused(r"added token '<mask>' has id 77, where the vocabulary has", folder, corpus, tmp_path / "out")
+    refused(r"tokenizer.json: \d+ pieces with ids from 0, but a file here names another id 77;", folder, corpus, tmp_path / "out")
 
 
 def test_stale_ids_in_other_files_are_refused(folder, corpus, tmp_path):
     edit(folder / "config.json", lambda config: config.update(eos_token_id=250_001))
-    refused(r"ids up to 250,001 .*stale", folder, corpus, tmp_path / "out")
+    refused(r"names another id 250,001; another tool left stale ids", folder, corpus, tmp_path / "out")
 
 
 def test_tokenizer_and_embedding_must_agree(folder, corpus, tmp_path):
