@@ -10,9 +10,14 @@ Left out on purpose: pickled weights, slow tokenizers, heads, other modules than
 import dataclasses
 import functools
 import hashlib
+import json
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import tokenizers
 import torch
 from safetensors import SafetensorError, safe_open
@@ -353,3 +358,70 @@ def side_files(config: Config, tokenizer: Tokenizer) -> dict[str, object]:
         ],
         "config.json": values | {"architectures": [f"{architecture}Model"], "torch_dtype": "float32"},
     }
+
+
+# --- weights as they lie in a file ------------------------------------------------------------------------------------------
+
+BLOCK_BYTES = 1 << 24  # in memory at once
+
+
+class Stored(NamedTuple):
+    """A tensor as it lies in a safetensors file: to copy its bytes, whatever their dtype, in little memory."""
+
+    file: Path
+    start: int
+    dtype: str
+    itemsize: int
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return self.itemsize * math.prod(self.shape)
+
+
+def stored_tensors(folder) -> dict[str, Stored]:
+    """{name: tensor} of a checkpoint in one file or several."""
+    tensors = {}
+    for file in sorted(set(weight_files(folder).values())):
+        with open(file, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(length))
+        header.pop("__metadata__", None)
+        for name, entry in header.items():
+            (start, end), shape = entry["data_offsets"], tuple(entry["shape"])
+            tensors[name] = Stored(file, 8 + length + start, entry["dtype"], (end - start) // max(1, math.prod(shape)), shape)
+    return tensors
+
+
+def resize(tensors: dict[str, Stored], rows: dict[str, np.ndarray]) -> dict[str, Stored]:
+    """The same tensors, with the shapes that they have when only `rows` of those named there are kept."""
+    return tensors | {name: tensors[name]._replace(shape=(len(kept), *tensors[name].shape[1:])) for name, kept in rows.items()}
+
+
+def read_blocks(tensor: Stored, rows: np.ndarray | None = None) -> Iterator[bytes]:
+    """The bytes of a tensor, or of its `rows` (ascending), block by block."""
+    width = 1 if rows is None else tensor.itemsize * math.prod(tensor.shape[1:])
+    step = max(1, BLOCK_BYTES // width)
+    with open(tensor.file, "rb") as file:
+        file.seek(tensor.start)
+        for first in range(0, tensor.nbytes // width, step):
+            block = file.read(min(step * width, tensor.nbytes - first * width))
+            if rows is not None:
+                wanted = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + step)] - first
+                block = np.frombuffer(block, np.uint8).reshape(-1, width)[wanted].tobytes()
+            yield block
+
+
+def write_stored(path, tensors: dict[str, Stored], rows: dict[str, np.ndarray]) -> None:
+    """One safetensors file: of the tensors in `rows` only these rows (ascending), of all others every byte."""
+    header: dict = {"__metadata__": {"format": "pt"}}
+    # Widest numbers first, as safetensors orders them: so each tensor starts at a multiple of its numbers' width.
+    after, end = sorted(resize(tensors, rows).items(), key=lambda item: (-item[1].itemsize, item[0])), 0
+    for name, tensor in after:
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [end, end := end + tensor.nbytes]}
+    head = json.dumps(header).encode()
+    head += b" " * (-len(head) % 8)
+    with open(path, "wb") as file:
+        file.write(len(head).to_bytes(8, "little") + head)
+        for name, _ in after:
+            file.writelines(read_blocks(tensors[name], rows.get(name)))

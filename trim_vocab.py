@@ -68,7 +68,6 @@ PAPER_CORPUS = "allenai/c4:multilingual/c4-nl-validation.*.json.gz"  # model car
 CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)  # vocabulary sizes whose coverage is reported
 LOW_SHARE = 0.95  # warned below; Dutch trimmed on other Dutch keeps 98 % and more of the tokens
 CHUNK_CHARACTERS = 200_000  # tokenised at once: keeps all cores busy, takes some tens of MB
-BLOCK_BYTES = 1 << 24  # of a tensor in memory at once
 SAMPLE_TOKENS = 256  # tokens of the texts that are embedded with both models
 
 # --- 1. count ---------------------------------------------------------------------------------------------------------------
@@ -288,89 +287,28 @@ def trim_files(files: dict[str, dict], kept: np.ndarray) -> dict[str, dict]:
     # PreTrainedTokenizerFast reads tokenizer.json, XLMRobertaTokenizer would look for the sentencepiece model with all its pieces.
     # One file holds the ids and one the names: what repeats them (added_tokens_decoder, special_tokens_map.json) is left out.
     contents = {token["content"] for token in spec["added_tokens"]}
-    settings = {name: token for name, token in e5nl.XLMR_TOKENS.items() if token in contents}
+    settings = {name: token for name, token in model_folder.XLMR_TOKENS.items() if token in contents}
     settings |= trimmed.pop("special_tokens_map.json", {}) | trimmed.get("tokenizer_config.json", {})
     settings.pop("added_tokens_decoder", None)
     trimmed["tokenizer_config.json"] = settings | {"tokenizer_class": "PreTrainedTokenizerFast"}
     return trimmed
 
 
-# --- 3. cut: weights --------------------------------------------------------------------------------------------------------
+# --- model folders ----------------------------------------------------------------------------------------------------------
 
 TABLE = re.compile(r"(^|\.)embeddings\.word_embeddings\.weight$")
 # Tensors with a row a piece: the embedding table, and a masked language model's head where the checkpoint still has it.
 BY_PIECE = re.compile(TABLE.pattern + r"|^lm_head\.(bias|decoder\.(weight|bias))$|^cls\.predictions\.(bias|decoder\.(weight|bias))$")
 
 
-class Stored(NamedTuple):
-    """A tensor as it lies in a safetensors file. Bytes are copied, whatever the dtype, and a block at a time is in memory."""
-
-    file: Path
-    start: int
-    dtype: str
-    itemsize: int
-    shape: tuple[int, ...]
+def kept_rows(tensors: Iterable[str], kept: np.ndarray) -> dict[str, np.ndarray]:
+    """{tensor: the rows of it that stay} for the tensors that have a row a piece."""
+    return {name: kept for name in tensors if BY_PIECE.search(name)}
 
 
-def stored_tensors(folder) -> dict[str, Stored]:
-    """{name: tensor} of a checkpoint in one file or several."""
-    tensors = {}
-    for file in sorted(set(model_folder.weight_files(folder).values())):
-        with open(file, "rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(length))
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
-            (start, end), shape = entry["data_offsets"], tuple(entry["shape"])
-            tensors[name] = Stored(file, 8 + length + start, entry["dtype"], (end - start) // max(1, math.prod(shape)), shape)
-    return tensors
-
-
-def resize(tensors: dict[str, Stored], pieces: int) -> dict[str, Stored]:
-    """The same tensors, with `pieces` rows where a row is a piece."""
-    return {name: one._replace(shape=(pieces, *one.shape[1:])) if BY_PIECE.search(name) else one for name, one in tensors.items()}
-
-
-def nbytes(tensor: Stored) -> int:
-    return tensor.itemsize * math.prod(tensor.shape)
-
-
-def parameters(tensors: dict[str, Stored]) -> int:
+def parameters(tensors: dict[str, model_folder.Stored]) -> int:
     """Numbers that can be learned: position_ids and other tensors of integers hold none."""
     return sum(math.prod(tensor.shape) for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF")))
-
-
-def read_blocks(name: str, tensor: Stored, kept: np.ndarray) -> Iterator[bytes]:
-    """The bytes of a tensor block by block; where a row is a piece, of its rows `kept` (ascending)."""
-    by_piece = BY_PIECE.search(name)
-    width = tensor.itemsize * math.prod(tensor.shape[1:]) if by_piece else 1
-    step = max(1, BLOCK_BYTES // width)
-    with open(tensor.file, "rb") as file:
-        file.seek(tensor.start)
-        for first in range(0, nbytes(tensor) // width, step):
-            block = file.read(min(step * width, nbytes(tensor) - first * width))
-            if by_piece:
-                wanted = kept[np.searchsorted(kept, first) : np.searchsorted(kept, first + step)] - first
-                block = np.frombuffer(block, np.uint8).reshape(-1, width)[wanted].tobytes()
-            yield block
-
-
-def write_weights(path: Path, tensors: dict[str, Stored], kept: np.ndarray) -> None:
-    """One safetensors file: the rows `kept` where a row is a piece, every other tensor as it is."""
-    header: dict = {"__metadata__": {"format": "pt"}}
-    # Widest numbers first, as safetensors orders them: so each tensor starts at a multiple of its numbers' width.
-    after, end = sorted(resize(tensors, len(kept)).items(), key=lambda item: (-item[1].itemsize, item[0])), 0
-    for name, tensor in after:
-        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [end, end := end + nbytes(tensor)]}
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
-    with open(path, "wb") as file:
-        file.write(len(head).to_bytes(8, "little") + head)
-        for name, _ in after:
-            file.writelines(read_blocks(name, tensors[name], kept))
-
-
-# --- model folders ----------------------------------------------------------------------------------------------------------
 
 
 class Model(NamedTuple):
@@ -378,24 +316,24 @@ class Model(NamedTuple):
 
     folder: Path
     files: dict[str, dict]  # the JSON files that name ids
-    tokenizer: e5nl.Tokenizer
+    tokenizer: model_folder.Tokenizer
     pieces: list[str]
     special: set[int]  # ids that the files name
     prefixes: list[str]
-    tensors: dict[str, Stored]
+    tensors: dict[str, model_folder.Stored]
     rows: int  # of the embedding table
 
     @property
     def sizes(self) -> dict[str, float]:
         weights = {"parameters": parameters(self.tensors)} if self.tensors else {}
-        size = len(self.tokenizer.json) + sum(map(nbytes, self.tensors.values()))
+        size = len(self.tokenizer.json) + sum(tensor.nbytes for tensor in self.tensors.values())
         return {"pieces": len(self.pieces)} | weights | {"megabytes": size / 1e6}
 
 
 def read_model(folder: Path) -> Model:
     """Read a folder; its tokenizer, its configuration and its embedding table have to agree."""
     files = read_files(folder)  # first: a BPE or WordPiece tokenizer is refused by name
-    tokenizer = e5nl.read_tokenizer(folder)
+    tokenizer = model_folder.read_tokenizer(folder)
     backend, size, special = tokenizer.backend, tokenizer.vocab_size, set()
     map_ids(files, lambda id: special.add(id) or id)
     # An added token that the file gives another id than its place in the vocabulary is silently moved back when loaded.
@@ -406,12 +344,12 @@ def read_model(folder: Path) -> Model:
     model = Model(folder, files, tokenizer, [backend.id_to_token(id) for id in range(size)], special, list(PREFIXES.values()), {}, size)
     if "config.json" not in files and not any(folder.glob("*.safetensors")):
         return model
-    config, tensors = e5nl.parse_config(folder), stored_tensors(folder)
+    config, tensors = model_folder.parse_config(folder), model_folder.stored_tensors(folder)
     rows = {name: tensor.shape[0] for name, tensor in tensors.items() if BY_PIECE.search(name)}
     if not any(map(TABLE.search, rows)):
         raise InputError(f"{folder}: no tensor embeddings.word_embeddings.weight; the weights do not belong to the configuration")
     for name, number in rows.items():
-        if number != config.vocab_size or not 0 <= number - size <= e5nl.SPARE_ROWS:
+        if number != config.vocab_size or not 0 <= number - size <= model_folder.SPARE_ROWS:
             found = f"tensor {name} has {number:,} rows, config.json vocab_size {config.vocab_size:,}, tokenizer.json {size:,} pieces"
             raise InputError(f"{folder}: {found}; they do not belong together")
     return model._replace(prefixes=[prefix for _, prefix in config.prompts], tensors=tensors, rows=config.vocab_size)
@@ -439,7 +377,7 @@ def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
         else:
             write_json(out / name, content)
     if model.tensors:
-        write_weights(out / "model.safetensors", model.tensors, kept)
+        model_folder.write_stored(out / "model.safetensors", model.tensors, kept_rows(model.tensors, kept))
     copy_settings(model.folder, out)
 
 
@@ -523,14 +461,15 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]
     return failures
 
 
-def check_weights(before: dict[str, Stored], after: dict[str, Stored], kept: np.ndarray) -> list[str]:
+def check_weights(before: dict[str, model_folder.Stored], after: dict[str, model_folder.Stored], kept: np.ndarray) -> list[str]:
     """Tensors that are not, byte for byte, what they were, or the kept rows of it."""
     failures = [f"tensor {name} is in one checkpoint only" for name in sorted(before.keys() ^ after.keys())]
-    expected = resize(before, len(kept))
+    rows = kept_rows(before, kept)
+    expected = model_folder.resize(before, rows)
     for name in sorted(before.keys() & after.keys()):
         with open(after[name].file, "rb") as file:
             file.seek(after[name].start)
-            same = all(file.read(len(block)) == block for block in read_blocks(name, before[name], kept))
+            same = all(file.read(len(block)) == block for block in model_folder.read_blocks(before[name], rows.get(name)))
         if not same or after[name][2:] != expected[name][2:]:
             failures.append(f"tensor {name} changed")
     return failures
@@ -664,7 +603,7 @@ def main(argv=None) -> int:
         refuse_existing(args.plot, args.overwrite)
         if not args.plot.endswith((".png", ".svg", ".pdf")) or not importlib.util.find_spec("matplotlib"):
             raise InputError(f"--plot {args.plot}: needs matplotlib, and a name in .png, .svg or .pdf; the report has the numbers too")
-    folder = e5nl.find(args.model)
+    folder = model_folder.find(args.model)
     for read in (folder, *args.corpus, *(args.check or ())):
         if Path(read).resolve().is_relative_to(Path(args.out).resolve()):
             raise InputError(f"--out {args.out} holds {read}, which is read; choose another folder")

@@ -26,8 +26,10 @@ from safetensors.torch import load_file, save_file
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 import e5nl
+import model_folder
 import trim_vocab
 from data import InputError
+from model_folder import Stored
 from trim_vocab import main
 
 DEMO = Path(__file__).parents[1] / "demo"
@@ -154,7 +156,7 @@ def test_real_counts_equal_counting_one_text_at_a_time(real, monkeypatch):
 # --- parameters -------------------------------------------------------------------------------------------------------------
 
 
-def checkpoint(width, layers, positions, types, rows) -> dict[str, trim_vocab.Stored]:
+def checkpoint(width, layers, positions, types, rows) -> dict[str, Stored]:
     """The tensors of a BERT or XLM-R checkpoint by their shapes alone."""
     matrices = {"embeddings.word_embeddings": (rows, width), "embeddings.position_embeddings": (positions, width),
                 "embeddings.token_type_embeddings": (types, width)}  # fmt: skip
@@ -169,8 +171,8 @@ def checkpoint(width, layers, positions, types, rows) -> dict[str, trim_vocab.St
     shapes = {f"{name}.weight": shape for name, shape in (matrices | linear).items()}
     shapes |= {f"{name}.bias": shape[:1] for name, shape in linear.items()}
     shapes |= {f"{name}.{kind}": (width,) for name in norms for kind in ("weight", "bias")}
-    tensors = {name: trim_vocab.Stored(Path(), 0, "F32", 4, shape) for name, shape in shapes.items()}
-    return tensors | {"embeddings.position_ids": trim_vocab.Stored(Path(), 0, "I64", 8, (1, positions))}
+    tensors = {name: Stored(Path(), 0, "F32", 4, shape) for name, shape in shapes.items()}
+    return tensors | {"embeddings.position_ids": Stored(Path(), 0, "I64", 8, (1, positions))}
 
 
 @pytest.mark.parametrize(
@@ -184,9 +186,9 @@ def checkpoint(width, layers, positions, types, rows) -> dict[str, trim_vocab.St
 def test_parameters_of_the_papers_models(config, before, after):
     tensors = checkpoint(*config)
     assert trim_vocab.parameters(tensors) == before
-    trimmed = trim_vocab.resize(tensors, 50_002)
+    trimmed = model_folder.resize(tensors, trim_vocab.kept_rows(tensors, np.arange(50_002)))
     assert trim_vocab.parameters(trimmed) == after
-    assert trim_vocab.nbytes(trimmed["embeddings.word_embeddings.weight"]) == 4 * 50_002 * config[0]
+    assert trimmed["embeddings.word_embeddings.weight"].nbytes == 4 * 50_002 * config[0]
 
 
 # --- counting and ranking ---------------------------------------------------------------------------------------------------
@@ -442,7 +444,7 @@ def test_the_digits_of_scores_stay(folder, corpus, tmp_path):
 @pytest.mark.parametrize("shards", [False, True])
 def test_rows_are_gathered_and_other_tensors_stay(folder, corpus, tmp_path, shards, monkeypatch):
     """With a masked language model's head, spare rows, half precision and integers, in one file or two."""
-    monkeypatch.setattr(trim_vocab, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(model_folder, "BLOCK_BYTES", 1000)
     size = backend(folder).get_vocab_size()
     old = {f"roberta.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
     table = "roberta.embeddings.word_embeddings.weight"
