@@ -8,9 +8,11 @@
     python bench.py transtokenize              # alignment and the steps after it: seconds and memory as text and vocabulary grow
     python bench.py meaning --parallel nld-eng.tsv.gz    # are transtokenised rows better than random ones, and than trimming?
     python bench.py synthesize                 # synthetic rows a second from a server that answers at once; cleaning of half a million rows
+    python bench.py trim --peer-python PYTHON  # vocabulary trimming, against vocabtrimmer, the paper's tool
 
 A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` (and
-faiss-cpu) beside this project's requirements. Without peers ours is measured alone.
+faiss-cpu) beside this project's requirements. Without peers ours is measured alone. vocabtrimmer needs older packages, so PYTHON is that
+of an environment of its own: `pip install torch==2.13.0 transformers==4.45.2 huggingface_hub==0.36.2 datasets==3.0.1 vocabtrimmer==0.0.2`.
 
 Every figure comes from a process of its own, which imports, makes its data, and then measures: wall seconds, and the peak of its memory
 above what it had before. The variants take turns, round by round; printed are medians, and the median of the ratios of a round.
@@ -25,8 +27,10 @@ import io
 import itertools
 import json
 import random
+import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,6 +50,9 @@ import synthesize
 import transtokenize
 import trim_vocab
 from data import InputError, Row, Source, cli, read_source, whole, write_jsonl
+import model_folder
+import trim_vocab
+from data import InputError, Row, Source, cli, read_json, read_source, whole, write_json
 
 ROOT = Path(__file__).parent
 WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
@@ -674,6 +681,98 @@ def _clean(rows: str) -> None:
 
     judged = report(lambda: synthesize.judge(triplets(), synthesize.DUTCH, np.empty(0, np.uint64), 0.8, 0))
     assert 0.09 < (judged["reason"] == synthesize.NEAR).mean() < 0.11
+# --- trim: the whole command, and how near counting comes to the library's own speed -----------------------------------------------
+
+# It refuses E5's architecture and takes a masked language model's, so the copy of the model for it claims to be one.
+VOCABTRIMMER = """
+import sys
+from vocabtrimmer import VocabTrimmer
+model, text, out = sys.argv[1:]
+files = {"cache_file_vocab": out + "-vocab.json", "cache_file_frequency": out + "-frequency.json"}
+VocabTrimmer(model).trim_vocab("nl", out, dataset=text, dataset_split="train", **files)
+"""
+
+
+def write_dutch(path: Path, megabytes: int) -> None:
+    """Text of the demo's corpus and training sources, a line a text, again and again until it is long enough."""
+    names = sorted(map(str, (ROOT / "demo").glob("corpus/*.gz"))) + sorted(map(str, (ROOT / "demo").glob("train/*.gz")))
+    lines, size = [" ".join(text.split()) + "\n" for text in trim_vocab.read_corpus(names)], 0
+    path.parent.mkdir()
+    with open(path, "wb") as file:
+        for line in itertools.cycle(lines):
+            if size >= megabytes * 1e6:
+                break
+            size += file.write(line.encode())
+
+
+def pieces_of(folder: Path) -> set[str]:
+    return {piece for piece, _ in read_json(folder / "tokenizer.json")["model"]["vocab"]}
+
+
+def bench_trim(args) -> None:
+    if args.peer_python and not shutil.which(args.peer_python):
+        raise InputError(f"--peer-python {args.peer_python}: no such program; expected the Python of an environment with vocabtrimmer")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model, peer = folder / "model", folder / "peer"
+        make_model("base", model)
+        shutil.copytree(model, peer, copy_function=os.link)
+        write_json(peer / "config.json", read_json(model / "config.json") | {"architectures": ["XLMRobertaForMaskedLM"]})
+        for size in args.megabytes:
+            text = folder / str(size) / "nl.txt"
+            write_dutch(text, size)
+            out, theirs = folder / f"ours-{size}", folder / f"theirs-{size}"
+            # As vocabtrimmer chooses: nothing held out, characters not favoured.
+            options = ["--no-keep-characters", "--check", f"{ROOT}/demo/eval/captions/corpus.jsonl.gz", "--overwrite"]
+            ours = [sys.executable, f"{ROOT}/trim_vocab.py", "--model", str(model), "--corpus", str(text), "--out", str(out), *options]
+            variants = {"trim_vocab.py": ["_command", "{}", *ours]}
+            if args.peer_python:
+                environment = json.dumps({"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / f"cache-{size}")})
+                command = [args.peer_python, "-c", VOCABTRIMMER, str(peer), str(text.parent), str(theirs)]
+                variants["vocabtrimmer"] = ["_command", environment, *command]
+            variants |= {kind: ["_count", kind, str(model), str(text)] for kind in ("counting alone", "encode_batch_fast alone")}
+            figures = {name: [] for name in variants}
+            for _, (name, arguments) in itertools.product(range(args.rounds), variants.items()):
+                figures[name].append(measure(arguments))
+            print_trim(f"{size} MB of Dutch, XLM-R base, 250,002 pieces, {os.cpu_count()} cores", figures)
+            if args.peer_python:
+                kept = pieces_of(out), pieces_of(theirs)
+                both, alone = len(kept[0] & kept[1]), " ".join(sorted(kept[0] ^ kept[1]))
+                print(f"pieces kept by both: {both:,}; by one alone: {alone or 'none'}")
+
+
+def print_trim(title: str, figures: dict[str, list[dict]]) -> None:
+    print(f"\n{title}, {len(next(iter(figures.values())))} rounds\n{'':<28}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}{'to ours':>9}")
+    for name, found in figures.items():
+        seconds, cpu, peak = (np.median([one[key] for one in found]) for key in ("seconds", "cpu", "peak"))
+        ours = figures["counting alone" if "alone" in name else "trim_vocab.py"]
+        ratio = np.median([a["seconds"] / b["seconds"] for a, b in zip(found, ours, strict=True)])
+        print(f"{name:<28}{seconds:>9.2f}{cpu:>9.2f}{peak:>9,.0f}{ratio:>9.2f}", flush=True)
+
+
+def _command(environment: str, *command: str) -> None:
+    """The figures of a whole command, imports and all."""
+    with tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, env=os.environ | json.loads(environment), stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        if status:
+            errors.seek(0)
+            raise InputError(f"{command[0]}: {(errors.read().strip() or 'killed').splitlines()[-1]}")
+    peak = usage.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    print(json.dumps({"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "peak": peak}))
+
+
+def _count(kind: str, model: str, text: str) -> None:
+    backend, cpu = model_folder.read_tokenizer(model).backend, time.process_time()
+    if kind == "counting alone":
+        _, figures = timed(lambda: trim_vocab.count_pieces(backend, [text], "text", lambda _: False))
+    else:
+        texts = list(trim_vocab.read_corpus([text]))
+        cpu = time.process_time()
+        _, figures = timed(lambda: [None for chunk in trim_vocab.cut_chunks(texts) if not backend.encode_batch_fast(chunk)])
+    print(json.dumps(figures | {"cpu": time.process_time() - cpu}))
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------------------
@@ -704,13 +803,18 @@ def report(function):
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+    """Megabytes that this process took at most. On Linux getrusage would start with those of the process that started this one."""
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1e3
 
 
 def main(argv=None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0].startswith("_"):  # the process of one figure: a function of that name
         globals()[argv[0]](*argv[1:])
+    if argv and argv[0] in (processes := {"_encode": _encode, "_mine": _mine, "_search": _search, "_command": _command, "_count": _count}):
+        processes[argv[0]](*argv[1:])
         return
     parser = argparse.ArgumentParser(description="Speed against the neighbouring projects, side by side.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -760,6 +864,11 @@ def main(argv=None) -> None:
     command.add_argument("--concurrency", type=whole(1, 1000), nargs="+", default=[32], help="requests at a time")
     command.add_argument("--clean", type=whole(1), nargs="*", default=[500_000], help="rows to clean")
     command.set_defaults(run=bench_synthesize)
+    command = commands.add_parser("trim", help="vocabulary trimming", **defaults)
+    command.add_argument("--peer-python", metavar="PYTHON", help="of an environment with vocabtrimmer (see the top of this file)")
+    command.add_argument("--megabytes", type=whole(1), nargs="+", default=[5, 20], help="of text")
+    command.add_argument("--rounds", type=whole(1), default=1)
+    command.set_defaults(run=bench_trim)
     args = parser.parse_args(argv)
     args.run(args)
 
