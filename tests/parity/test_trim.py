@@ -3,7 +3,7 @@
 Needs transformers, sentence-transformers and matplotlib (tests/parity has requirements of its own). Properties: AutoTokenizer gives the
 ids of our own reading, single texts and pairs, for XLM-R folders in the layouts of transformers 4 and 5; special tokens are
 where the configuration says; AutoModel's hidden states and SentenceTransformer's embeddings of texts whose pieces are all kept are
-the original model's, bit for bit.
+the original model's, bit for bit. The paper's parameter counts are those of transformers' own models.
 """
 
 import json
@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoTokenizer, XLMRobertaConfig, XLMRobertaModel
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
 
 import e5nl
-from data import write_json
+from data import read_json, write_json
+from model_folder import XLMR_TOKENS
 from trim_vocab import main, read_corpus
 
 DEMO = Path(__file__).parents[2] / "demo"
 CORPUS = f"{DEMO}/corpus/tatoeba.jsonl.gz"
+SPECIAL = {0: "<s>", 1: "<pad>", 2: "</s>", 3: "<unk>", 250_001: "<mask>"}
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +41,14 @@ def folders(request, tmp_path_factory):
         torch.manual_seed(1)
         config = XLMRobertaConfig(vocab_size=250_002, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20,
                                   max_position_embeddings=66, type_vocab_size=1)  # fmt: skip
-        names = {
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "pad_token": "<pad>",
-            "unk_token": "<unk>",
-            "cls_token": "<s>",
-            "sep_token": "</s>",
-        }
-        write_json(root / "model/tokenizer_config.json", names | {"tokenizer_class": "XLMRobertaTokenizer", "mask_token": "<mask>"})
+        names = XLMR_TOKENS | {"tokenizer_class": "XLMRobertaTokenizer"}
+        write_json(root / "model/tokenizer_config.json", names)
         AutoTokenizer.from_pretrained(root / "model").save_pretrained(root / "model")
         XLMRobertaModel(config).save_pretrained(root / "model")  # with a pooler
+        # Version 4 repeats the special tokens and their ids in these places.
+        decoder = {"added_tokens_decoder": {str(id): {"content": token, "special": True} for id, token in SPECIAL.items()}}
+        write_json(root / "model/tokenizer_config.json", read_json(root / "model/tokenizer_config.json") | decoder)
+        write_json(root / "model/special_tokens_map.json", XLMR_TOKENS)
     arguments = ["--model", str(root / "model"), "--corpus", f"{CORPUS}:20000", "--out", str(root / "trimmed")]
     assert main(arguments) == 0
     return root / "model", root / "trimmed"
@@ -98,6 +97,23 @@ def test_hidden_states_and_embeddings_stay(folders, texts):
     assert torch.equal(*states)
     if (folders[1] / "modules.json").exists():
         assert np.array_equal(*(SentenceTransformer(str(folder)).encode(kept, prompt_name="query") for folder in folders))
+
+
+@pytest.mark.parametrize(
+    "model, config, width, layers, spare, before, after",
+    [
+        (BertModel, BertConfig(layer_norm_eps=1e-12), 384, 12, 35, 117_653_760, 40_840_320),
+        (XLMRobertaModel, XLMRobertaConfig(max_position_embeddings=514, type_vocab_size=1), 768, 12, 0, 278_043_648, 124_443_648),
+        (XLMRobertaModel, XLMRobertaConfig(max_position_embeddings=514, type_vocab_size=1), 1024, 24, 0, 559_890_432, 355_090_432),
+    ],
+)
+def test_parameters_of_the_papers_models(model, config, width, layers, spare, before, after):
+    """multilingual-e5-small is a BERT, -base and -large are XLM-R; on the meta device they take no memory."""
+    shape = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
+    for vocab_size, parameters in ((250_002 + spare, before), (50_002, after)):
+        with torch.device("meta"):
+            made = model(config.__class__(**(config.to_dict() | shape | {"vocab_size": vocab_size})))
+        assert sum(parameter.numel() for parameter in made.parameters()) == parameters
 
 
 def test_plot(folders, tmp_path):
