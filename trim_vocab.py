@@ -9,12 +9,12 @@ gather the rows of the embedding table, copy all other tensors; 4. prove it on t
 The proof rests on a property of Unigram: the best segmentation of a text stays the best when other pieces disappear. So a text whose
 pieces are all kept must give the same pieces, and the same embedding bit for bit. A failed proof leaves no folder, and exit status 1.
 
-    python trim_vocab.py --model runs/base --corpus demo/corpus/* demo/train/* --out runs/base-trm
-    python trim_vocab.py --model intfloat/multilingual-e5-base --out runs/e5-base-trm --corpus PAPER_CORPUS   # as the paper did
+    python trim_vocab.py --model runs/demo/base --corpus demo/corpus/*.gz demo/train/*.jsonl.gz --out runs/trimmed
+    python trim_vocab.py --model NAME --corpus 'allenai/c4:multilingual/c4-nl-validation.*.json.gz' --out OUT    # the paper's corpus
 
-PAPER_CORPUS stands for the name below; naming it is what downloads it.
-A corpus is named `NAME[:N][:xWEIGHT]`. NAME is a file (text a line, a table, a training source) or files of a data set on the hub,
-`owner/name[@revision][:pattern]`; N: its first N texts; WEIGHT: an occurrence there counts so often. `law.jsonl.gz:5000:x0.5`.
+A corpus is `NAME[:N][:xWEIGHT]`, as in `law.jsonl.gz:5000:x0.5`. NAME: a file (a text a line, a table, a training source), or files of
+a data set on the hub, `owner/name[@revision][:pattern]`, which are downloaded only if named. N: the first N texts of it. WEIGHT: what
+an occurrence in it counts.
 
 Departures from the paper's tool (vocabtrimmer): a tenth of the corpus is held out for the proof (not with `--check`), single
 characters and the pieces of the prefixes come before rarer pieces (`--no-keep-characters`: prefixes only).
@@ -486,7 +486,7 @@ def prove(before: Model, after: Model, kept: np.ndarray, texts: Iterable[str], k
         failures.append(f"characters became unknown: {shown}; add text with them to --corpus, or allow it with --no-keep-characters")
     if before.tensors and not failures:  # as a user loads them, one at a time: two encoders would take twice the memory
         embed = lambda model: e5nl.embed(*e5nl.load(model.folder, tokenizer=model.tokenizer), check.sample, "query")  # noqa: E731
-        if not np.array_equal(embed(before), embed(after)):
+        if embed(before).tobytes() != embed(after).tobytes():
             failures.append(f"the embeddings of {len(check.sample)} texts with the same pieces differ")
     if failures:
         raise ProofFailed("\n".join(failures))
@@ -586,7 +586,7 @@ def main(argv=None) -> int:
     parser.add_argument("--model", required=True, help="model folder or hub name")
     parser.add_argument("--corpus", nargs="+", metavar="NAME[:N][:xWEIGHT]",
                         help="text to keep pieces for: a text a line, a table, a training source, or files of a hub data set, as "
-                             f"{PAPER_CORPUS} (the paper's); N: its first N texts; WEIGHT: how often an occurrence there counts")
+                             f"{PAPER_CORPUS} (the paper's); N: its first N texts; WEIGHT: what an occurrence in it counts")
     parser.add_argument("--out", required=True, help="the trimmed model's folder")
     parser.add_argument("--overwrite", action="store_true", help="replace --out and --plot")
     parser.add_argument("--vocab-size", type=whole(1), default=50_000, help="pieces to keep beside the special tokens (the paper's 50,000)")
