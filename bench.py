@@ -742,7 +742,8 @@ def bench_trim(args) -> None:
 
 
 def print_trim(title: str, figures: dict[str, list[dict]]) -> None:
-    print(f"\n{title}, {len(next(iter(figures.values())))} rounds\n{'':<28}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}{'to ours':>9}")
+    rounds = len(figures["trim_vocab.py"])
+    print(f"\n{title}, {rounds} round{'s' * (rounds > 1)}\n{'':<28}{'seconds':>9}{'CPU s':>9}{'peak MB':>9}{'to ours':>9}")
     for name, found in figures.items():
         seconds, cpu, peak = (np.median([one[key] for one in found]) for key in ("seconds", "cpu", "peak"))
         ours = figures["counting alone" if "alone" in name else "trim_vocab.py"]

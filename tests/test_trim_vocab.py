@@ -113,9 +113,8 @@ def test_real_vocabulary_is_a_subset_in_the_old_order(real):
     assert pieces[:4] == ["<s>", "<pad>", "</s>", "<unk>"] and pieces[-1] == "<mask>"
     assert 2_000 < len(pieces) < 20_000
     settings = json.loads((real[1] / "tokenizer_config.json").read_text())
-    assert (
-        settings["tokenizer_class"] == "PreTrainedTokenizerFast" and settings["mask_token"] == "<mask>" and settings["sep_token"] == "</s>"
-    )
+    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert settings["mask_token"] == "<mask>" and settings["sep_token"] == "</s>"
     digits = score_digits(real[0])
     assert len(digits) == 250_002 and score_digits(real[1]) == [digits[id] for id in old]
 
@@ -297,10 +296,8 @@ def test_ranking_by_hand():
 
 
 def test_vocabulary_size_frequency_and_special_tokens(folder, corpus, tmp_path, lines):
-    assert (
-        run(folder, corpus, tmp_path / "out", "--vocab-size", "90", "--min-frequency", "3", "--no-keep-characters", "--check", str(corpus))
-        == 0
-    )
+    options = ["--vocab-size", "90", "--min-frequency", "3", "--no-keep-characters", "--check", str(corpus)]
+    assert run(folder, corpus, tmp_path / "out", *options) == 0
     before, after = backend(folder), backend(tmp_path / "out")
     counts = collections.Counter(id for text in lines[3000:3400] for id in before.encode(text).ids)
     prefixes = set(before.encode("query: passage: ", add_special_tokens=False).ids)
@@ -321,17 +318,8 @@ def test_characters_of_held_out_text_are_kept(folder, tmp_path, tokenizer):
 @pytest.fixture
 def greek(tmp_path, make_model):
     """A model whose tokenizer knows λ and μ, alone and in a piece."""
-    vocabulary = [
-        ("<s>", 0.0),
-        ("<pad>", 0.0),
-        ("</s>", 0.0),
-        ("<unk>", 0.0),
-        ("▁", -2.0),
-        ("λ", -7.0),
-        ("μ", -7.5),
-        ("λμ", -8.0),
-        ("▁aλ", -9.0),
-    ]
+    vocabulary = [(special, 0.0) for special in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocabulary += [("▁", -2.0), ("λ", -7.0), ("μ", -7.5), ("λμ", -8.0), ("▁aλ", -9.0)]
     vocabulary += [(character, -6.0 - 0.01 * i) for i, character in enumerate(string.ascii_lowercase + string.digits + ":")]
     backend = tokenizers.Tokenizer(models.Unigram(vocabulary, unk_id=3))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -345,19 +333,10 @@ def greek(tmp_path, make_model):
 def test_unknown_characters_are_counted_one_by_one(greek, tmp_path, capsys):
     (tmp_path / "a.txt").write_text("\n".join(f"fiets b {i}" for i in range(50)))
     (tmp_path / "check.txt").write_text("aλ λμλ bμ☃☃μ\nfiets\n☃", encoding="utf-8")  # ☃ was never known
-    arguments = [
-        "--model",
-        str(greek),
-        "--corpus",
-        str(tmp_path / "a.txt"),
-        "--check",
-        str(tmp_path / "check.txt"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    assert main([*arguments, "--vocab-size", "40"]) == 1
+    arguments = [greek, tmp_path / "a.txt", tmp_path / "out", "--vocab-size", "40", "--check", str(tmp_path / "check.txt")]
+    assert run(*arguments) == 1
     assert "'λ' 3, 'μ' 3;" in capsys.readouterr().err and not (tmp_path / "out").exists()
-    assert main([*arguments, "--vocab-size", "40", "--no-keep-characters"]) == 0
+    assert run(*arguments, "--no-keep-characters") == 0
     report = json.loads((tmp_path / "out/trim_report.json").read_text())
     assert report["check"]["unknown"] == {"λ": 3, "μ": 3} and "▁aλ" in [piece for piece, _ in report["dropped"]]
     assert (report["check"]["kept"], report["check"]["texts"]) == (2, 3)
@@ -427,10 +406,8 @@ def test_every_file_names_the_same_piece(folder, corpus, tmp_path):
 
 
 def test_the_digits_of_scores_stay(folder, corpus, tmp_path):
-    path, digits = (
-        folder / "tokenizer.json",
-        iter(["-3.50", "-41e-1", "-5.1000000000000005", "-6.0E0", "-7", "-3.4635426998138428", "-9.00"] * 100),
-    )
+    digits = iter(["-3.50", "-41e-1", "-5.1000000000000005", "-6.0E0", "-7", "-3.4635426998138428", "-9.00"] * 100)
+    path = folder / "tokenizer.json"
     text = path.read_text(encoding="utf-8")
     start = text.index('"vocab"')
     text = text[:start] + re.sub(r",\s*-[0-9.]+\s*\]", lambda match: f", {next(digits)}]", text[start:])
@@ -531,12 +508,8 @@ def test_report_by_hand(greek, tmp_path, capsys):
     assert report["before"]["pieces_per_word"] == 15 / 5 and report["after"]["pieces_per_word"] == 14 / 5
     assert report["coverage"] == {"14": 12 / 15} and report["dropped"] == [["b", 2], ["z", 2], ["λ", 1]]
     printed = capsys.readouterr().out
-    for line in (
-        r"pieces +47 +16\n",
-        r"per word +3\.000 +2\.800\n",
-        r"all kept +25\.00% +all give the same pieces; 1 were",
-        r"unknown +5   b z λ\n",
-    ):
+    numbers = [r"pieces +47 +16\n", r"per word +3\.000 +2\.800\n", r"all kept +25\.00% +all give the same pieces; 1 were"]
+    for line in [*numbers, r"unknown +5   b z λ\n"]:
         assert re.search(line, printed), line
 
 
@@ -712,15 +685,8 @@ def test_bad_input(folder, corpus, tmp_path, monkeypatch):
     out = tmp_path / "out"
     refused(r"--vocab-size 50,000: the tokenizer has \d+ pieces", folder, corpus, out, "--vocab-size", "50000")
     refused(r"no room for the \d+ pieces .* or add --no-keep-characters", folder, corpus, out, "--vocab-size", "20")
-    refused(
-        r"no room for the \d+ pieces that must stay; ask for more than \d+$",
-        folder,
-        corpus,
-        out,
-        "--vocab-size",
-        "5",
-        "--no-keep-characters",
-    )
+    no_advice = r"no room for the \d+ pieces that must stay; ask for more than \d+$"
+    refused(no_advice, folder, corpus, out, "--vocab-size", "5", "--no-keep-characters")
     (tmp_path / "empty.txt").write_text("\n \n")
     refused(r"empty.txt: no texts", folder, tmp_path / "empty.txt", out)
     refused(r"empty.txt: no texts", folder, corpus, out, "--check", str(tmp_path / "empty.txt"))
