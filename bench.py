@@ -28,6 +28,7 @@ import itertools
 import json
 import random
 import os
+import random
 import re
 import resource
 import shutil
@@ -694,9 +695,10 @@ VocabTrimmer(model).trim_vocab("nl", out, dataset=text, dataset_split="train", *
 
 
 def write_dutch(path: Path, megabytes: int) -> None:
-    """Text of the demo's corpus and training sources, a line a text, again and again until it is long enough."""
+    """Text of the demo's corpus and training sources in random order, a line a text, again and again until it is long enough."""
     names = sorted(map(str, (ROOT / "demo").glob("corpus/*.gz"))) + sorted(map(str, (ROOT / "demo").glob("train/*.gz")))
     lines, size = [" ".join(text.split()) + "\n" for text in trim_vocab.read_corpus(names)], 0
+    random.Random(1).shuffle(lines)
     path.parent.mkdir()
     with open(path, "wb") as file:
         for line in itertools.cycle(lines):
