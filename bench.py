@@ -26,7 +26,6 @@ import importlib.util
 import io
 import itertools
 import json
-import random
 import os
 import random
 import re
@@ -47,13 +46,11 @@ from tokenizers import BertWordPieceTokenizer, processors
 import e5nl
 import evaluate
 import mine
+import model_folder
 import synthesize
 import transtokenize
 import trim_vocab
-from data import InputError, Row, Source, cli, read_source, whole, write_jsonl
-import model_folder
-import trim_vocab
-from data import InputError, Row, Source, cli, read_json, read_source, whole, write_json
+from data import InputError, Row, Source, cli, read_json, read_source, whole, write_json, write_jsonl
 
 ROOT = Path(__file__).parent
 WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
@@ -261,7 +258,7 @@ def bench_train(args) -> None:
         whole_model = trim_vocab.read_model(Path(folder, "250002"))
         Path(folder, "50002").mkdir()
         kept = np.array([*range(50_001), 250_001])  # the special tokens among them
-        trim_vocab.write_model(whole_model, Path(folder, "250002"), Path(folder, "50002"), kept)
+        trim_vocab.write_model(whole_model, Path(folder, "50002"), kept)
         for pieces, batch in itertools.product(args.pieces, args.batches):
             figures = {}
             for _, dtype, name in itertools.product(range(args.rounds), args.dtypes, variants):

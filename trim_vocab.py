@@ -67,7 +67,7 @@ from data import (
 PAPER_CORPUS = "allenai/c4:multilingual/c4-nl-validation.*.json.gz"  # model card of clips/e5-base-trm: c4, nl, validation
 CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)  # vocabulary sizes whose coverage is reported
 LOW_SHARE = 0.95  # warned below; Dutch trimmed on other Dutch keeps 98 % and more of the tokens
-CHUNK_CHARACTERS = 200_000  # tokenised at once: keeps all cores busy, takes some tens of MB
+CHUNK_CHARACTERS = 500_000  # tokenised at once: keeps all cores busy, takes some tens of MB
 SAMPLE_TOKENS = 128  # tokens of the texts that are embedded with both models
 
 # --- 1. count ---------------------------------------------------------------------------------------------------------------
