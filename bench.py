@@ -813,8 +813,6 @@ def main(argv=None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0].startswith("_"):  # the process of one figure: a function of that name
         globals()[argv[0]](*argv[1:])
-    if argv and argv[0] in (processes := {"_encode": _encode, "_mine": _mine, "_search": _search, "_command": _command, "_count": _count}):
-        processes[argv[0]](*argv[1:])
         return
     parser = argparse.ArgumentParser(description="Speed against the neighbouring projects, side by side.")
     commands = parser.add_subparsers(dest="command", required=True)
