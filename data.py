@@ -512,40 +512,57 @@ def sample_group(row: Row, negatives: int, generator: np.random.Generator) -> li
 # --- BEIR layout ------------------------------------------------------------------------------------------------------------
 
 
-def _beir_file(folder, name: str) -> Path:
-    for path in (Path(folder) / name, Path(folder) / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(
-        f"{Path(folder) / name}: no such file (.gz neither); expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
-    )
+def beir_file(folder, name: str) -> Path:
+    """A file of a BEIR folder, or the same with `.gz`."""
+    path = Path(folder) / name
+    for found in (path, Path(f"{path}.gz")):
+        if found.is_file():
+            return found
+    there = sorted(other.name for other in path.parent.glob("*")) if path.parent.is_dir() else []
+    hint = f"there are {', '.join(there[:9])}" if there else "expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+    raise FileNotFoundError(f"{path}: no such file (.gz neither); {hint}")
 
 
 def read_texts_by_id(folder, name: str) -> dict[str, str]:
-    """`corpus.jsonl` or `queries.jsonl` of a BEIR folder as {id: text}; a title is put before its text, as mteb does."""
-    path, texts = _beir_file(folder, name), {}
-    for number, row in read_jsonl(path):
-        where = f"{path}:{number}"
-        id = str(row["_id"]) if "_id" in row else _string(None, f"{where}: field '_id'")
-        if id in texts:
-            raise InputError(f"{where}: id {id!r} occurs twice")
-        text, title = _string(row.get("text"), f"{where}: field 'text'"), row.get("title") or ""
-        texts[id] = f"{title} {text}".strip() if title else text
+    """`corpus.jsonl` or `queries.jsonl` of a BEIR folder as {id: text}."""
+    return texts_by_id([beir_file(folder, name)])
+
+
+def texts_by_id(files) -> dict[str, str]:
+    """Tables with `_id` (or `id`), `text` and perhaps `title` as {id: text}; a title is put before its text, as mteb does."""
+    texts = {}
+    for path in files:
+        for number, row in read_rows(path):
+            where = f"{path}:{number}"
+            id = next((str(row[field]) for field in ("_id", "id") if field in row), None)
+            if id is None:
+                raise InputError(f"{where}: no column '_id'; it has {', '.join(row)}")
+            if id in texts:
+                raise InputError(f"{where}: id {id!r} occurs twice")
+            text, title = _string(row.get("text"), f"{where}: field 'text'"), row.get("title") or ""
+            texts[id] = f"{title} {text}".strip() if title else text
     return texts
 
 
 def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
-    """`qrels/<split>.tsv` (query-id, corpus-id, score, with a header) as {query id: {document id: grade}}."""
-    path, qrels = _beir_file(folder, f"qrels/{split}.tsv"), {}
-    for number, line in read_lines(path):
-        fields = line.split("\t")
-        if number == 1 and fields[-1] == "score":
-            continue
-        if len(fields) != 3 or not re.fullmatch("-?[0-9]+", fields[2].strip()):
-            raise InputError(f"{path}:{number}: expected query-id<TAB>corpus-id<TAB>whole number, found {line[:80]!r}")
-        qrels.setdefault(fields[0], {})[fields[1]] = int(fields[2])
+    """`qrels/<split>.tsv` of a BEIR folder as {query id: {document id: grade}}."""
+    return qrels_of([beir_file(folder, f"qrels/{split}.tsv")])
+
+
+def qrels_of(files) -> dict[str, dict[str, int]]:
+    """Tables with `query-id`, `corpus-id` and `score` (a `.tsv` may lack its header) as {query id: {document id: grade}}."""
+    qrels, columns = {}, ("query-id", "corpus-id", "score")
+    for path in files:
+        if kind_of(path) == ".tsv":
+            rows = ((number, line.split("\t")) for number, line in read_lines(path) if number > 1 or not line.endswith("\tscore"))
+        else:
+            rows = ((number, [str(row.get(column)) for column in columns]) for number, row in read_rows(path))
+        for number, fields in rows:
+            if len(fields) != 3 or not re.fullmatch(r"-?[0-9]+(\.0+)?", fields[2].strip()):
+                raise InputError(f"{path}:{number}: expected query-id, corpus-id and a whole number, found {' | '.join(fields)[:80]!r}")
+            qrels.setdefault(fields[0], {})[fields[1]] = int(float(fields[2]))
     if not qrels:
-        raise InputError(f"{path}: no relevance judgements; expected query-id<TAB>corpus-id<TAB>score")
+        raise InputError(f"{', '.join(map(str, files))}: no relevance judgements; expected query-id, corpus-id and score")
     return qrels
 
 

@@ -237,14 +237,30 @@ def test_beir_layout(tmp_path):
     write(tmp_path / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\n", "a\t1\t2\n", "a\t2\t0\n")
     assert data.read_texts_by_id(tmp_path, "corpus.jsonl") == {"1": "Titel tekst", "2": " los "}
     assert data.read_qrels(tmp_path) == {"a": {"1": 2, "2": 0}}
-    with pytest.raises(FileNotFoundError, match="qrels/dev.tsv: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"qrels/dev.tsv: no such file \(.gz neither\); there are test.tsv"):
         data.read_qrels(tmp_path, "dev")
     write(tmp_path / "qrels" / "dev.tsv", "a\t1\tja\n")
-    with pytest.raises(InputError, match=r"dev.tsv:1: expected query-id<TAB>corpus-id<TAB>whole number, found 'a\\t1\\tja'"):
+    with pytest.raises(InputError, match=r"dev.tsv:1: expected query-id, corpus-id and a whole number, found 'a . 1 . ja'"):
         data.read_qrels(tmp_path, "dev")
     write(tmp_path / "queries.jsonl", {"_id": "a", "text": "x"}, {"_id": "a", "text": "y"})
     with pytest.raises(InputError, match=r"queries.jsonl:2: id 'a' occurs twice"):
         data.read_texts_by_id(tmp_path, "queries.jsonl")
+
+
+def test_retrieval_tables_of_the_hub(tmp_path):
+    rows = [{"query-id": "a", "corpus-id": 1, "score": 2.0}, {"query-id": "a", "corpus-id": 2, "score": 0.0}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "q.parquet")
+    write(tmp_path / "q.jsonl", {"query-id": "b", "corpus-id": "2", "score": -1})
+    assert data.qrels_of([tmp_path / "q.parquet", tmp_path / "q.jsonl"]) == {"a": {"1": 2, "2": 0}, "b": {"2": -1}}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"id": 7, "text": "x", "title": None}]), tmp_path / "c.parquet")
+    write(tmp_path / "c.jsonl", {"_id": "8", "text": "y", "id": "no"})
+    assert data.texts_by_id([tmp_path / "c.parquet", tmp_path / "c.jsonl"]) == {"7": "x", "8": "y"}
+    write(tmp_path / "c.jsonl", {"docid": "8", "text": "y"})
+    with pytest.raises(InputError, match=r"c.jsonl:1: no column '_id'; it has docid, text"):
+        data.texts_by_id([tmp_path / "c.jsonl"])
+    write(tmp_path / "q.jsonl", {"query-id": "b", "doc": "2", "score": 1.5})
+    with pytest.raises(InputError, match=r"q.jsonl:1: expected query-id, corpus-id and a whole number, found 'b . None . 1.5'"):
+        data.qrels_of([tmp_path / "q.jsonl"])
 
 
 def test_files_are_whole_or_not_there(tmp_path):
