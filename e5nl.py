@@ -323,7 +323,6 @@ WINDOW = 8192  # texts tokenised at once: bounds memory, and is enough to sort b
 CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}  # a CPU's caches like it small, a GPU needs work
 
 
-@torch.inference_mode()
 def embed(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: str, *, max_length: int | None = None,
           chunk_tokens: int | None = None, progress: bool = False, together: bool = False) -> np.ndarray:
     """Embeddings (N, D) float32, L2-normalised, in the order of `texts`: a list, or what has a length and is gone through once.
@@ -332,13 +331,32 @@ def embed(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: st
     longer ones than `max_length` tokens (default: the model's limit) are cut and counted in `tokenizer.cut`.
     together: each of torchrun's processes, which all call this with the same texts, embeds its share, and all get the whole.
     """
-    prompts, device = dict(model.config.prompts), model.words.weight.device
+    share = rank_and_world() if together else (0, 1)
+    embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    options = {"max_length": max_length, "chunk_tokens": chunk_tokens, "progress": progress}
+    for start, part in embed_windows(model, tokenizer, texts, kind, share, **options):
+        embeddings[start : start + len(part)] = part
+    if share[1] > 1:
+        counts = np.array([tokenizer.texts, tokenizer.cut])
+        for part in (*torch.from_numpy(embeddings).split(WINDOW), torch.from_numpy(counts)):  # a row is zero in all processes but one
+            whole = add_up(part.to(model.words.weight.device, copy=True))  # a copy: gloo's threads may outlive numpy's memory
+            part.copy_(whole)
+        tokenizer.texts, tokenizer.cut = counts.tolist()
+    return embeddings
+
+
+@torch.inference_mode()
+def embed_windows(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: str, share: tuple[int, int] = (0, 1), *,
+                  max_length: int | None = None, chunk_tokens: int | None = None, progress=False) -> Iterator[tuple[int, np.ndarray]]:
+    """`embed` window by window, for what must not be lost or held whole: (number of the window's first text, its embeddings).
+
+    share: (rank, world): only each world-th window, from window `rank` on.
+    """
+    (rank, world), prompts, device = share, dict(model.config.prompts), model.words.weight.device
     if kind not in prompts:
         raise InputError(f"kind {kind!r} is unknown; expected one of {', '.join(prompts)}")
     max_length = min(max_length or model.config.max_length, model.config.max_length)
-    rank, world = rank_and_world() if together else (0, 1)
     window = max(1, min(WINDOW, -(-len(texts) // world)))
-    embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
 
     def tokenised() -> Iterator[tuple[int, list[list[int]]]]:
         """(number of its first text, ids) of each window that is this process's."""
@@ -359,17 +377,13 @@ def embed(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: st
         while found := ahead.result():
             start, ids = found
             ahead = pool.submit(next, windows, None)  # reading and tokenising go on beside the encoder
+            embeddings = np.empty((len(ids), model.config.hidden_size), np.float32)
             for chunk in cut_chunks([len(one) for one in ids], chunk_tokens or CHUNK_TOKENS[device.type]):
-                embeddings[start + np.array(chunk)] = encode(model, ids, chunk).cpu().numpy()
+                embeddings[chunk] = encode(model, ids, chunk).cpu().numpy()
                 tokens += sum(len(ids[text]) for text in chunk)
                 bar.set_postfix_str(f"{world * tokens / (time.perf_counter() - began):,.0f} tokens/s", refresh=False)
                 bar.update(len(chunk) * world)
-    if world > 1:
-        counts = np.array([tokenizer.texts, tokenizer.cut])
-        for part in (*torch.from_numpy(embeddings).split(WINDOW), torch.from_numpy(counts)):  # a row is zero in all processes but one
-            part.copy_(add_up(part.to(device, copy=True)))  # a copy: gloo's threads may outlive numpy's memory
-        tokenizer.texts, tokenizer.cut = counts.tolist()
-    return embeddings
+            yield start, embeddings
 
 
 # --- loss -------------------------------------------------------------------------------------------------------------------
