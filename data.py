@@ -539,9 +539,15 @@ def texts_by_id(files) -> dict[str, str]:
                 raise InputError(f"{where}: no column '_id'; it has {', '.join(row)}")
             if id in texts:
                 raise InputError(f"{where}: id {id!r} occurs twice")
-            text, title = _string(row.get("text"), f"{where}: field 'text'"), row.get("title") or ""
+            text, title = _string(row.get("text"), f"{where}: column 'text'"), row.get("title") or ""
             texts[id] = f"{title} {text}".strip() if title else text
     return texts
+
+
+def _cell(path, number: int, row: dict, column: str) -> str:
+    if column not in row:
+        raise InputError(f"{path}:{number}: no column {column!r}; it has {', '.join(row)}")
+    return str(row[column])
 
 
 def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
@@ -556,7 +562,7 @@ def qrels_of(files) -> dict[str, dict[str, int]]:
         if kind_of(path) == ".tsv":
             rows = ((number, line.split("\t")) for number, line in read_lines(path) if number > 1 or not line.endswith("\tscore"))
         else:
-            rows = ((number, [str(row.get(column)) for column in columns]) for number, row in read_rows(path))
+            rows = ((number, [_cell(path, number, row, column) for column in columns]) for number, row in read_rows(path))
         for number, fields in rows:
             if len(fields) != 3 or not re.fullmatch(r"-?[0-9]+(\.0+)?", fields[2].strip()):
                 raise InputError(f"{path}:{number}: expected query-id, corpus-id and a whole number, found {' | '.join(fields)[:80]!r}")

@@ -27,6 +27,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 import e5nl
 import evaluate
 import mine
+import mteb_nl
 import trim_vocab
 from data import cli, read_source, whole, write_json, write_jsonl
 
@@ -116,7 +117,7 @@ def main(argv=None) -> None:
     settings = f"{settings} {lengths} --seed {args.seed} --overwrite"
     steps, more_steps, chosen = (15, 5, QUICK_TASKS) if args.quick else (300, 100, "all")
     base = e5nl.find(args.model) if args.model else out / "base"
-    tasks = evaluate.select_tasks(evaluate.read_tasks(DEMO / "tasks.json"), chosen.split())
+    tasks = mteb_nl.select_tasks(mteb_nl.read_tasks(DEMO / "tasks.json"), chosen.split())
     stage, seconds = stopwatch()
 
     if not args.model:
@@ -156,7 +157,7 @@ def main(argv=None) -> None:
         call(evaluate, "run --model", folder, "--tasks-file", DEMO / "tasks.json", f"--tasks {chosen} --out", result)
 
     stage("report", "main scores x 100")
-    call(evaluate, "report --format markdown", *results)
+    call(evaluate, "report --by task --format markdown", *results)
     print(f"\nseconds: {', '.join(f'{name} {time:.0f}' for name, time in seconds.items())}; in all {sum(seconds.values()):.0f}")
 
 

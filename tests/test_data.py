@@ -259,7 +259,10 @@ def test_retrieval_tables_of_the_hub(tmp_path):
     with pytest.raises(InputError, match=r"c.jsonl:1: no column '_id'; it has docid, text"):
         data.texts_by_id([tmp_path / "c.jsonl"])
     write(tmp_path / "q.jsonl", {"query-id": "b", "doc": "2", "score": 1.5})
-    with pytest.raises(InputError, match=r"q.jsonl:1: expected query-id, corpus-id and a whole number, found 'b . None . 1.5'"):
+    with pytest.raises(InputError, match=r"q.jsonl:1: no column 'corpus-id'; it has query-id, doc, score"):
+        data.qrels_of([tmp_path / "q.jsonl"])
+    write(tmp_path / "q.jsonl", {"query-id": "b", "corpus-id": "2", "score": 1.5})
+    with pytest.raises(InputError, match=r"q.jsonl:1: expected query-id, corpus-id and a whole number, found 'b . 2 . 1.5'"):
         data.qrels_of([tmp_path / "q.jsonl"])
 
 

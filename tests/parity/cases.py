@@ -6,6 +6,7 @@ judgements, judged documents that are not in the corpus, ids that sort different
 """
 
 import functools
+import gzip
 import json
 import zlib
 
@@ -144,6 +145,30 @@ def write_case(name: str, folder) -> dict:
         (folder / file).write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     (folder / "tasks.json").write_text(json.dumps({"tasks": [{"name": name} | entry]}))
     return files
+
+
+def write_tasks(folder, *entries, **files):
+    """A task file with these tasks, and JSON Lines files by name."""
+    for name, rows in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "tasks.json").write_text(json.dumps({"tasks": list(entries)}))
+    return folder / "tasks.json"
+
+
+STS_ROWS = [{"sentence1": "a b", "sentence2": "a b c", "score": 4}, {"sentence1": "a b", "sentence2": "d", "score": 1.5},
+            {"sentence1": "c d", "sentence2": "d e", "score": 3}]  # fmt: skip
+
+
+def sts_entry(**changes):
+    return {"name": "Sts", "type": "STS", "splits": {"test": "sts.jsonl"}} | changes
+
+
+def write_beir(folder, corpus=("a", "b", "c"), queries=("1", "2"), qrels=(("1", "a", 1), ("1", "b", 0), ("2", "c", 2))):
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    rows = [{"_id": id, "title": "titel" if id == "a" else "", "text": f" tekst {id} "} for id in corpus]
+    (folder / "corpus.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    (folder / "queries.jsonl").write_text("".join(json.dumps({"_id": id, "text": f" vraag {id}"}) + "\n" for id in queries))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(f"{q}\t{d}\t{g}\n" for q, d, g in qrels))
 
 
 # --- encoders ---------------------------------------------------------------------------------------------------------------

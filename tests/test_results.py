@@ -1,0 +1,182 @@
+"""results.py: tables and comparisons by hand, the bootstrap against its definition, the published scores.
+
+    python -m pytest tests/test_results.py
+"""
+
+import json
+
+import numpy as np
+import pytest
+from parity import cases
+
+import evaluate
+import results
+from data import InputError, write_json
+from mteb_nl import TASKS, read_tasks
+from results import compare, read_columns_of, report_tasks, report_types, table
+
+
+def write_results(folder, **scores):
+    types, translated = {"S": "STS", "C1": "Clustering", "C2": "Clustering"}, {"S": True, "C1": False}
+    for task, score in scores.items():
+        result = {"task_name": task, "task_type": types[task], "main_score": score, "scores": {}, "settings": {}}
+        result["translated"] = translated.get(task)
+        write_json(folder / f"{task}.json", result)
+
+
+def test_report_by_hand(tmp_path):
+    write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
+    write_results(tmp_path / "b", S=0.75, C2=0.3)
+    write_json(tmp_path / "a" / "summary.json", {"anything": 1})
+    columns = read_columns_of([tmp_path / "a", tmp_path / "b"])
+    assert table(report_tasks(columns), "csv", 2).splitlines() == [
+        "task,type,a,b",
+        "C1,Clustering,20.00,-",
+        "C2,Clustering,10.00,30.00",
+        "S,STS,50.00,75.00",
+        "mean Clustering,,15.00,-",
+        "mean STS,,50.00,75.00",
+        "mean over tasks,,26.67,-",
+        "mean over types,,32.50,-",
+    ]
+    assert table(report_types(columns), "csv", 2).splitlines() == [
+        "model,text,tasks,Clust,STS,mean tasks,mean types",
+        "a,all,3,15.00,50.00,26.67,32.50",
+        "b,all,2,-,75.00,-,-",
+        "a,native,1,20.00,-,20.00,20.00",
+        "b,native,0,-,-,-,-",
+        "a,translated,1,-,50.00,50.00,50.00",
+        "b,translated,1,-,75.00,75.00,75.00",
+    ]
+    text, markdown = (table(report_tasks(columns), form, 2).splitlines() for form in ("text", "markdown"))
+    assert text[0].split() == ["task", "type", "a", "b"] and text[2].split() == ["C1", "Clustering", "20.00", "-"] and len(text) == 9
+    assert markdown[1].replace("-", "") == "|  |  | : | : |" and len({len(line) for line in markdown}) == 1
+    with pytest.raises(FileNotFoundError, match="c: no such folder, and no model with published scores"):
+        read_columns_of([tmp_path / "c"])
+    (tmp_path / "c").mkdir()
+    with pytest.raises(FileNotFoundError, match="c: no result files"):
+        read_columns_of([tmp_path / "c"])
+    write_json(tmp_path / "b" / "x.json", {"task_name": "x"})
+    with pytest.raises(InputError, match="x.json: not a result file of evaluate.py .task_type is None"):
+        read_columns_of([tmp_path / "b"])
+
+
+def test_csv_cells_with_commas_are_quoted():
+    assert table([["a, b", 'c "d"'], ["1", "2"]], "csv", 1) == '"a, b","c ""d"""\n1,2'
+
+
+def test_published_scores():
+    """Means that the benchmark's own page gives for the paper's models (tasks, types; x 100)."""
+    published = json.loads(results.PUBLISHED.read_text())
+    assert published["tasks"] == [task.name for task in TASKS] and len(published["models"]) == 128
+    assert all(len(scores) == 40 and 0 <= min(scores) <= max(scores) <= 1 for scores in (m["scores"] for m in published["models"].values()))
+    expected = {"clips/e5-small-trm-nl": (0.533046, 0.602270), "clips/e5-base-trm-nl": (0.544533, 0.613754),
+                "clips/e5-large-trm-nl": (0.564127, 0.631724), "intfloat/multilingual-e5-base": (0.523672, 0.597478)}  # fmt: skip
+    for name, means in expected.items():
+        summary = results.summarise(list(results.read_results(name).values()))
+        assert (summary["mean_tasks"], summary["mean_types"]) == pytest.approx(means, abs=1e-6)
+    assert results.read_results("clips/e5-base-trm-nl")["SICK-NL-STS"]["main_score"] == 0.737476
+    cells = report_types(read_columns_of(["clips/e5-base-trm-nl"]))
+    assert cells[0] == ["model", "text", "tasks", "Cls", "MLCls", "PCls", "Rrnk", "Rtr", "Clust", "STS", "mean tasks", "mean types"]
+    assert cells[1][3:] == ["59.95", "35.94", "78.37", "87.38", "56.54", "34.24", "77.21", "54.45", "61.38"]
+    assert [int(row[2]) for row in cells[1:]] == [40, 28, 12]
+    with pytest.raises(FileNotFoundError, match="and no model with published scores; did you mean clips/e5-base-trm-nl"):
+        results.read_results("clips/e5-base-trm")
+
+
+# --- comparing two --------------------------------------------------------------------------------------------------------------
+
+
+def worse(texts, kind):
+    """Embeddings with noise of their own."""
+    noise = np.random.default_rng(len(texts)).standard_normal((len(texts), cases.WIDTH)).astype(np.float32)
+    x = cases.embed(texts, kind) + 0.2 * noise
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def evaluated(folder, *names):
+    """Two runs of these tasks, in folder/a and folder/b."""
+    for name in names:
+        (folder / name).mkdir()
+        cases.write_case(name, folder / name)
+        (task,) = read_tasks(folder / name / "tasks.json")
+        for out, encode, settings in (("a", cases.embed, {"model": "words"}), ("b", worse, {"model": "noise", "dtype": "x"})):
+            list(evaluate.run([task], encode, folder / out, settings, "e5" if out == "b" else "mteb"))
+    return folder / "a", folder / "b"
+
+
+NAMES = ["SIB200Classification", "VaccinChatNLClassification", "VABBMultiLabelClassification", "XLWICNLPairClassification",
+         "VABBClusteringS2S", "SciFact-NL.v2", "WikipediaRerankingMultilingual", "STSBenchmarkMultilingualSTS"]  # fmt: skip
+
+
+def test_intervals_of_every_type(tmp_path):
+    a, b = evaluated(tmp_path, *NAMES)
+    rows, said = compare(a, b, resamples=60)
+    assert {row["task"] for row in rows} == set(NAMES)
+    for row in rows:
+        assert row["difference"] == row["b"] - row["a"]
+        if row["type"] == "Clustering":
+            assert row["low"] is None
+        else:
+            assert row["low"] < row["high"] and row["low"] - 0.05 < row["difference"] < row["high"] + 0.05, row
+    assert {"prefix: 'mteb' and 'e5'", "model: 'words' and 'noise'", "dtype: None and 'x'"} <= set(said) and len(said) == 3
+    same, nothing = compare(a, a, resamples=20)
+    assert all(row["difference"] == 0 and row["low"] in (0, None) and row["high"] in (0, None) for row in same) and nothing == []
+    cells = results.describe_comparison(rows, "a", "b")
+    marks = {row[0]: row[6] for row in cells[1:-2]}
+    assert marks == {row["task"]: "*" if row["low"] is not None and row["low"] * row["high"] > 0 else "" for row in rows}
+    assert set(marks.values()) == {"", "*"} and [row[0] for row in cells[-2:]] == ["mean over tasks", "mean over types"]
+    assert cells[1][5] == f"{100 * rows[0]['low']:+.2f} to {100 * rows[0]['high']:+.2f}"
+
+
+def test_the_bootstrap_draws_both_alike(tmp_path):
+    """Of a mean of per-query values the draws are those of the differences."""
+    a, b = evaluated(tmp_path, "SciFact-NL.v2")
+    values = [results.read_items(folder / "items" / "SciFact-NL.v2.npz")["test"]["ndcg_at_10"] for folder in (a, b)]
+    difference, generator = values[1] - values[0], np.random.default_rng(42)
+    drawn = [difference[generator.integers(0, len(difference), len(difference))].mean() for _ in range(200)]
+    (row,), _ = compare(a, b, resamples=200)
+    assert (row["low"], row["high"]) == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=1e-12)
+    assert row["difference"] == pytest.approx(difference.mean())
+
+
+def test_no_interval_where_the_items_are_not_the_same(tmp_path):
+    a, b = evaluated(tmp_path, "SciFact-NL.v2", "STSBenchmarkMultilingualSTS")
+    path = b / "items" / "SciFact-NL.v2.npz"
+    stored = dict(np.load(path))
+    np.savez(path, **stored | {"test/query": stored["test/query"][::-1]})
+    (b / "items" / "STSBenchmarkMultilingualSTS.npz").unlink()
+    rows, _ = compare(a, b, resamples=5)
+    assert [row["low"] for row in rows] == [None, None]
+    path.write_bytes(b"PK")
+    with pytest.raises(InputError, match="SciFact-NL.v2.npz: damaged .*; evaluate the task again with --overwrite"):
+        compare(a, b, resamples=5)
+
+
+def test_comparison_with_published_scores(tmp_path):
+    evaluated(tmp_path, "VABBClusteringS2S")
+    rows, said = compare(tmp_path / "a", "clips/e5-base-trm-nl")
+    assert [(row["task"], row["b"], row["low"]) for row in rows] == [("VABBClusteringS2S", 0.353201, None)]
+    assert said == ["clips/e5-base-trm-nl, revision 6bd5722f: published, settings not recorded here; "
+                    "mteb gives E5 its prefixes as --prefix mteb does"]  # fmt: skip
+    write_results(tmp_path / "other", S=0.5)
+    with pytest.raises(InputError, match="have no task in common"):
+        compare(tmp_path / "other", "clips/e5-base-trm-nl")
+
+
+def test_versions_of_scikit_learn_are_told(tmp_path):
+    a, b = evaluated(tmp_path, "VABBClusteringS2S")
+    path = b / "VABBClusteringS2S.json"
+    result = json.loads(path.read_text())
+    result["settings"]["versions"]["sklearn"] = "1.9.1"
+    write_json(path, result)
+    _, said = compare(a, b)
+    assert "scikit-learn draws other batches from 1.9 on: clustering scores of the two cannot be compared" in said
+
+
+def test_bars(tmp_path):
+    pytest.importorskip("matplotlib")
+    write_results(tmp_path / "a", S=0.5, C1=0.2)
+    results.plot(tmp_path / "bars.svg", read_columns_of([tmp_path / "a", "clips/e5-base-trm-nl"]))
+    drawn = (tmp_path / "bars.svg").read_text()
+    assert "<svg" in drawn and drawn.count("<path") > 20
