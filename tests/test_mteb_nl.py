@@ -57,7 +57,8 @@ def test_the_real_tasks_have_mtebs_sizes():
     real = ["SIB200Classification", "SIB200ClusteringS2S", "SICKNLPairClassification", "SICK-NL-STS"]
     demo = {task.name: task for task in read_tasks(DEMO / "tasks.json")}
     for name in real:
-        assert demo[name].splits == NAMED[name].splits and demo[name].main_score == NAMED[name].main_score
+        for field in ("splits", "main_score", "prompt", "translated", "samples_per_label"):
+            assert getattr(demo[name], field) == getattr(NAMED[name], field), (name, field)
         for split in mteb_nl.splits_read(NAMED[name]):
             rows = read_columns(demo[name], split)
             texts = [text for what in ("text", "sentence1", "sentence2") for text in rows.get(what, [])]
@@ -94,7 +95,7 @@ def hub_rows(task) -> dict[str, list[dict]]:
     def usual(i: int) -> dict:
         label = {"MultilabelClassification": [i % 2, 5]}.get(task.type, i % 2)
         columns = TYPES[task.type].columns.items()
-        return {task.columns.get(what, names[0]): values.get(what, "").format(i) or label for what, (names, _) in columns} | {"other": 1}
+        return {task.columns.get(what, names[0]): values.get(what, "").format(i) or label for what, (names, _) in columns} | {"index_id": 1}
 
     make = special.get(task.transform, usual)
     rows = [make(i) for i in range(2100 if task.transform is mteb_nl.hatecheck_split else 6)]
@@ -175,7 +176,7 @@ def test_a_missing_column_is_named_with_task_and_file(hub, name):
     task, needed = NAMED[name], 0
     for table, rows in hub_rows(task).items():
         for column in rows[0]:
-            if column == "other" or (column == "title" and task.type in RANKING):
+            if column == "index_id" or (column == "title" and task.type in RANKING):
                 continue  # not read; may be missing
             tables = {other: [{key: value for key, value in row.items() if (other, key) != (table, column)} for row in some]
                       for other, some in hub_rows(task).items()}  # fmt: skip
