@@ -8,6 +8,7 @@ Comparisons with transformers and sentence-transformers stand in tests/parity/.
 import doctest
 import errno
 import json
+import lzma
 import math
 import re
 import signal
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 from parity import cases
 from safetensors.torch import load_file, save_file
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 import data
 import e5nl
@@ -281,6 +284,40 @@ def test_an_embedding_ignores_batch_mates_place_and_chunks(make_model, tokenizer
     assert together.dtype == np.float32 and together.shape == (7, 24)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
     assert np.abs(together[0] - together[1]).max() > 0.01, "different texts differ"
+
+
+def wordpiece() -> e5nl.Tokenizer:
+    """A tokenizer laid out as BERT's."""
+    pieces = ["[UNK]", "[CLS]", "[SEP]", "de", "fiets", "##en", "a", "##a", "##fiets", "0", "##0"]
+    backend = tokenizers.Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    return e5nl.Tokenizer(backend.to_str().encode(), {})
+
+
+@pytest.mark.parametrize("which", ["XLM-R", "trained here", "WordPiece", "no white space"])
+def test_very_long_texts_are_cut_before_and_keep_the_same_tokens(which, tokenizer, tokenizer_json):
+    """Against the whole text's tokens, on texts with odd white space, marks, long words, and spaces only here and there."""
+    if which == "XLM-R":
+        tokenizer = e5nl.Tokenizer(lzma.decompress((Path(__file__).parent.parent / "demo/tokenizer.json.xz").read_bytes()), {})
+    elif which == "WordPiece":
+        tokenizer = wordpiece()
+    elif which == "no white space":
+        stored = json.loads(tokenizer_json) | {"pre_tokenizer": None}
+        tokenizer = e5nl.Tokenizer(json.dumps(stored).encode(), {})
+        assert not tokenizer.splits_at_spaces
+    generator, whole = np.random.default_rng(5), tokenizer.backend.encode
+    parts = ["de fietsen", " ", "  ", "\n", "\u00a0", "\u3000", "\u0301", "ﬁ", "\u200b", "fiets" * 40, "é", ", ", "0" * 90, "query: ",
+             "\t", "a " * 30]  # fmt: skip
+    texts = ["".join(parts[i] for i in generator.choice(len(parts), n)) for n in (10, 200, 900, 3000, 3000, 3000)]
+    texts += ["a" * 5000, "a" * 5000 + " de", " " * 9000 + "de fiets", "de" + " " * 9000, "de\n" * 3000, "aaaaaaaaaaaaaaaaaaa " * 900]
+    for length in (3, 30, 200):
+        ids = [whole("query: " + text).ids for text in texts]
+        expected = [one if len(one) <= length else one[: length - 1] + one[-1:] for one in ids]
+        tokenizer.cut = 0
+        assert tokenizer(texts, "query: ", length) == expected
+        assert tokenizer.cut == sum(len(one) > length for one in ids) > 5
+        assert which == "no white space" or sum(len(tokenizer._start(text, length)) < len(text) for text in texts) > 5
 
 
 def test_the_kind_chooses_the_stored_prefix_and_long_texts_are_cut_and_counted(make_model, tokenizer):

@@ -22,7 +22,6 @@ import data
 import e5nl
 import evaluate
 import mteb_nl
-import scoring
 
 GOLDEN = Path(__file__).with_name("golden_mteb.json")
 
