@@ -9,6 +9,7 @@
     python bench.py meaning --parallel nld-eng.tsv.gz    # are transtokenised rows better than random ones, and than trimming?
     python bench.py synthesize                 # synthetic rows a second from a server that answers at once; cleaning of half a million rows
     python bench.py trim --peer-python PYTHON  # vocabulary trimming, against vocabtrimmer, the paper's tool
+    python bench.py evaluate                   # scoring at the benchmark's sizes, against mteb; the benchmark's tokens
 
 A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` (and
 faiss-cpu) beside this project's requirements. Without peers ours is measured alone. vocabtrimmer needs older packages, so PYTHON is that
@@ -20,6 +21,7 @@ above what it had before. The variants take turns, round by round; printed are m
 
 import argparse
 import contextlib
+import dataclasses
 import gc
 import http.server
 import importlib.util
@@ -47,6 +49,7 @@ import e5nl
 import evaluate
 import mine
 import model_folder
+import mteb_nl
 import synthesize
 import transtokenize
 import trim_vocab
@@ -530,7 +533,7 @@ def bench_meaning(args) -> None:
     seen = {text for _, text in held}
     asked = [group[:2] for group in paraphrases(held, 1)]
     pairs = [pair for pair in pairs if pair not in held and pair[1] not in seen]
-    tasks = evaluate.select_tasks(evaluate.read_tasks(demo / "tasks.json"), ["SICK-NL-STS", "CaptionRetrieval", "FAQRetrieval"])
+    tasks = mteb_nl.select_tasks(mteb_nl.read_tasks(demo / "tasks.json"), ["SICK-NL-STS", "CaptionRetrieval", "FAQRetrieval"])
     corpus = sorted(demo.glob("[ct]*/*.jsonl.gz"))
     english = wordpiece([text for text, _ in pairs], 8_000, lowercase=True)
     dutch = wordpiece([*(text for _, text in pairs), *trim_vocab.read_corpus(corpus)], 16_000, lowercase=False)
@@ -538,7 +541,7 @@ def bench_meaning(args) -> None:
     scores: dict[str, list] = {}
 
     def score(name: str, model: e5nl.Encoder, tokenizer: e5nl.Tokenizer) -> None:
-        encode = evaluate.remember(lambda texts, kind: e5nl.embed(model, tokenizer, texts, kind))
+        encode = lambda texts, kind: e5nl.embed(model, tokenizer, texts, kind)  # noqa: E731
         found = [split["main_score"] for task in tasks for split, _ in evaluate.evaluate_task(task, encode).values()]
         firsts, others = (encode([texts[i] for texts in asked], "query") for i in (0, 1))
         found.append(((firsts @ others.T).argmax(1) == np.arange(len(asked))).mean())
@@ -773,6 +776,150 @@ def _count(kind: str, model: str, text: str) -> None:
         cpu = time.process_time()
         _, figures = timed(lambda: [None for chunk in trim_vocab.cut_chunks(texts) if not backend.encode_batch_fast(chunk)])
     print(json.dumps(figures | {"cpu": time.process_time() - cpu}))
+# --- evaluate: the same embeddings scored by evaluate.py and by mteb ------------------------------------------------------------
+
+SCORED = {  # type: (a task of the benchmark, texts of its parts at the size of the benchmark's largest or the issue's, labels)
+    "Classification": ("OpenTenderClassification", {"train": 20_777, "test": 5_000}, 30),
+    "MultilabelClassification": ("VABBMultiLabelClassification", {"train": 6_471, "test": 3_235}, 19),
+    "PairClassification": ("SICKNLPairClassification", {"test": 2_115}, 2),
+    "Clustering": ("OpenTenderClusteringP2P", {"test": 4_485}, 30),
+    "Reranking": ("WikipediaRerankingMultilingual", {"queries": 1_500, "corpus": 13_500}, 0),
+    "Retrieval": ("VABBRetrieval", {"queries": 1_000, "corpus": 50_000}, 0),
+    "STS": ("SICK-NL-STS", {"test": 4_902}, 0),
+}
+
+
+def scored_data(type: str) -> tuple[dict[str, list[dict]], dict[str, np.ndarray]]:
+    """{table: rows} of a task, and {letter: embeddings}: the text `c12` has row 12 of the embeddings `c`. What belongs together is near."""
+    _, sizes, labels = SCORED[type]
+    generator = np.random.default_rng(3)
+
+    def near(to: np.ndarray, seed: int) -> np.ndarray:
+        return F.normalize(torch.from_numpy(to + 8 * vectors(len(to), WIDTH, seed))).numpy()
+
+    if "corpus" in sizes:
+        p = vectors(sizes["corpus"], WIDTH, 0)
+        answers = generator.choice(len(p), sizes["queries"], replace=False)
+        tables = {"corpus": [{"_id": str(i), "text": f"c{i}"} for i in range(len(p))],
+                  "queries": [{"_id": f"q{i}", "text": f"q{i}"} for i in range(len(answers))],
+                  "qrels": [{"query-id": f"q{i}", "corpus-id": str(answer), "score": 1} for i, answer in enumerate(answers)]}  # fmt: skip
+        if type == "Reranking":
+            others = [[str(answer), *map(str, generator.integers(0, len(p), 8))] for answer in answers]
+            tables["top_ranked"] = [{"query-id": f"q{i}", "corpus-ids": list(dict.fromkeys(ids))} for i, ids in enumerate(others)]
+        return tables, {"c": p, "q": near(p[answers], 1)}
+    n = sum(sizes.values())
+    if type in ("PairClassification", "STS"):
+        a, label = vectors(n, WIDTH, 0), generator.integers(0, 2, n)
+        b = np.where(label[:, None] == 1, near(a, 1), vectors(n, WIDTH, 2))
+        what = ("score", lambda i: float(generator.integers(2, 10) / 2)) if type == "STS" else ("labels", lambda i: int(label[i]))
+        return {"test": [{"sentence1": f"a{i}", "sentence2": f"b{i}", what[0]: what[1](i)} for i in range(n)]}, {"a": a, "b": b}
+    label = generator.integers(0, labels, n)
+    several = [sorted({int(label[i]), *map(int, generator.integers(0, labels, i % 2))}) for i in range(n)]
+    label_of = (lambda i: several[i]) if type == "MultilabelClassification" else lambda i: int(label[i])
+    text, name = ("sentences", "labels") if type == "Clustering" else ("text", "label")
+    rows, tables = [{text: f"t{i}", name: label_of(i)} for i in range(n)], {}
+    for split, count in sizes.items():
+        tables[split], rows = rows[:count], rows[count:]
+    return tables, {"t": near(vectors(labels, WIDTH, 0)[label], 1)}
+
+
+def look_up(embeddings: dict[str, np.ndarray], texts: list[str]) -> np.ndarray:
+    return embeddings[texts[0][0]][[int(text[1:]) for text in texts]]
+
+
+def score_ours(type: str, tables: dict, embeddings: dict, folder: Path):
+    """A function that scores the task, its data in memory already, as mteb's is."""
+    task = next(task for task in mteb_nl.TASKS if task.name == SCORED[type][0])
+    files = {}
+    for name, rows in tables.items():
+        write_jsonl(folder / f"{name}.jsonl", rows)
+        if "corpus" in tables:
+            files.setdefault("test", {})[name] = [folder / f"{name}.jsonl"]
+        else:
+            files[name] = {"rows": [folder / f"{name}.jsonl"]}
+    task = dataclasses.replace(task, repository="", files=files, columns={})
+    for reader in ("read_ranking",) if "corpus" in tables else ("read_columns",):
+        held = {split: getattr(mteb_nl, reader)(task, split) for split in mteb_nl.splits_read(task)}
+        setattr(evaluate, reader, lambda task, split, folder, held=held: held[split])
+    return lambda: evaluate.evaluate_task(task, lambda texts, kind: look_up(embeddings, texts))["test"][0]["main_score"]
+
+
+def score_mteb(type: str, tables: dict, embeddings: dict, folder: Path):
+    """The same with mteb's own task, its data set in memory already."""
+    import datasets
+    import mteb
+    from sentence_transformers.util import cos_sim, pairwise_cos_sim
+
+    class Model:
+        mteb_model_meta = mteb.models.ModelMeta.create_empty({"name": "bench/numbers", "revision": "1"})
+        similarity, similarity_pairwise = staticmethod(cos_sim), staticmethod(pairwise_cos_sim)
+
+        def encode(self, inputs, **_):
+            return look_up(embeddings, [text for batch in inputs for text in batch["text"]])
+
+    (task,) = mteb.get_tasks(tasks=[SCORED[type][0]], languages=["nld"], exclusive_language_filter=True)
+    (subset,) = task.hf_subsets
+    if "corpus" in tables:
+        qrels = {row["query-id"]: {row["corpus-id"]: row["score"]} for row in tables["qrels"]}
+        corpus, queries = (datasets.Dataset.from_list(tables[name]).rename_column("_id", "id") for name in ("corpus", "queries"))
+        ranked = {row["query-id"]: row["corpus-ids"] for row in tables.get("top_ranked", [])} or None
+        task.dataset = {subset: {"test": {"corpus": corpus, "queries": queries, "relevant_docs": qrels, "top_ranked": ranked}}}
+    else:
+        content = datasets.DatasetDict({split: datasets.Dataset.from_list(rows) for split, rows in tables.items()})
+        task.dataset = {subset: content} if task.metadata.is_multilingual else content
+    task.data_loaded = True
+    return lambda: task.evaluate(Model(), "test", encode_kwargs={"show_progress_bar": False})[subset]["main_score"]
+
+
+def _evaluate(who: str, type: str, threads: str) -> None:
+    """The process of one figure."""
+    torch.set_num_threads(int(threads))
+    with tempfile.TemporaryDirectory() as folder:
+        score = (score_ours if who == "ours" else score_mteb)(type, *scored_data(type), Path(folder))
+        with contextlib.redirect_stdout(sys.stderr):
+            found, figures = timed(score)
+    print(json.dumps(figures | {"score": float(found)}))
+
+
+def bench_evaluate(args) -> None:
+    who = ["ours"] + ["mteb"] * all(map(importlib.util.find_spec, ("mteb", "datasets")))
+    print(f"scoring of given embeddings, {WIDTH} wide, {args.threads} threads, {args.rounds} rounds: {' and '.join(who)}")
+    print(f"{'':<26}{'seconds: ours':>14}{'mteb':>8}{'mteb/ours':>11}{'extra MB: ours':>16}{'mteb':>7}{'scores differ by':>18}")
+    for type in args.types:
+        figures = [{one: measure(["_evaluate", one, type, str(args.threads)]) for one in who} for _ in range(args.rounds)]
+        middle = {one: {what: np.median([f[one][what] for f in figures]) for what in ("seconds", "megabytes", "score")} for one in who}
+        line = f"{type:<26}{middle['ours']['seconds']:>14.2f}"
+        if "mteb" in who:
+            ratio = np.median([f["mteb"]["seconds"] / f["ours"]["seconds"] for f in figures])
+            ours, mtebs = (middle[one] for one in who)
+            line += f"{mtebs['seconds']:>8.2f}{ratio:>11.2f}{ours['megabytes']:>16.0f}{mtebs['megabytes']:>7.0f}"
+            line += f"{abs(mtebs['score'] - ours['score']):>18.1e}"
+        print(line, flush=True)
+    print("\n" + whole_benchmark())
+
+
+# Assumed, not measured: what a GPU sustains on matrix products of these sizes, in 10^12 operations a second. An H200 is rated at 989 in
+# bfloat16 (without sparsity) and at 67 in float32: two fifths and two thirds of that.
+SUSTAINED = {"bfloat16": 400, "float32": 45}
+
+
+def whole_benchmark() -> str:
+    """How many tokens the 40 tasks are at most, and what that means in minutes of embedding on one GPU.
+
+    From mteb's statistics: texts and characters of each part, 4.3 characters a token (XLM-R's pieces on Dutch), 2 special tokens and 3 of
+    a prefix, at most 512. The mean of the cut lengths is at most the cut mean, so each part has at most its texts times that. Parts of
+    equal size are the same texts, embedded once. Of the training splits only what is drawn is embedded; it is left out.
+    """
+    parts = {size for task in mteb_nl.TASKS for name, size in task.sizes.items() if name != "train"}
+    lengths = [(texts, min(512, characters / texts / 4.3 + 5)) for texts, characters in parts]
+    texts, tokens = sum(n for n, _ in lengths), sum(n * length for n, length in lengths)
+    lines = [f"the 40 tasks: {texts:,} texts, at most {tokens / 1e6:,.0f} million tokens"]
+    for name, (width, layers, _, inner) in SHAPES.items():
+        weights = layers * (4 * width * width + 2 * width * inner)
+        work = sum(n * length * (2 * weights + 4 * layers * width * length) for n, length in lengths)
+        minutes = "; ".join(f"{dtype} {work / rate / 6e13:.1f} minutes at {rate} x 10^12 a second" for dtype, rate in SUSTAINED.items())
+        lines.append(f"  {name:<6}{work / 1e15:8,.0f} x 10^15 operations: {minutes}")
+    return "\n".join(lines)
 
 
 # --- measuring ----------------------------------------------------------------------------------------------------------------
@@ -867,6 +1014,11 @@ def main(argv=None) -> None:
     command.add_argument("--megabytes", type=whole(1), nargs="+", default=[5, 20], help="of text")
     command.add_argument("--rounds", type=whole(1), default=1)
     command.set_defaults(run=bench_trim)
+    command = commands.add_parser("evaluate", help="scores of given embeddings, a task of each type", **defaults)
+    command.add_argument("--types", choices=list(SCORED), nargs="+", default=list(SCORED))
+    command.add_argument("--threads", type=whole(1), default=2)
+    command.add_argument("--rounds", type=whole(1), default=3)
+    command.set_defaults(run=bench_evaluate)
     args = parser.parse_args(argv)
     args.run(args)
 

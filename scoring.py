@@ -18,6 +18,7 @@ Departures from mteb: it rounds retrieval means to 5 decimals; a query that a ru
 multi-label split is scored whole (mteb cuts to 3,000 rows those splits that the benchmark does not have).
 """
 
+import math
 import random
 from collections import Counter
 
@@ -235,6 +236,7 @@ def clustering(embeddings: Embeddings, labels: list, generator: random.Random) -
 # --- retrieval and reranking ------------------------------------------------------------------------------------------------
 
 Run = dict[str, tuple[list[str], np.ndarray]]  # query id -> document ids and their scores, float32
+DISCOUNTS = [math.log2(rank + 1) if rank else math.inf for rank in range(CUTS[-1] + 1)]  # of a gain, by rank
 
 
 def retrieval(run: Run, qrels: dict[str, dict[str, int]]) -> Scores:
@@ -276,13 +278,14 @@ def retrieval(run: Run, qrels: dict[str, dict[str, int]]) -> Scores:
 
 def _measures(ids: list[str], judged: dict[str, int]) -> dict[str, float]:
     """The measures of one query whose documents are ranked already."""
-    hits = [(rank, judged[id]) for rank, id in enumerate(ids, 1) if judged.get(id, 0) > 0]
-    ideal = sorted((grade for grade in judged.values() if grade > 0), reverse=True)
+    relevant = {id: grade for id, grade in judged.items() if grade > 0}
+    hits = sorted((ids.index(id) + 1, relevant[id]) for id in relevant.keys() & set(ids))  # (rank, grade)
+    ideal = sorted(relevant.values(), reverse=True)
     measures = {}
     for k in CUTS:
         found = [(rank, grade) for rank, grade in hits if rank <= k]
-        gain = sum(grade / np.log2(rank + 1) for rank, grade in found)
-        best = sum(grade / np.log2(rank + 1) for rank, grade in enumerate(ideal[:k], 1))
+        gain = sum(grade / DISCOUNTS[rank] for rank, grade in found)
+        best = sum(grade / DISCOUNTS[rank] for rank, grade in enumerate(ideal[:k], 1))
         measures[f"ndcg_at_{k}"] = gain / best if best else 0.0
         measures[f"map_at_{k}"] = sum(n / rank for n, (rank, _) in enumerate(found, 1)) / max(len(ideal), 1)
         measures[f"recall_at_{k}"] = len(found) / max(len(ideal), 1)
@@ -318,24 +321,22 @@ def search(queries: Embeddings, corpus: Embeddings, ids: list[str], k: int) -> l
     order = sorted(range(len(ids)), key=ids.__getitem__, reverse=True)  # among equal scores, top-k keeps and returns the first
     if order != list(range(len(ids))):
         corpus, ids = corpus[order], [ids[i] for i in order]
-    ids = np.array(ids, object)
+    queries, corpus, ids = _unit(queries), _unit(corpus), np.array(ids, object)
     if scipy.sparse.issparse(queries):
         found = []
         for start in range(0, queries.shape[0], 256):
-            scores = cosine(queries[start : start + 256], corpus)
+            scores = (queries[start : start + 256] @ corpus.T).toarray()
             best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             found += zip(np.take_along_axis(scores, best, 1), best, strict=True)
-    else:
-        found = zip(*mine.top_k(*(F.normalize(torch.from_numpy(x)).numpy() for x in (queries, corpus)), k), strict=True)
+    else:  # of many documents to keep, the fewer chunks of queries the fewer times are they sorted
+        chunks = {} if torch.cuda.is_available() else {"query_chunk": 1024, "corpus_chunk": 8192}
+        found = zip(*mine.top_k(queries, corpus, k, **chunks), strict=True)
     return [(ids[best].tolist(), np.asarray(scores)) for scores, best in found]
 
 
-def cosine(queries: Embeddings, corpus: Embeddings) -> np.ndarray:
-    """Cosine (Q, P) float32 of every query with every document: rounded once, so that equal documents tie on every processor."""
-    if scipy.sparse.issparse(queries):
-        return (normalize(queries) @ normalize(corpus).T).toarray().astype(np.float32)
-    q, p = (F.normalize(torch.from_numpy(x)).double() for x in (queries, corpus))
-    return (q @ p.T).float().numpy()
+def _unit(x: Embeddings) -> Embeddings:
+    """Rows of length 1: cosines are their products (computed in float64 and rounded once, so that equal documents tie everywhere)."""
+    return normalize(x) if scipy.sparse.issparse(x) else F.normalize(torch.from_numpy(x)).numpy()
 
 
 def rank(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candidates: dict[str, list[str]],
@@ -345,8 +346,12 @@ def rank(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candi
     `ignore_identical_ids` takes the document that has the query's id out of the ranking, after the cut (as mteb does).
     """
     if candidates:
-        row = {id: number for number, id in enumerate(ids)}
-        found = ((candidates[query], cosine(q[[i]], p[[row[id] for id in candidates[query]]])[0]) for i, query in enumerate(queries))
+        row, found = {id: number for number, id in enumerate(ids)}, []
+        q, p = _unit(q), _unit(p)
+        for number, query in enumerate(queries):
+            some = p[[row[id] for id in candidates[query]]]
+            scores = (some @ q[[number]].T).toarray().ravel() if scipy.sparse.issparse(p) else mine.score(q[number], some)
+            found.append((candidates[query], scores))
     else:
         found = search(q, p, ids, CUTS[-1])
     ranked = dict(zip(queries, found, strict=True))
