@@ -186,9 +186,6 @@ def checked(embeddings: Embeddings, texts: list[str], width: int | None = None) 
 
 # --- each text once -------------------------------------------------------------------------------------------------------------
 
-SHARE = 4096  # texts that one of several processes embeds before the next one's turn
-
-
 class Cache:
     """An `Encode` that keeps embeddings on disk, by the text that the encoder gets, prefix included.
 
@@ -196,7 +193,7 @@ class Cache:
     damaged file is removed and its texts are embedded again; `damaged` names it. Memory: about 150 bytes a text, and what is asked for.
 
     made_by: whatever decides the embeddings beside the texts; it becomes the name of the folder.
-    windows: (texts, kind) -> parts of (numbers of texts, their embeddings), as `e5nl.embed_windows`. prefixes: {kind: prefix}.
+    windows: (texts, kind, share) -> windows, as `e5nl.embed_windows`. prefixes: {kind: prefix}.
     """
 
     def __init__(self, folder, made_by: dict, windows, prefixes: dict[str, str], width: int):
@@ -206,7 +203,7 @@ class Cache:
         self.places: dict[bytes, int] = {}  # key -> row, counted through all files
         self.files: dict[str, tuple[int, np.ndarray]] = {}  # name -> (its first row, its rows on disk)
         self.planned: set[bytes] = set()  # what some process was told to embed
-        self.turn, self.damaged = 0, []
+        self.damaged: list[Path] = []
         self.folder.mkdir(parents=True, exist_ok=True)
         write_json(self.folder / "made_by.json", made_by)
         self.read()
@@ -232,21 +229,17 @@ class Cache:
         prefix = self.prefixes[kind]
         return [hashlib.blake2b((prefix + text).encode(), digest_size=16).digest() for text in texts]
 
-    def fill(self, texts: list[str], kind: str, rank: int = 0, world: int = 1) -> None:
-        """Embed what is not there yet: the share of one of several processes, all of which are told of the same texts in the same order."""
-        pairs = zip(self._keys(texts, kind), texts, strict=True)
-        new = {key: text for key, text in pairs if key not in self.places and key not in self.planned}
-        if world > 1:
+    def fill(self, texts: list[str], kind: str, share: tuple[int, int] = (0, 1)) -> None:
+        """Embed what is not there yet. share: (rank, world) of one of several processes, all of which are told of the same texts."""
+        known = self.planned | self.places.keys() if self.planned else self.places
+        new = {key: text for key, text in zip(self._keys(texts, kind), texts, strict=True) if key not in known}
+        if share[1] > 1:
             self.planned |= new.keys()
-            blocks, new = [list(new.items())[start : start + SHARE] for start in range(0, len(new), SHARE)], {}
-            for block in blocks:
-                new |= block if self.turn % world == rank else {}
-                self.turn += 1
         keys, texts = list(new), list(new.values())
-        for numbers, embeddings in self.windows(texts, kind) if texts else ():
-            rows = np.empty(len(numbers), self.row)
-            rows["text"] = np.frombuffer(b"".join(keys[i] for i in numbers), "V16")
-            rows["embedding"] = checked(embeddings, [texts[i] for i in numbers], self.width)
+        for start, embeddings in self.windows(texts, kind, share) if texts else ():
+            rows = np.empty(len(embeddings), self.row)
+            rows["text"] = np.frombuffer(b"".join(keys[start : start + len(rows)]), "V16")
+            rows["embedding"] = checked(embeddings, texts[start : start + len(rows)], self.width)
             content = io.BytesIO()
             np.save(content, rows, allow_pickle=False)
             path = self.folder / f"{hashlib.sha256(content.getvalue()).hexdigest()}.npy"
@@ -256,7 +249,10 @@ class Cache:
 
     def __call__(self, texts: list[str], kind: str) -> np.ndarray:
         self.fill(texts, kind)
-        numbers = np.array([self.places[key] for key in self._keys(texts, kind)])
+        keys = self._keys(texts, kind)
+        if missing := sum(key not in self.places for key in keys):
+            raise InputError(f"the model gave no embeddings for {missing} of {len(texts)} texts")
+        numbers = np.array([self.places[key] for key in keys])
         embeddings = np.empty((len(texts), self.width), np.float32)
         for first, rows in self.files.values():
             here = np.flatnonzero((numbers >= first) & (numbers < first + len(rows)))
@@ -282,7 +278,7 @@ def finished(path: Path, decisive: dict, overwrite: bool) -> tuple[dict | None, 
     return result, "kept"
 
 
-def embed_share(tasks: list[Task], cache: Cache, out, settings: dict, prefix: str, overwrite: bool, folder, rank: int, world: int) -> None:
+def embed_share(tasks: list[Task], cache: Cache, out, settings: dict, prefix: str, overwrite: bool, folder, share) -> None:
     """Embed one process's share of the texts of all tasks that are not finished."""
     e5nl.wait()  # until all have read the same files
     for task in tasks:
@@ -292,7 +288,7 @@ def embed_share(tasks: list[Task], cache: Cache, out, settings: dict, prefix: st
                 continue
             for job in jobs(task, folder):
                 for texts, kind in dressed(task, job, prefix):
-                    cache.fill(texts, kind, rank, world)
+                    cache.fill(texts, kind, share)
     e5nl.wait()
     cache.read()
 
@@ -378,7 +374,7 @@ def _run(args, rank: int, world: int) -> None:
     for path in cache.damaged:
         print(f"{path}: damaged; its texts are embedded again")
     if world > 1:
-        embed_share(tasks, cache, args.out, settings, args.prefix, args.overwrite, args.data, rank, world)
+        embed_share(tasks, cache, args.out, settings, args.prefix, args.overwrite, args.data, (rank, world))
     if rank:  # one scores
         return
     for number, (result, state) in enumerate(run(tasks, cache, args.out, settings, args.prefix, args.overwrite, args.data), 1):
