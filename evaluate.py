@@ -361,8 +361,7 @@ def _tasks(args) -> list[Task]:
 def _run(args, rank: int, world: int) -> None:
     tasks = _tasks(args)
     folder = e5nl.find(args.model)
-    model, tokenizer = e5nl.load(folder)
-    model.to(getattr(torch, args.dtype))
+    model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
     settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype, "prompts": prompts}
     print(f"{args.model}: {len(tasks)} tasks, prefixes {args.prefix}, {args.dtype}, weights {weights[:12]}")
@@ -425,7 +424,7 @@ def main(argv=None) -> None:
     command.add_argument("--tasks-file", help="JSON file that lists tasks beside their data, instead of the benchmark's")
     command.add_argument("--data", help="folder that `download` made; without it the hub's cache, and the hub")
     command.add_argument("--out", required=True, help="folder of the result files")
-    command.add_argument("--cache", help="folder of embeddings, which several runs may share (default: OUT/cache)")
+    command.add_argument("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
     command.add_argument("--overwrite", action="store_true", help="evaluate again what is there already")
     command.add_argument("--prefix", choices=list(POLICIES), default="mteb", help="which texts get a prefix, see the top of evaluate.py")
     command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the encoder; published: float32")

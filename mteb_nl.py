@@ -23,6 +23,7 @@ Left out on purpose: other languages of the benchmark's multilingual tasks, task
 import contextlib
 import dataclasses
 import difflib
+import functools
 import hashlib
 import re
 from collections import Counter
@@ -478,8 +479,14 @@ def patterns(task: Task, split: str, card: dict) -> dict[str, list[str]]:
     return {what: split_patterns(card, config, split, alone=True) for what, config in configs.items()}
 
 
-def repository_folder(task: Task, splits: list[str], folder=None) -> tuple[Path, dict[str, dict[str, list[str]]]]:
-    """The local copy of a task's repository with the files of these splits, and {split: their patterns as from `patterns`}.
+@functools.cache
+def hub_copy(repository: str, some: tuple[str, ...]) -> Path:
+    """`hub_folder`, asked once a process: the hub counts requests."""
+    return hub_folder(repository, list(some))
+
+
+def repository_folder(task: Task, folder=None) -> tuple[Path, dict[str, dict[str, list[str]]]]:
+    """The local copy of a task's repository with the files that the task reads, and {split: their patterns as from `patterns`}.
 
     folder: one that `download` made. Without it the hub's cache, and the hub itself for what is not there.
     """
@@ -489,11 +496,11 @@ def repository_folder(task: Task, splits: list[str], folder=None) -> tuple[Path,
         if not (copy / "README.md").is_file():
             raise FileNotFoundError(f"{copy / 'README.md'}: no such file; `python evaluate.py download --out {folder}` writes it")
     else:
-        copy = hub_folder(task.repository, ["README.md"])
+        copy = hub_copy(task.repository, ("README.md",))
     card = read_card(copy / "README.md")
-    found = {split: patterns(task, split, card) for split in splits}
+    found = {split: patterns(task, split, card) for split in splits_read(task)}
     if folder is None:
-        copy = hub_folder(task.repository, ["README.md", *(p for some in found.values() for part in some.values() for p in part)])
+        copy = hub_copy(task.repository, ("README.md", *(p for some in found.values() for part in some.values() for p in part)))
     return copy, found
 
 
@@ -515,13 +522,13 @@ def locate(task: Task, split: str, folder=None) -> dict[str, list[Path]]:
     """{what: its files} of a split: `rows` or, in retrieval and reranking, `corpus`, `queries`, `qrels` and perhaps `top_ranked`."""
     if not task.repository:
         return task.files[split]
-    copy, found = repository_folder(task, [split], folder)
+    copy, found = repository_folder(task, folder)
     return {what: matching(copy, some) for what, some in found[split].items()}
 
 
 def fetch(task: Task, out) -> int:
     """Copy what a task needs from the hub to `<out>/owner/name`, for `--data`; the number of files copied (others are there already)."""
-    source, found = repository_folder(task, splits_read(task))
+    source, found = repository_folder(task)
     files = [source / "README.md", *(path for some in found.values() for part in some.values() for path in matching(source, part))]
     copied = 0
     for path in dict.fromkeys(files):

@@ -11,6 +11,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 import bench
 import e5nl
+import mteb_nl
 
 os.environ["OMP_NUM_THREADS"] = "1"  # here and in processes that tests start: where others compute too, tiny products wait for threads
 torch.set_num_threads(1)
@@ -108,6 +109,7 @@ def hub(tmp_path, monkeypatch):
     """
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    mteb_nl.hub_copy.cache_clear()
 
     def add(name: str, files: dict[str, bytes], kind: str = "dataset", commit: str = "1234567890" * 4):
         repository = tmp_path / "hub" / f"{kind}s--{name.replace('/', '--')}"

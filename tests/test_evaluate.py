@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse
+import test_mteb_nl
 from parity import cases
 from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
 
@@ -248,6 +249,27 @@ def test_sparse_embeddings_may_have_rows_of_zeros(tmp_path, form):
     (task,) = read_tasks(write_tasks(tmp_path, sts_entry(), sts=STS_ROWS))
     sparse = evaluate_task(task, lambda texts, kind: form(cases.embed(texts, kind) * [[text != "d"] for text in texts]))
     assert sparse["test"][1]["dot"][1] == 0
+
+
+def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
+    names = ["SIB200Classification", "SIB200ClusteringS2S", "SciFact-NL.v2", "WikipediaRerankingMultilingual", "XLWICNLPairClassification"]
+    for name in names:
+        task = test_mteb_nl.NAMED[name]
+        hub(task.repository.partition("@")[0], test_mteb_nl.hub_files(test_mteb_nl.hub_rows(task), "parquet"), commit=task.revision)
+    run = ["run", "--model", str(folder), "--tasks", *names]
+    evaluate.main([*run, "--out", str(tmp_path / "one")])
+    evaluate.main(["download", "--out", str(tmp_path / "data"), "--tasks", *names])
+    printed = capsys.readouterr().out
+    assert "1/5 SIB200Classification" in printed and "test: 6 with 12 characters, mteb counts 204 with 29,778 characters" in printed
+    (tmp_path / "hub").rename(tmp_path / "nowhere")
+    evaluate.main([*run, "--out", str(tmp_path / "two"), "--data", str(tmp_path / "data")])
+    one, two = (results.read_results(tmp_path / name) for name in ("one", "two"))
+    assert list(one) == list(two) == sorted(names)
+    for name in names:
+        assert one[name]["scores"] == two[name]["scores"] and one[name]["settings"]["task"] == two[name]["settings"]["task"]
+        assert one[name]["dataset_revision"] == test_mteb_nl.NAMED[name].revision and len(one[name]["scores"]["test"][0]["remarks"]) > 0
+    with pytest.raises(InputError, match="SciFact-NL.v2: .*neither here nor to be had from the hub"):
+        evaluate.main([*run[:-5], "SciFact-NL.v2", "--out", str(tmp_path / "three")])
 
 
 def test_two_processes_share_the_embedding(tmp_path, folder):

@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -63,6 +64,15 @@ def test_report_by_hand(tmp_path):
 
 def test_csv_cells_with_commas_are_quoted():
     assert table([["a, b", 'c "d"'], ["1", "2"]], "csv", 1) == '"a, b","c ""d"""\n1,2'
+
+
+def test_readme_has_all_tasks_and_the_report_as_it_is_printed():
+    readme = (results.PUBLISHED.parent / "README.md").read_text()
+    table_of_tasks = readme[readme.index("## Evaluate on MTEB-NL") : readme.index("python evaluate.py download")]
+    for task in TASKS:
+        assert task.name + r"\*" * task.translated in re.split(r"[ ,|]+", table_of_tasks), task.name
+    names = re.search("python evaluate.py report (clips.*)`", readme)[1].split()
+    assert table(report_types(read_columns_of(names)), "markdown", 2) in readme
 
 
 def test_published_scores():
