@@ -262,6 +262,7 @@ def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
     printed = capsys.readouterr().out
     assert "1/5 SIB200Classification" in printed and "test: 6 with 12 characters, mteb counts 204 with 29,778 characters" in printed
     (tmp_path / "hub").rename(tmp_path / "nowhere")
+    mteb_nl.hub_copy.cache_clear()
     evaluate.main([*run, "--out", str(tmp_path / "two"), "--data", str(tmp_path / "data")])
     one, two = (results.read_results(tmp_path / name) for name in ("one", "two"))
     assert list(one) == list(two) == sorted(names)
