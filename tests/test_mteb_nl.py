@@ -277,10 +277,30 @@ def test_stratified_split_is_that_of_datasets():
     train, test = mteb_nl.stratified_split(strata, (9, 11), np.random.default_rng(42))
     assert train.tolist() == [12, 21, 15, 29, 31, 9, 39, 38, 8] and test.tolist() == [36, 3, 34, 19, 5, 23, 17, 22, 14, 18, 0]
     assert not set(train) & set(test)
+    uneven = [f"s{i * i % 7 * (i % 3)}" for i in range(40)]
+    train23, test17 = mteb_nl.stratified_split(uneven, (23, 17), np.random.default_rng(42))  # all 40: what the first leaves
+    assert train23.tolist() == [34, 7, 15, 5, 0, 38, 21, 39, 12, 33, 16, 8, 37, 17, 14, 1, 28, 36, 24, 2, 31, 25, 4]
+    assert test17.tolist() == [19, 35, 27, 9, 13, 18, 23, 11, 3, 26, 20, 10, 6, 22, 29, 30, 32]
     expected = Counter(strata)
     for part, size in ((train, 9), (test, 11)):
         counts = Counter(strata[i] for i in part)
         assert sum(counts.values()) == size and all(abs(counts[s] - size * n / 40) < 2 for s, n in expected.items())
+
+
+def test_the_fingerprint_is_of_all_that_decides(tmp_path):
+    rows = [{"text": f"t{i}", "label": i % 2, "other": i % 3} for i in range(6)]
+    entry = {"name": "A", "type": "Classification", "train": "a.jsonl", "splits": {"test": "b.jsonl"}}
+
+    def fingerprint(**changes) -> str:
+        (task,) = read_tasks(write_tasks(tmp_path, entry | changes, a=rows, b=rows))
+        return mteb_nl.fingerprint(task)
+
+    same, several = fingerprint(), {"dev": "b.jsonl", "test": "b.jsonl"}
+    assert fingerprint() == same == fingerprint(name="B") == fingerprint(translated=True)
+    changes = [{"samples_per_label": 9}, {"main_score": "f1"}, {"columns": {"label": "other"}}, {"prompt": "x"}, {"splits": several}]
+    different = [fingerprint(**change) for change in changes]
+    rows[5] = rows[5] | {"text": "x"}
+    assert len({same, fingerprint(), *different}) == 7
 
 
 def test_remarks_on_sizes_and_missing_documents():

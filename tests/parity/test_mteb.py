@@ -156,6 +156,17 @@ def test_transformations_are_mtebs(hub, name):
             assert sorted(same, key=str) == sorted(same, key=same.get) or values == expected, (split, what)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_stratified_split_is_that_of_datasets(seed):
+    generator = np.random.default_rng(seed)
+    strata = [f"s{i}" for i in generator.integers(0, generator.integers(2, 9), 61)] + ["s0", "s1"] * 2
+    sizes = [(20, 20), (45, 20), (12, 50), (33, 9)][seed % 4]
+    table = datasets.Dataset.from_dict({"row": range(len(strata)), "stratum": strata}).class_encode_column("stratum")
+    split = table.train_test_split(*sizes[::-1], seed=42, stratify_by_column="stratum")
+    ours = mteb_nl.stratified_split(strata, sizes, np.random.default_rng(42))
+    assert [part.tolist() for part in ours] == [list(split["train"]["row"]), list(split["test"]["row"])]
+
+
 def test_belebele_is_mtebs(monkeypatch):
     task, theirs = test_mteb_nl.NAMED["BelebeleRetrieval"], mteb.get_task("BelebeleRetrieval", hf_subsets=["nld_Latn-nld_Latn"])
     rows = [{"question": f"v{i % 7}", "link": f"l{i * i % 5}", "flores_passage": f"stuk {i * i % 5}"} for i in range(11)]
