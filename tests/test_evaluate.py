@@ -156,6 +156,14 @@ def test_random_streams_go_on_over_the_splits_of_a_task(tmp_path):
     assert twice["one"][0]["v_measures"] != twice["two"][0]["v_measures"]
     assert evaluate_task(task, cases.embed)["two"][0] == twice["two"][0]
 
+    cases.write_case("VABBMultiLabelClassification", tmp_path)
+    entry = {"type": "MultilabelClassification", "train": "train.jsonl", "splits": {"one": "test.jsonl", "two": "test.jsonl"}}
+    (task,) = read_tasks(write_tasks(tmp_path, entry | {"name": "Twice", "samples_per_label": 4}))
+    twice = evaluate_task(task, cases.embed)
+    assert twice["one"][0]["scores_per_experiment"] != twice["two"][0]["scores_per_experiment"]
+    (again,) = read_tasks(write_tasks(tmp_path, entry | {"name": "Once", "samples_per_label": 4, "splits": {"one": "test.jsonl"}}))
+    assert evaluate_task(again, cases.embed)["one"][0]["f1"] == twice["one"][0]["f1"]
+
 
 # --- the run ----------------------------------------------------------------------------------------------------------------------
 
@@ -252,7 +260,8 @@ def test_sparse_embeddings_may_have_rows_of_zeros(tmp_path, form):
 
 
 def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
-    names = ["SIB200Classification", "SIB200ClusteringS2S", "SciFact-NL.v2", "WikipediaRerankingMultilingual", "XLWICNLPairClassification"]
+    names = ["SIB200Classification", "SIB200ClusteringS2S", "SciFact-NL.v2", "WikipediaRerankingMultilingual", "XLWICNLPairClassification",
+             "DutchColaClassification"]  # fmt: skip
     for name in names:
         task = test_mteb_nl.NAMED[name]
         hub(task.repository.partition("@")[0], test_mteb_nl.hub_files(test_mteb_nl.hub_rows(task), "parquet"), commit=task.revision)
@@ -260,7 +269,8 @@ def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
     evaluate.main([*run, "--out", str(tmp_path / "one")])
     evaluate.main(["download", "--out", str(tmp_path / "data"), "--tasks", *names])
     printed = capsys.readouterr().out
-    assert "1/5 SIB200Classification" in printed and "test: 6 with 12 characters, mteb counts 204 with 29,778 characters" in printed
+    assert printed.count("train: 6 with 12 characters, mteb counts 19,893") == 2, "by the run and by the download"
+    assert "1/6 SIB200Classification" in printed and "test: 6 with 12 characters, mteb counts 204 with 29,778 characters" in printed
     (tmp_path / "hub").rename(tmp_path / "nowhere")
     mteb_nl.hub_copy.cache_clear()
     evaluate.main([*run, "--out", str(tmp_path / "two"), "--data", str(tmp_path / "data")])
@@ -270,7 +280,7 @@ def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
         assert one[name]["scores"] == two[name]["scores"] and one[name]["settings"]["task"] == two[name]["settings"]["task"]
         assert one[name]["dataset_revision"] == test_mteb_nl.NAMED[name].revision and len(one[name]["scores"]["test"][0]["remarks"]) > 0
     with pytest.raises(InputError, match="SciFact-NL.v2: .*neither here nor to be had from the hub"):
-        evaluate.main([*run[:-5], "SciFact-NL.v2", "--out", str(tmp_path / "three")])
+        evaluate.main([*run[:-6], "SciFact-NL.v2", "--out", str(tmp_path / "three")])
 
 
 def test_two_processes_share_the_embedding(tmp_path, folder):

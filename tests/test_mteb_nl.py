@@ -9,6 +9,7 @@ in parity/test_mteb.py.
 """
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -308,6 +309,9 @@ def test_remarks_on_sizes_and_missing_documents():
     assert mteb_nl.remarks(task, "test", {"sentence1": ["ab"], "sentence2": ["c"], "score": [1]}) == [
         "test: 1 with 3 characters, mteb counts 4,902 with 463,327 characters; is this revision 7f88f003fc4e?"
     ]
+    task = dataclasses.replace(task, sizes={"test": (1, 4)})
+    assert mteb_nl.remarks(task, "test", {"sentence1": ["ab"], "sentence2": ["cd"], "score": [1]}) == []
+    assert "1 with 5 characters" in mteb_nl.remarks(task, "test", {"sentence1": ["ab"], "sentence2": ["cde"], "score": [1]})[0]
     found = mteb_nl.Ranking({"q": "vraag"}, {"a": "x"}, {"q": {"a": 1, "weg": 1, "ook weg": 0}}, {})
     said = mteb_nl.remarks(NAMED["SciFact-NL.v2"], "test", found)
     assert said[0] == "2 judged documents are not in the corpus, the first is 'weg'; they count as not found"
