@@ -260,7 +260,7 @@ def test_nauc_by_hand():
 @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_matrix])
 def test_search_breaks_ties_by_id(form):
     corpus = np.float32([[1, 0, 0], [0, 1, 0], [2, 0, 0], [0, 0, 1], [3, 0, 0]])  # cosine: the lengths do not matter
-    found = scoring.search(form(np.float32([[1, 0, 0], [0, 2, 1]])), form(corpus), ["9", "b", "10", "a", "1"], 4)
+    found = scoring.search(form(np.float32([[1, 0, 0], [0, 2, 1]])), form(corpus), ["10", "b", "9", "a", "1"], 4)
     assert [ids for ids, _ in found] == [["9", "10", "1", "b"], ["b", "a", "9", "10"]]
     assert found[1][1] == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0, 0])
     assert len(scoring.search(form(np.float32([[1, 0, 0]])), form(corpus), list("edcba"), 1000)[0][0]) == 5
@@ -281,6 +281,13 @@ def test_scores_again_of_some_items_are_scores_of_those_alone():
     some = {name: array[chosen] for name, array in items.items()}
     for score in ("accuracy", "f1"):
         assert score_again("Classification", score, some) == pytest.approx(alone[score])
+    without = np.flatnonzero((items["label"] != 4) & (items["predicted"] != 4).all(1))  # a label that neither occurs nor is predicted
+    alone, _ = scoring.classification(train, texts[:60], test[without], [texts[60 + i] for i in without], draws)
+    assert 5 < len(without) < 47 and 4 in items["label"]
+    assert score_again("Classification", "f1", {name: array[without] for name, array in items.items()}) == pytest.approx(alone["f1"])
+    run = {"q": (["a", "b"], [2, 1]), "r": (["a", "b"], [2, 1])}
+    scores, ranked = retrieval(run, {"q": {"a": 1, "b": 1}, "r": {"b": 1}})
+    assert score_again("Retrieval", "accuracy", ranked) == scores["accuracy"] == 0.25
     assert score_again("Classification", "precision", some) is None and score_again("Clustering", "v_measure", {}) is None
 
     several = [[int(i)] * bool(i) + [7] * (n % 3 == 0) + [8] * (n == 70) for n, i in enumerate(labels)]
