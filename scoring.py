@@ -347,11 +347,14 @@ def rank(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candi
     """
     if candidates:
         row, found = {id: number for number, id in enumerate(ids)}, []
-        q, p = _unit(q), _unit(p)
-        for number, query in enumerate(queries):
-            some = p[[row[id] for id in candidates[query]]]
-            scores = (some @ q[[number]].T).toarray().ravel() if scipy.sparse.issparse(p) else mine.score(q[number], some)
-            found.append((candidates[query], scores))
+        for start in range(0, len(queries), 256):
+            some = queries[start : start + 256]
+            counts = [len(candidates[query]) for query in some]
+            asked = _unit(q[start : start + 256])[np.repeat(np.arange(len(some)), counts)]
+            given = _unit(p[[row[id] for query in some for id in candidates[query]]])
+            sparse = scipy.sparse.issparse(p)
+            scores = np.asarray(asked.multiply(given).sum(1)).ravel() if sparse else mine.score(asked, given)
+            found += zip([candidates[query] for query in some], np.split(scores, np.cumsum(counts)[:-1]), strict=True)
     else:
         found = search(q, p, ids, CUTS[-1])
     ranked = dict(zip(queries, found, strict=True))
