@@ -177,7 +177,8 @@ def checked(embeddings: Embeddings, texts: list[str], width: int | None = None) 
     if scipy.sparse.issparse(embeddings):  # a baseline: a text without any known word is a row of zeros
         return scipy.sparse.csr_matrix(embeddings)
     embeddings = np.asarray(embeddings, np.float32)
-    for bad, what in ((~np.isfinite(embeddings).all(1), "NaN or infinite"), (~embeddings.any(1), "all zero")):
+    finite = np.isfinite(embeddings.sum(1, dtype=np.float64))  # of a row: no second matrix
+    for bad, what in ((~finite, "NaN or infinite"), (~embeddings.any(1), "all zero")):
         if bad.any():
             text = texts[int(np.argmax(bad))]
             raise InputError(f"the model's embedding is {what} for {bad.sum()} of {len(texts)} texts, the first is {text[:60]!r}")

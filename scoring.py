@@ -42,6 +42,7 @@ from mteb_nl import CUTS, RANKING
 SEED, EXPERIMENTS = 42, 10
 CLUSTERED = 16_384  # texts of one clustering, drawn with replacement however few there are
 NEIGHBOURS = 5
+BLOCK = 32  # queries whose candidates are gathered at once
 
 Embeddings = np.ndarray | scipy.sparse.csr_matrix | scipy.sparse.csr_array  # (N, D) float32, or the sparse rows of a baseline
 Items = dict[str, np.ndarray]  # what was found for each item; the first axis runs over the items
@@ -347,10 +348,10 @@ def rank(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candi
     """
     if candidates:
         row, found = {id: number for number, id in enumerate(ids)}, []
-        for start in range(0, len(queries), 256):
-            some = queries[start : start + 256]
+        for start in range(0, len(queries), BLOCK):
+            some = queries[start : start + BLOCK]
             counts = [len(candidates[query]) for query in some]
-            asked = _unit(q[start : start + 256])[np.repeat(np.arange(len(some)), counts)]
+            asked = _unit(q[start : start + BLOCK])[np.repeat(np.arange(len(some)), counts)]
             given = _unit(p[[row[id] for query in some for id in candidates[query]]])
             sparse = scipy.sparse.issparse(p)
             scores = np.asarray(asked.multiply(given).sum(1)).ravel() if sparse else mine.score(asked, given)
