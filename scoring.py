@@ -329,9 +329,8 @@ def search(queries: Embeddings, corpus: Embeddings, ids: list[str], k: int) -> l
             scores = (queries[start : start + 256] @ corpus.T).toarray()
             best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             found += zip(np.take_along_axis(scores, best, 1), best, strict=True)
-    else:  # of many documents to keep, the fewer chunks of queries the fewer times are they sorted
-        chunks = {} if torch.cuda.is_available() else {"query_chunk": 1024, "corpus_chunk": 8192}
-        found = zip(*mine.top_k(queries, corpus, k, **chunks), strict=True)
+    else:
+        found = zip(*mine.top_k(queries, corpus, k), strict=True)
     return [(ids[best].tolist(), np.asarray(scores)) for scores, best in found]
 
 
