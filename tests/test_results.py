@@ -185,11 +185,3 @@ def test_versions_of_scikit_learn_are_told(tmp_path):
     write_json(path, result)
     _, said = compare(a, b)
     assert "scikit-learn draws other batches from 1.9 on: clustering scores of the two cannot be compared" in said
-
-
-def test_bars(tmp_path):
-    pytest.importorskip("matplotlib")
-    write_results(tmp_path / "a", S=0.5, C1=0.2)
-    results.plot(tmp_path / "bars.svg", read_columns_of([tmp_path / "a", "clips/e5-base-trm-nl"]))
-    drawn = (tmp_path / "bars.svg").read_text()
-    assert "<svg" in drawn and drawn.count("<path") > 20
