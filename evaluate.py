@@ -108,8 +108,8 @@ def jobs(task: Task, folder=None) -> Iterator[Job]:
             texts = [rows["text"]]
             score = functools.partial(scoring.clustering, labels=rows["label"], generator=generators[0])
         else:
-            texts, pairs = [rows["sentence1"], rows["sentence2"]], scoring.sts if task.type == "STS" else scoring.pair_classification
-            score = functools.partial(lambda pairs, gold, first, second: pairs(first, second, gold), pairs, flat_labels(rows))
+            texts = [rows["sentence1"], rows["sentence2"]]
+            score = functools.partial(scoring.sts if task.type == "STS" else scoring.pair_classification, gold=flat_labels(rows))
         yield Job(split, [("symmetric", some) for some in texts], score, said)
 
 
@@ -186,6 +186,7 @@ def checked(embeddings: Embeddings, texts: list[str], width: int | None = None) 
 
 
 # --- each text once -------------------------------------------------------------------------------------------------------------
+
 
 class Cache:
     """An `Encode` that keeps embeddings on disk, by the text that the encoder gets, prefix included.
@@ -264,28 +265,28 @@ class Cache:
 # --- the run --------------------------------------------------------------------------------------------------------------------
 
 
-def finished(path: Path, decisive: dict, overwrite: bool) -> tuple[dict | None, str]:
-    """The result that is there already, when it is whole and of the same settings; else None and what is to be said of the new one."""
+def finished(task: Task, out: Path, settings: dict, overwrite: bool, folder) -> tuple[dict, dict | None, str]:
+    """All settings of the result to be; the result that is there already, when it is whole and of these settings; what became of it."""
+    path, decisive = out / f"{task.name}.json", settings | {"task": fingerprint(task, folder)}
     if overwrite or not path.exists():
-        return None, "done"
+        return decisive, None, "done"
     try:
         result = read_result(path)
     except InputError:
-        return None, "damaged file replaced"
+        return decisive, None, "damaged file replaced"
     for field, value in decisive.items():
         if result["settings"].get(field) != value and not (field == "model" and "weights" in decisive):
             found = f"{field} {result['settings'].get(field)!r}, now it is {value!r}"
             raise InputError(f"{path}: result of another run ({found}); choose another output folder, or add --overwrite to replace it")
-    return result, "kept"
+    return decisive, result, "kept"
 
 
-def embed_share(tasks: list[Task], cache: Cache, out, settings: dict, prefix: str, overwrite: bool, folder, share) -> None:
+def embed_share(tasks: list[Task], cache: Cache, out, settings: dict, prefix: str, overwrite: bool, folder, share: tuple) -> None:
     """Embed one process's share of the texts of all tasks that are not finished."""
     e5nl.wait()  # until all have read the same files
     for task in tasks:
         with naming(task.name):
-            decisive = {"prefix": prefix} | settings | {"task": fingerprint(task, folder)}
-            if finished(Path(out) / f"{task.name}.json", decisive, overwrite)[0]:
+            if finished(task, Path(out), {"prefix": prefix} | settings, overwrite, folder)[1]:
                 continue
             for job in jobs(task, folder):
                 for texts, kind in dressed(task, job, prefix):
@@ -305,8 +306,7 @@ def run(tasks: list[Task], encode: Encode, out, settings: dict, prefix="mteb", o
     versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)} | {"python": platform.python_version()}
     for task in tasks:
         with naming(task.name):
-            decisive = settings | {"task": fingerprint(task, folder)}
-            result, state = finished(out / f"{task.name}.json", decisive, overwrite)
+            decisive, result, state = finished(task, out, settings, overwrite, folder)
         if result is None:
             start = time.perf_counter()
             found = evaluate_task(task, encode, prefix, folder)
@@ -354,6 +354,7 @@ def _plain(value):
 
 
 # --- command line ---------------------------------------------------------------------------------------------------------------
+
 
 def _tasks(args) -> list[Task]:
     return select_tasks(read_tasks(args.tasks_file) if args.tasks_file else TASKS, args.tasks)
@@ -451,6 +452,8 @@ def main(argv=None) -> None:
     command.set_defaults(run=_compare)
 
     args = parser.parse_args(argv)
+    if args.command == "report" and args.plot and Path(args.plot).suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--plot {args.plot}: expected a name that ends in .png, .svg or .pdf")
     if args.command == "report" and args.plot and not importlib.util.find_spec("matplotlib"):
         raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
     if args.command == "run":

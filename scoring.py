@@ -165,10 +165,10 @@ def similarities(first: Embeddings, second: Embeddings) -> dict[str, np.ndarray]
     return {name: np.asarray(value, np.float64) for name, value in values.items()}
 
 
-def pair_classification(first: Embeddings, second: Embeddings, labels: list[int]) -> Scores:
+def pair_classification(first: Embeddings, second: Embeddings, gold: list[int]) -> Scores:
     """How well a similarity tells pairs with label 1 from pairs with label 0: average precision, and the best accuracy and F1 that a
     threshold between two different similarities gives; for each of the five similarities, and the maximum. Items: similarities, `label`."""
-    items = similarities(first, second) | {"label": np.asarray(labels, np.int64)}
+    items = similarities(first, second) | {"label": np.asarray(gold, np.int64)}
     return _pair_scores(items), items
 
 

@@ -185,3 +185,8 @@ def test_versions_of_scikit_learn_are_told(tmp_path):
     write_json(path, result)
     _, said = compare(a, b)
     assert "scikit-learn draws other batches from 1.9 on: clustering scores of the two cannot be compared" in said
+
+
+def test_pictures_have_names_of_pictures():
+    with pytest.raises(InputError, match="--plot bars.txt: expected a name that ends in .png, .svg or .pdf"):
+        evaluate.main(["report", "clips/e5-base-trm-nl", "--plot", "bars.txt"])
