@@ -197,6 +197,9 @@ def interval(a: Path, b: Path, first: dict, second: dict, resamples: int) -> tup
     alike = about[0].keys() == about[1].keys() and all(np.array_equal(array, about[1][key]) for key, array in about[0].items())
     if not about[0] or not alike or score != second["main_score_name"]:  # the two are not about the same items
         return None, None
+    for one in items:
+        for some in one.values():
+            some.pop("query", None)  # a name: nothing to score
     generator, drawn = np.random.default_rng(SEED), []
     for _ in range(resamples):
         differences = []
@@ -223,7 +226,10 @@ def differences(first: list[dict], second: list[dict]) -> list[str]:
         for field in dict.fromkeys([*a, *b]):
             if field != "versions" and a.get(field) != b.get(field):
                 where = f" of {one['task_name']}" if field in ("task", "data set revision") else ""
-                said[f"{field}{where}: {a.get(field)!r} and {b.get(field)!r}"] = None
+                what, values = field, (a.get(field), b.get(field))
+                if field in ("task", "weights"):  # hashes
+                    what, values = {"task": "data or protocol"}.get(field, field), [value and value[:12] for value in values]
+                said[f"{what}{where}: {values[0]!r} and {values[1]!r}"] = None
         if {"sklearn"} <= a.keys() & b.keys() and len({tuple(map(int, x["sklearn"].split(".")[:2])) >= (1, 9) for x in (a, b)}) == 2:
             said["scikit-learn draws other batches from 1.9 on: clustering scores of the two cannot be compared"] = None
     return list(said)

@@ -183,7 +183,11 @@ def test_versions_of_scikit_learn_are_told(tmp_path):
     result = json.loads(path.read_text())
     result["settings"]["versions"]["sklearn"] = "1.9.1"
     write_json(path, result)
+    result["settings"] |= {"task": "f" * 64, "weights": "e" * 64}
+    write_json(path, result)
     _, said = compare(a, b)
+    assert f"weights: None and '{'e' * 12}'" in said
+    assert any(line.startswith("data or protocol of VABBClusteringS2S: '") and line.endswith(f"' and '{'f' * 12}'") for line in said)
     assert "scikit-learn draws other batches from 1.9 on: clustering scores of the two cannot be compared" in said
 
 
