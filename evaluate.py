@@ -206,8 +206,7 @@ class Cache:
         self.files: dict[str, tuple[int, np.ndarray]] = {}  # name -> (its first row, its rows on disk)
         self.planned: set[bytes] = set()  # what some process was told to embed
         self.damaged: list[Path] = []
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / "made_by.json", made_by)
+        self.made_by = made_by
         self.read()
 
     def read(self) -> None:
@@ -242,6 +241,8 @@ class Cache:
             rows = np.empty(len(embeddings), self.row)
             rows["text"] = np.frombuffer(b"".join(keys[start : start + len(rows)]), "V16")
             rows["embedding"] = checked(embeddings, texts[start : start + len(rows)], self.width)
+            if not (about := self.folder / "made_by.json").exists():
+                write_json(about, self.made_by)
             content = io.BytesIO()
             np.save(content, rows, allow_pickle=False)
             path = self.folder / f"{hashlib.sha256(content.getvalue()).hexdigest()}.npy"

@@ -340,10 +340,10 @@ def naming(where: str) -> Iterator[None]:
 
 
 def nearest(name, names) -> str:
-    """For an error message: the names closest to an unknown one, or all."""
-    lower = {known.lower(): known for known in names}
-    close = [lower[known] for known in difflib.get_close_matches(str(name).lower(), lower, n=3, cutoff=0.4)]
-    return f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(names)}"
+    """For an error message: the names closest to an unknown one, those that hold it, or all."""
+    lower, unknown = {known.lower(): known for known in names}, str(name).lower()
+    close = difflib.get_close_matches(unknown, lower, n=3, cutoff=0.4) or [known for known in lower if unknown and unknown in known][:3]
+    return f"did you mean {' or '.join(lower[known] for known in close)}?" if close else f"expected one of {', '.join(names)}"
 
 
 def select_tasks(tasks: list[Task], wanted: list[str]) -> list[Task]:

@@ -201,8 +201,9 @@ def test_each_text_is_embedded_once_and_kept(tmp_path):
     for texts, kind in asked:
         assert np.array_equal(again(texts, kind), cases.embed([PREFIXES[kind] + text for text in texts], "none"))
     assert again.damaged == [] and len(again.places) == 6
+    assert json.loads((cache.folder / "made_by.json").read_text()) == {}
     other = new_cache(tmp_path, windows, weights="others")
-    assert len(other.places) == 0 and other.folder != cache.folder
+    assert len(other.places) == 0 and other.folder != cache.folder and not other.folder.exists()
 
 
 def test_a_killed_run_goes_on(tmp_path):

@@ -49,8 +49,10 @@ def test_tasks_are_chosen_by_name_type_and_origin():
         ("XLWICNLPairClassification", "SICK-NL-STS", "STSBenchmarkMultilingualSTS")]  # fmt: skip
     assert set(names("native")) | set(names("translated")) == set(NAMED) and not set(names("native")) & set(names("translated"))
     assert "BelebeleRetrieval" in names("translated") and "bBSARDNLRetrieval" in names("native")
-    with pytest.raises(InputError, match="task 'SIB200Clasification' is unknown; did you mean SIB200Classification"):
-        names("SIB200Clasification")
+    for wrong, hint in (("SIB200Clasification", "did you mean SIB200Classification"), ("sick", "did you mean SICK-NL-STS"),
+                        ("web", "did you mean WebFAQRetrieval"), ("zzz", "expected one of Dutch.*, native, translated, all")):  # fmt: skip
+        with pytest.raises(InputError, match=f"task '{wrong}' is unknown; {hint}"):
+            names(wrong)
 
 
 def test_the_real_tasks_have_mtebs_sizes():
