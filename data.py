@@ -25,6 +25,7 @@ import csv
 import fnmatch
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
 import math
@@ -162,6 +163,14 @@ def _open(path):
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+
+
+def refuse_plot(path) -> None:
+    """Stop before the work, not after it, when the picture that `--plot` asks for cannot be drawn."""
+    if path and Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
+    if path and not importlib.util.find_spec("matplotlib"):
+        raise InputError(f"--plot {path}: needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
 
 
 def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:

@@ -23,7 +23,6 @@ Letters for dimensions, here and in every module:
 
 import argparse
 import contextlib
-import importlib.util
 import itertools
 import json
 import lzma
@@ -65,6 +64,7 @@ from data import (
     read_sources,
     real,
     refuse_existing,
+    refuse_plot,
     sample_group,
     whole,
     write_array,
@@ -576,6 +576,9 @@ def train(model: Encoder, tokenizer: Tokenizer, sources, *,
 # --- checkpoints ------------------------------------------------------------------------------------------------------------
 
 
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, beside the number of steps
+
+
 def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: int, keep: int) -> None:
     """Write `folder/step-…`: weights, AdamW's moments, and last `state.json`; then remove all but the newest `keep`.
 
@@ -593,9 +596,6 @@ def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: 
         shutil.rmtree(old)
 
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
-
-
 def newest_checkpoint(folder) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint in `folder`, and a line about each that is not whole."""
     folder, skipped = Path(folder), []
@@ -604,11 +604,12 @@ def newest_checkpoint(folder) -> tuple[Path | None, list[str]]:
         shutil.rmtree(path)
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
-            if read_json(path / "state.json") == {"step": int(path.name.removeprefix("step-"))}:
-                for file in ("weights.safetensors", "optimizer.safetensors"):
-                    with safe_open(path / file, "pt"):
-                        pass
-                return path, skipped
+            if read_json(path / "state.json") != {"step": int(path.name.removeprefix("step-"))}:
+                raise InputError("state.json is of another step")
+            for file in ("weights.safetensors", "optimizer.safetensors"):
+                with safe_open(path / file, "pt"):
+                    pass
+            return path, skipped
         except (InputError, OSError, ValueError, SafetensorError) as error:
             skipped.append(f"{path}: not whole ({error}); skipped")
     return None, skipped
@@ -692,8 +693,7 @@ FREE = ("model", "data", "out", "overwrite", "resume", "every", "save_every", "k
 
 def _train(args) -> None:
     out, settings = Path(args.out), {key: value for key, value in vars(args).items() if key not in ("run", "command")}
-    if args.plot and not importlib.util.find_spec("matplotlib"):
-        raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
+    refuse_plot(args.plot)
     refuse_model(out, args.overwrite)
     started = (out / "checkpoints").exists() and not args.overwrite
     if started and not args.resume:
@@ -703,10 +703,11 @@ def _train(args) -> None:
             settings[name] = value
     sources = read_sources(args.data, args.seed)
     with processes() as (rank, world):
-        model, tokenizer = load(args.model)
+        folder = find(args.model)
+        model, tokenizer = load(folder)
         print(summary(model, tokenizer))
         print(describe(sources, args.batch_size))
-        settings |= {"processes": world, "weights": weights_hash(find(args.model)), "sources": {s.name: s.digest() for s in sources}}
+        settings |= {"processes": world, "weights": weights_hash(folder), "sources": {s.name: s.digest() for s in sources}}
         if started:
             _refuse_other(read_json(out / "settings.json"), settings, out)
         batches_an_epoch(sources, args.batch_size, args.batching)  # an error leaves no folder
@@ -799,7 +800,7 @@ def plot(path, lines: list[dict]) -> None:
         axes.set(xlabel="step", ylabel=what)
     axes.legend(fontsize="small")
     with new_file(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix[1:] or "png")
+        figure.savefig(temporary, format=Path(path).suffix[1:])
 
 
 class _Lines:
@@ -859,8 +860,9 @@ def main(argv=None) -> None:
     command.add_argument("--model", required=True, help="model folder or hub name")
     command.add_argument("--data", required=True, nargs="+", help="training sources (.jsonl, .jsonl.gz) or manifests (.json)")
     command.add_argument("--out", required=True, help="the trained model's folder, with settings.json, log.jsonl and checkpoints")
-    command.add_argument("--overwrite", action="store_true")
-    command.add_argument("--resume", action="store_true", help="go on after the newest whole checkpoint")
+    either = command.add_mutually_exclusive_group()
+    either.add_argument("--overwrite", action="store_true")
+    either.add_argument("--resume", action="store_true", help="go on after the newest whole checkpoint")
     group = command.add_argument_group("method")
     group.add_argument("--recipe", choices=list(RECIPES), default="stated", help="what the paper states, or what its released code does: "
                        "sets --schedule, --in-batch, --decay-all and --masks")  # fmt: skip

@@ -27,7 +27,6 @@ Every distinct text that the encoder gets, prefix included, is embedded once, wh
 import argparse
 import functools
 import hashlib
-import importlib.util
 import io
 import json
 import platform
@@ -45,7 +44,7 @@ import torch
 import e5nl
 import model_folder
 import scoring
-from data import InputError, cli, new_file, whole, write_json
+from data import InputError, cli, new_file, refuse_plot, whole, write_json
 from mteb_nl import (
     RANKING,
     TASKS,
@@ -453,10 +452,8 @@ def main(argv=None) -> None:
     command.set_defaults(run=_compare)
 
     args = parser.parse_args(argv)
-    if args.command == "report" and args.plot and Path(args.plot).suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--plot {args.plot}: expected a name that ends in .png, .svg or .pdf")
-    if args.command == "report" and args.plot and not importlib.util.find_spec("matplotlib"):
-        raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
+    if args.command == "report":
+        refuse_plot(args.plot)
     if args.command == "run":
         with e5nl.processes() as (rank, world):
             _run(args, rank, world)

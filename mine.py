@@ -41,7 +41,6 @@ import argparse
 import concurrent.futures
 import contextlib
 import hashlib
-import importlib.util
 import itertools
 import json
 import os
@@ -65,6 +64,7 @@ from data import (
     read_texts_by_id,
     real,
     refuse_existing,
+    refuse_plot,
     whole,
     write_array,
     write_json,
@@ -626,7 +626,7 @@ def plot(path, found: Search, reasons: np.ndarray) -> None:
     axes.set(xlabel="score", ylabel="density")
     axes.legend()
     with new_file(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix[1:] or "png")
+        figure.savefig(temporary, format=Path(path).suffix[1:])
 
 
 GRID = [
@@ -684,8 +684,7 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: in
         return q, p, {"query_embeddings": str(args.query_embeddings), "corpus_embeddings": str(args.corpus_embeddings)}
     folder = e5nl.find(args.model)
     weights = model_folder.weights_hash(folder)
-    model, tokenizer = e5nl.load(folder)
-    model.to(getattr(torch, args.dtype))
+    model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)
     options = {"store": args.store, "cache": args.cache, "weights": weights, "rank": rank, "world": world}
     q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, **options)
@@ -797,8 +796,7 @@ def main(argv=None) -> None:
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
-    if args.plot and not importlib.util.find_spec("matplotlib"):
-        raise InputError("--plot needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
+    refuse_plot(args.plot)
     margin = RULES[args.rule] if args.margin is None else args.margin
 
     if args.data.endswith(".json"):

@@ -26,7 +26,6 @@ Letters for dimensions: V pieces of the original tokenizer, N texts, D width.
 
 import argparse
 import copy
-import importlib.util
 import itertools
 import json
 import math
@@ -60,6 +59,7 @@ from data import (
     read_jsonl,
     read_texts,
     refuse_existing,
+    refuse_plot,
     whole,
     write_json,
 )
@@ -601,8 +601,7 @@ def main(argv=None) -> int:
         raise InputError(f"--corpus is missing: which text? The paper's is --corpus '{PAPER_CORPUS}', downloaded when it is named")
     if args.plot:
         refuse_existing(args.plot, args.overwrite)
-        if not args.plot.endswith((".png", ".svg", ".pdf")) or not importlib.util.find_spec("matplotlib"):
-            raise InputError(f"--plot {args.plot}: needs matplotlib, and a name in .png, .svg or .pdf; the report has the numbers too")
+        refuse_plot(args.plot)
     folder = model_folder.find(args.model)
     for read in (folder, *args.corpus, *(args.check or ())):
         if Path(read).resolve().is_relative_to(Path(args.out).resolve()):

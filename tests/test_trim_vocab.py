@@ -701,7 +701,7 @@ def test_bad_input(folder, corpus, tmp_path, monkeypatch):
     refused(r"no such folder", tmp_path / "nowhere", corpus, out)
     with pytest.raises(InputError, match=r"--corpus is missing: .* The paper's is --corpus 'allenai/c4:.*nl-validation.*json.gz'"):
         main(["--model", str(folder), "--out", str(out)])
-    refused(r"curve.md: needs matplotlib, and a name in .png", folder, corpus, out, "--plot", "curve.md")
+    refused(r"curve.md: expected a name that ends in .png, .svg or .pdf", folder, corpus, out, "--plot", "curve.md")
     refused(r"nl.txt: exists already", folder, corpus, out, "--plot", str(corpus))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     refused(r"curve.png: needs matplotlib", folder, corpus, out, "--plot", "curve.png")
