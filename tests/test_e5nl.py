@@ -463,6 +463,38 @@ def assert_close(a, b, tolerance):
     assert largest > 0 and max((a[name] - b[name]).abs().max() for name in b) <= tolerance * largest
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 1 / 2**16])
+def test_dropout_drops_its_share_and_keeps_the_mean(share):
+    x = torch.full((999, 1001), 3.0)
+    y = e5nl.dropout(x, share)
+    dropped = (y == 0).double().mean().item()
+    assert abs(dropped - share) < 5 * (share / x.numel()) ** 0.5 + 2**-17  # five standard deviations, and what is rounded off
+    kept = y[y != 0]
+    assert kept.unique().item() == pytest.approx(3 / (1 - share), rel=1e-4) and y.double().mean().item() == pytest.approx(3, rel=2e-3)
+    assert (y == 0).any(0).all() or share < 0.1  # in every column: none is spared
+    assert e5nl.dropout(x, 0.0).equal(x)
+
+
+def test_dropout_is_drawn_anew_each_time_and_repeats_with_its_seed():
+    x = torch.ones(7, 13, dtype=torch.bfloat16)
+    torch.manual_seed(3)
+    first, second = e5nl.dropout(x, 0.5), e5nl.dropout(x, 0.5)
+    torch.manual_seed(3)
+    assert e5nl.dropout(x, 0.5).equal(first) and not first.equal(second) and first.dtype == torch.bfloat16
+
+
+def test_attention_step_by_step_is_attention(make_model, rounded):
+    """A share of dropout that rounds to none takes the way that training takes: the result is inference's, padded runs or not."""
+    model = make_model(0.2, attention_probs_dropout_prob=1e-6, hidden_dropout_prob=0.0).double()
+    ids = torch.arange(5, 28)
+    with torch.no_grad():
+        expected, found = model.eval().hidden(ids, [9, 9, 5]), model.train().hidden(ids, [9, 9, 5])
+    assert (found - expected).abs().max() < 1e-12
+    model.layers[0].attention_dropout = 0.5
+    with torch.no_grad():
+        assert (model.hidden(ids, [9, 9, 5]) - expected).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("weights, autocast, tolerance", [(torch.float64, torch.float32, 1e-9), (torch.float32, torch.float32, 1e-5),
                                                           (torch.float32, torch.bfloat16, 1e-5)])  # fmt: skip
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
