@@ -68,6 +68,7 @@ PAPER_CORPUS = "allenai/c4:multilingual/c4-nl-validation.*.json.gz"  # model car
 CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)  # vocabulary sizes whose coverage is reported
 LOW_SHARE = 0.95  # warned below; Dutch trimmed on other Dutch keeps 98 % and more of the tokens
 CHUNK_CHARACTERS = 500_000  # tokenised at once: keeps all cores busy, takes some tens of MB
+COUNTED_CHUNKS = 64  # whose distinct words are held at once
 SAMPLE_TOKENS = 128  # tokens of the texts that are embedded with both models
 
 # --- 1. count ---------------------------------------------------------------------------------------------------------------
@@ -120,23 +121,51 @@ def cut_chunks(texts: Iterable[str]) -> Iterator[list[str]]:
     return (list(chunk) for _, chunk in itertools.groupby(texts, number))
 
 
-def tokenise(texts: Iterable[str], *backends: Tokenizer) -> Iterator[tuple[list[str], list[list[Encoding]]]]:
+def tokenise(texts: Iterable[str], *backends: Tokenizer, special: bool = True) -> Iterator[tuple[list[str], list[list[Encoding]]]]:
     """Chunks of texts, with their encodings by each tokenizer. Memory does not grow with the number of texts.
 
     On all cores (the environment's TOKENIZERS_PARALLELISM=false: on one); the next chunk is in work while the caller has this one.
     """
 
     def encode(chunk):
-        return chunk, [backend.encode_batch_fast(chunk) for backend in backends]
+        return chunk, [backend.encode_batch_fast(chunk, add_special_tokens=special) for backend in backends]
 
     with ThreadPoolExecutor(1) as pool:
         for done, _ in itertools.pairwise(pool.submit(encode, chunk) for chunk in itertools.chain(cut_chunks(texts), [[]])):
             yield done.result()
 
 
-def count_ids(ids: Iterable[list[int]], size: int) -> np.ndarray:
-    """(size,) int64: how often each id occurs in lists of ids."""
-    return np.bincount(np.fromiter(itertools.chain.from_iterable(ids), np.int64), minlength=size)
+def count_ids(ids: Iterable[list[int]], size: int, times: list[int] | None = None) -> np.ndarray:
+    """(size,) int64: how often each id occurs in lists of ids, each list counted so many times (default: once)."""
+    ids = list(ids)
+    weights = None if times is None else np.repeat(times, [len(one) for one in ids])
+    return np.bincount(np.fromiter(itertools.chain.from_iterable(ids), np.int64), weights, size).astype(np.int64)
+
+
+# Words with one space or line end between them, of characters that no normaliser joins to a space; no "<", which may begin a special token.
+PLAIN = re.compile(r"[!-;=-~À-ž‘’“”…–—€]+(?:[ \n][!-;=-~À-ž‘’“”…–—€]+)*")
+LINE_WORDS = 1000  # words tokenised as one text
+
+
+def count_texts(backend: Tokenizer, texts: Iterable[str], by_word: bool) -> np.ndarray:
+    """(V,) int64: how often each piece occurs in texts, special tokens left out.
+
+    by_word: each distinct word of the plain texts is tokenised once, in lines of words that occur equally often: a fraction of the
+    work. Right for tokenizers whose pieces end at spaces, as XLM-R's do (see `count_pieces`).
+    """
+    words, lines = Counter(), []
+    for text in texts:
+        if by_word and PLAIN.fullmatch(text):
+            words.update(text.split())
+        else:
+            lines.append((text, 1))
+    for times, some in itertools.groupby(sorted(words, key=words.get), words.get):
+        while line := " ".join(itertools.islice(some, LINE_WORDS)):
+            lines.append((line, times))
+    counts, times = np.zeros(backend.get_vocab_size(), np.int64), iter([number for _, number in lines])
+    for chunk, (encodings,) in tokenise((line for line, _ in lines), backend, special=False):
+        counts += count_ids([encoding.ids for encoding in encodings], len(counts), list(itertools.islice(times, len(chunk))))
+    return counts
 
 
 def count_pieces(backend: Tokenizer, names: Iterable[str], field: str, aside: Callable[[str], bool]) -> tuple[np.ndarray, ...]:
@@ -145,16 +174,21 @@ def count_pieces(backend: Tokenizer, names: Iterable[str], field: str, aside: Ca
     (2, V) int64 and (2,) texts: row 1 is for the texts that `aside` picks. Then row 0 with the names' weights, (V,) float64.
     """
     size = backend.get_vocab_size()
-    pieces, number, weighted = np.zeros((2, size), np.int64), np.zeros(2, np.int64), np.zeros(size)
+    around = count_ids([backend.encode("").ids], size)  # the special tokens of a text
+    pieces, number, weighted, by_word = np.zeros((2, size), np.int64), np.zeros(2, np.int64), np.zeros(size), None
     for name in names:
         earlier = pieces[0].copy()
         texts = tqdm(read_corpus([name], field), desc=name, unit=" texts", unit_scale=True, disable=None)
-        for chunk, (encodings,) in tokenise(texts, backend):
+        chunks = cut_chunks(texts)
+        while some := list(itertools.chain.from_iterable(itertools.islice(chunks, COUNTED_CHUNKS))):
+            if by_word is None:  # try it, rather than trust the tokenizer's description
+                by_word = (count_texts(backend, some[:1000], True) == count_texts(backend, some[:1000], False)).all()
             sides: tuple[list, list] = [], []
-            for text, encoding in zip(chunk, encodings, strict=True):
-                sides[aside(text)].append(encoding.ids)
-            pieces += [count_ids(ids, size) for ids in sides]
-            number += [len(ids) for ids in sides]
+            for text in some:
+                sides[aside(text)].append(text)
+            for side, texts_of_side in enumerate(sides):
+                pieces[side] += count_texts(backend, texts_of_side, by_word) + len(texts_of_side) * around
+                number[side] += len(texts_of_side)
         weighted += parse_name(name)[2] * (pieces[0] - earlier)
     return pieces, number, weighted
 

@@ -3,8 +3,8 @@
 - On the real XLM-R tokenizer and on one trained here: texts whose pieces are all kept give the same pieces (tokenised one by one by the
   library itself) and bit-equal embeddings; ids are contiguous in the old order; the digits of the scores stay (found by pattern matching).
 - Parameter counts of the three trimmed E5 models follow from their real configurations.
-- Counting equals counting one text at a time, in every file format and from a data set of the hub; weights, ranking, ties and minimum
-  frequency by hand.
+- Counting equals counting one text at a time, whether or not its words can be taken alone, in every file format and from a data set of
+  the hub; weights, ranking, ties and minimum frequency by hand.
 - Every file that names an id names the same piece afterwards; rows are gathered and all other tensors stay (read by safetensors).
 - A model damaged in any way between cutting and proving leaves no folder and exit status 1.
 - Bad input gets one clear line.
@@ -12,6 +12,7 @@
 
 import collections
 import gzip
+import itertools
 import json
 import lzma
 import re
@@ -150,6 +151,39 @@ def test_real_counts_equal_counting_one_text_at_a_time(real, monkeypatch):
     assert {id: n for id, n in enumerate(pieces[0].tolist()) if n} == expected and weighted.tolist() == pieces[0].tolist()
     assert number.tolist() == [len(texts) - len(aside), len(aside)] and 0 < len(aside) < len(texts)
     assert pieces[1].sum() == sum(len(tokenizer.encode(text).ids) for text in aside)
+
+
+def one_by_one(tokenizer, texts) -> dict[int, int]:
+    return dict(collections.Counter(id for text in texts for id in tokenizer.encode(text, add_special_tokens=False).ids))
+
+
+def test_real_words_counted_once_give_the_counts_of_the_texts(real, lines, tokenizer_json, monkeypatch):
+    """By the library, one text at a time; also texts whose words are not to be taken alone."""
+    odd = ["", " ", "een  twee", " een", "een ", "een\n\ntwee", "een\ttwee", "een \u0301twee", "\u0301", "een\u00a0twee \u00b4 \u00ad",
+           "<s> een</s>", "a <mask> b", "een < twee", "een <s", "龍 龍龍 een", "😀 een", "x" * 300, "…—€ ‘een’",
+           "cafe\u0301 café", "ŉ ĳ Ĳ ŀ ſ"]
+    texts = odd + lines[:400] + ["een een twee"] * 3 + odd
+    monkeypatch.setattr(trim_vocab, "LINE_WORDS", 7)
+    keeps_spaces = tokenizers.Tokenizer.from_buffer(tokenizer_json)  # as other converters write XLM-R: two spaces make a piece of their own
+    keeps_spaces.pre_tokenizer = pre_tokenizers.Metaspace()
+    keeps_spaces.no_truncation()
+    keeps_spaces.no_padding()
+    for tokenizer, by_word in itertools.product((backend(real[0]), keeps_spaces), (True, False)):
+        counts = trim_vocab.count_texts(tokenizer, texts, by_word)
+        assert {id: n for id, n in enumerate(counts.tolist()) if n} == one_by_one(tokenizer, texts)
+    plain = [text for text in lines if trim_vocab.PLAIN.fullmatch(text)]
+    assert len(plain) > 0.9 * len(lines) and not any(map(trim_vocab.PLAIN.fullmatch, odd[:16]))
+
+
+def test_pieces_that_reach_over_spaces_are_counted_in_whole_texts(tmp_path):
+    pieces = [("<unk>", 0.0), ("▁", -4.0), *((letter, -4.0) for letter in "abc"), ("▁a", -3.0), ("▁b", -3.0), ("▁c", -3.0), ("▁b▁c", -3.5)]
+    tokenizer = tokenizers.Tokenizer(models.Unigram(pieces, 0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    texts = ["a b c", "c b", "b c\nb"]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    counts, _, _ = trim_vocab.count_pieces(tokenizer, [str(tmp_path / "texts.jsonl")], "text", lambda text: False)
+    assert {id: n for id, n in enumerate(counts[0].tolist()) if n} == one_by_one(tokenizer, texts)
+    assert counts[0, tokenizer.token_to_id("▁b▁c")] == 2
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------------
