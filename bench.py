@@ -214,29 +214,29 @@ def _encode(name: str, folder: str, dtype: str, kind: str, count: str, threads: 
 # --- train --------------------------------------------------------------------------------------------------------------------
 
 
-def training_rows() -> list[Row]:
+def training_rows(count: int) -> list[Row]:
     """Short queries (titles), passages of up to 500 tokens (questions in parliament), a negative from another row."""
     rows = read_source(ROOT / "demo" / "train" / "dekamer_title_question.jsonl.gz").rows
-    return [Row(row.query, row.pos[:1], other.pos[:1]) for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
+    rows = [Row(row.query, row.pos[:1], other.pos[:1]) for row, other in zip(rows, rows[1:] + rows[:1], strict=True)]
+    return random.Random(0).sample(rows, count)
 
 
 def train_ours(folder, dtype: str, batch: int) -> Iterator[None]:
     model, tokenizer = e5nl.load(folder)
-    sources = [Source("bench", "retrieval", training_rows())]
+    sources = [Source("bench", "retrieval", training_rows(batch))]  # every step has all the rows, as the others' have
     yield from (None for _ in e5nl.train(model, tokenizer, sources, batch_size=batch, dtype=getattr(torch, dtype), steps=100, masks=False))
 
 
 def train_sentence_transformers(folder, dtype: str, batch: int, cached: bool) -> Iterator[None]:
     from sentence_transformers import SentenceTransformer, losses
 
-    model, rows = SentenceTransformer(str(folder)).train(), training_rows()
+    model, rows = SentenceTransformer(str(folder)).train(), training_rows(batch)
     model.max_seq_length = 500
     cached_loss = losses.CachedMultipleNegativesRankingLoss
     loss_of = cached_loss(model, scale=50, mini_batch_size=32) if cached else losses.MultipleNegativesRankingLoss(model, scale=50)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-5, weight_decay=0.1)
     for _ in range(100):
-        some = random.Random(0).sample(rows, batch)
-        texts = zip(*(("query: " + row.query, "passage: " + row.pos[0], "passage: " + row.neg[0]) for row in some), strict=True)
+        texts = zip(*(("query: " + row.query, "passage: " + row.pos[0], "passage: " + row.neg[0]) for row in rows), strict=True)
         features = [model.tokenize(list(column)) for column in texts]
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):  # around backward too: the cached loss embeds again in it
             loss_of(features, None).backward()

@@ -165,11 +165,14 @@ def _open(path):
     return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
 
 
-def refuse_plot(path) -> None:
-    """Stop before the work, not after it, when the picture that `--plot` asks for cannot be drawn."""
-    if path and Path(path).suffix not in (".png", ".svg", ".pdf"):
+def refuse_plot(path, overwrite: bool) -> None:
+    """Stop before the work, not after it, when the picture that `--plot` asks for would replace another file, or cannot be drawn."""
+    if path is None:
+        return
+    refuse_existing(path, overwrite)
+    if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
-    if path and not importlib.util.find_spec("matplotlib"):
+    if not importlib.util.find_spec("matplotlib"):
         raise InputError(f"--plot {path}: needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
 
 

@@ -711,7 +711,7 @@ FREE = ("model", "data", "out", "overwrite", "resume", "every", "save_every", "k
 
 def _train(args) -> None:
     out, settings = Path(args.out), {key: value for key, value in vars(args).items() if key not in ("run", "command")}
-    refuse_plot(args.plot)
+    refuse_plot(args.plot, args.overwrite or args.resume)
     refuse_model(out, args.overwrite)
     started = (out / "checkpoints").exists() and not args.overwrite
     if started and not args.resume:

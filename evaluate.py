@@ -442,6 +442,7 @@ def main(argv=None) -> None:
     command.add_argument("--by", choices=["type", "task"], default="type")
     command.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
     command.add_argument("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
+    command.add_argument("--overwrite", action="store_true", help="replace --plot")
     command.set_defaults(run=_report)
 
     command = commands.add_parser("compare", help="what B has over A, task by task, with bootstrap intervals", **defaults)
@@ -453,7 +454,7 @@ def main(argv=None) -> None:
 
     args = parser.parse_args(argv)
     if args.command == "report":
-        refuse_plot(args.plot)
+        refuse_plot(args.plot, args.overwrite)
     if args.command == "run":
         with e5nl.processes() as (rank, world):
             _run(args, rank, world)

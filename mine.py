@@ -796,7 +796,7 @@ def main(argv=None) -> None:
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
-    refuse_plot(args.plot)
+    refuse_plot(args.plot, args.overwrite)
     margin = RULES[args.rule] if args.margin is None else args.margin
 
     if args.data.endswith(".json"):

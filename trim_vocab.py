@@ -58,7 +58,6 @@ from data import (
     read_json,
     read_jsonl,
     read_texts,
-    refuse_existing,
     refuse_plot,
     whole,
     write_json,
@@ -633,9 +632,7 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     if not args.corpus:
         raise InputError(f"--corpus is missing: which text? The paper's is --corpus '{PAPER_CORPUS}', downloaded when it is named")
-    if args.plot:
-        refuse_existing(args.plot, args.overwrite)
-        refuse_plot(args.plot)
+    refuse_plot(args.plot, args.overwrite)
     folder = model_folder.find(args.model)
     for read in (folder, *args.corpus, *(args.check or ())):
         if Path(read).resolve().is_relative_to(Path(args.out).resolve()):

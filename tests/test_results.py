@@ -191,6 +191,9 @@ def test_versions_of_scikit_learn_are_told(tmp_path):
     assert "scikit-learn draws other batches from 1.9 on: clustering scores of the two cannot be compared" in said
 
 
-def test_pictures_have_names_of_pictures():
+def test_pictures_have_names_of_pictures_and_replace_none(tmp_path):
     with pytest.raises(InputError, match="--plot bars.txt: expected a name that ends in .png, .svg or .pdf"):
         evaluate.main(["report", "clips/e5-base-trm-nl", "--plot", "bars.txt"])
+    (tmp_path / "bars.svg").write_text("another picture")
+    with pytest.raises(InputError, match="bars.svg: exists already"):
+        evaluate.main(["report", "clips/e5-base-trm-nl", "--plot", str(tmp_path / "bars.svg")])
