@@ -50,6 +50,7 @@ import evaluate
 import mine
 import model_folder
 import mteb_nl
+import search
 import synthesize
 import transtokenize
 import trim_vocab
@@ -292,7 +293,7 @@ def _train(name: str, folder: str, dtype: str, batch: str, threads: str) -> None
 def mine_ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
     rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
     texts = mine.collect(Source("bench", "retrieval", rows))
-    found = mine.judge(texts, q, p, mine.top_k(q, p, TOP, precision=precision), "min")
+    found = mine.judge(texts, q, p, search.top_k(q, p, TOP, precision=precision), "min")
     columns, _ = mine.choose(found.scores, found.known, found.positives, "topk-percpos", margin=0.95, negatives=NEGATIVES)
     return np.where(columns >= 0, np.take_along_axis(found.candidates, columns, 1), -1)
 
@@ -401,7 +402,7 @@ def _search(rows: str, queries: str, width: str, folder: str) -> None:
         stored[start : start + len(part)] = torch.from_numpy(part).bfloat16().view(torch.uint16).numpy()
     del stored
     corpus, q = np.load(path, mmap_mode="r"), vectors(int(queries), int(width), 1)
-    report(lambda: mine.top_k(q, corpus, 100))
+    report(lambda: search.top_k(q, corpus, 100))
 
 
 # --- transtokenize: growth with the text and with the vocabulary ----------------------------------------------------------------

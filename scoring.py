@@ -35,7 +35,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import MultiLabelBinarizer, normalize
 from threadpoolctl import threadpool_limits
 
-import mine
+import search
 from data import InputError
 from mteb_nl import CUTS, RANKING
 
@@ -330,7 +330,7 @@ def search(queries: Embeddings, corpus: Embeddings, ids: list[str], k: int) -> l
             best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
             found += zip(np.take_along_axis(scores, best, 1), best, strict=True)
     else:
-        found = zip(*mine.top_k(queries, corpus, k), strict=True)
+        found = zip(*search.top_k(queries, corpus, k), strict=True)
     return [(ids[best].tolist(), np.asarray(scores)) for scores, best in found]
 
 
@@ -353,7 +353,7 @@ def rank(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candi
             asked = _unit(q[start : start + BLOCK])[np.repeat(np.arange(len(some)), counts)]
             given = _unit(p[[row[id] for query in some for id in candidates[query]]])
             sparse = scipy.sparse.issparse(p)
-            scores = np.asarray(asked.multiply(given).sum(1)).ravel() if sparse else mine.score(asked, given)
+            scores = np.asarray(asked.multiply(given).sum(1)).ravel() if sparse else search.score(asked, given)
             found += zip([candidates[query] for query in some], np.split(scores, np.cumsum(counts)[:-1]), strict=True)
     else:
         found = search(q, p, ids, CUTS[-1])
