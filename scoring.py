@@ -317,7 +317,7 @@ def nauc(confidence: np.ndarray, values: np.ndarray) -> float:
     return float((found - flat) / (best - flat)) if best != flat else float("nan")
 
 
-def search(queries: Embeddings, corpus: Embeddings, ids: list[str], k: int) -> list[tuple[list[str], np.ndarray]]:
+def best_documents(queries: Embeddings, corpus: Embeddings, ids: list[str], k: int) -> list[tuple[list[str], np.ndarray]]:
     """The k documents of highest cosine for each query (ties: higher id first) with their scores, best first."""
     order = sorted(range(len(ids)), key=ids.__getitem__, reverse=True)  # among equal scores, top-k keeps and returns the first
     if order != list(range(len(ids))):
@@ -356,7 +356,7 @@ def rank(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candi
             scores = np.asarray(asked.multiply(given).sum(1)).ravel() if sparse else search.score(asked, given)
             found += zip([candidates[query] for query in some], np.split(scores, np.cumsum(counts)[:-1]), strict=True)
     else:
-        found = search(q, p, ids, CUTS[-1])
+        found = best_documents(q, p, ids, CUTS[-1])
     ranked = dict(zip(queries, found, strict=True))
     if ignore_identical_ids:
         for query, (ids, scores) in ranked.items():

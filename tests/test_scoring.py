@@ -189,7 +189,7 @@ def test_sparse_rows_score_like_dense_ones(form):
             scoring.sts(a, b, gold)[0]["euclidean_pearson"],
             scoring.clustering(a, labels, random.Random(42))[0]["v_measure"],
         ])  # fmt: skip
-        found = scoring.search(a[:5], b, [str(i) for i in range(60)], 7)
+        found = scoring.best_documents(a[:5], b, [str(i) for i in range(60)], 7)
         scored[-1] += [score for _, scores in found for score in scores] + [int(id) for ids, _ in found for id in ids]
     assert scored[0] == pytest.approx(scored[1], abs=1e-5)
 
@@ -260,10 +260,10 @@ def test_nauc_by_hand():
 @pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_matrix])
 def test_search_breaks_ties_by_id(form):
     corpus = np.float32([[1, 0, 0], [0, 1, 0], [2, 0, 0], [0, 0, 1], [3, 0, 0]])  # cosine: the lengths do not matter
-    found = scoring.search(form(np.float32([[1, 0, 0], [0, 2, 1]])), form(corpus), ["10", "b", "9", "a", "1"], 4)
+    found = scoring.best_documents(form(np.float32([[1, 0, 0], [0, 2, 1]])), form(corpus), ["10", "b", "9", "a", "1"], 4)
     assert [ids for ids, _ in found] == [["9", "10", "1", "b"], ["b", "a", "9", "10"]]
     assert found[1][1] == pytest.approx([2 / 5**0.5, 1 / 5**0.5, 0, 0])
-    assert len(scoring.search(form(np.float32([[1, 0, 0]])), form(corpus), list("edcba"), 1000)[0][0]) == 5
+    assert len(scoring.best_documents(form(np.float32([[1, 0, 0]])), form(corpus), list("edcba"), 1000)[0][0]) == 5
 
 
 # --- the main score of some of the items ------------------------------------------------------------------------------------
