@@ -10,9 +10,13 @@ writes have this format too. What cannot stand in a row stands in a manifest, a 
 
     {"sources": [{"file": "mmarco.jsonl.gz", "ratio": 0.75}, {"file": "ls.jsonl", "in_batch_negatives": false}]}
 
-A retrieval corpus has the BEIR layout: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`), `qrels/<split>.tsv`.
+A retrieval corpus has the BEIR layout: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`, `text`), `qrels/<split>.tsv`
+(`query-id`, `corpus-id`, `score`). `prepare` makes a source of one, or of MS MARCO's files without header lines: texts `id<TAB>text`,
+judgements `query<TAB>0<TAB>passage<TAB>1` or triples `query<TAB>positive<TAB>negative`.
 
     python data.py check demo/train/*.jsonl.gz          # what a training run would see
+    python data.py prepare --corpus demo/eval/dekamer_answers --split test --out runs/dekamer.jsonl.gz
+    python data.py prepare --corpus clips/beir-nl-hotpotqa --qrels BeIR/hotpotqa-qrels:train.tsv --out runs/hotpotqa.jsonl.gz
 
 Tables are JSON Lines, parquet, CSV or TSV; `owner/name[@revision][:files]` stands for files of a data set on the Hugging Face hub.
 
@@ -27,6 +31,7 @@ import gzip
 import hashlib
 import importlib.util
 import io
+import itertools
 import json
 import math
 import os
@@ -36,7 +41,8 @@ import signal
 import sys
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -540,20 +546,39 @@ def read_texts_by_id(folder, name: str) -> dict[str, str]:
     return texts_by_id([beir_file(folder, name)])
 
 
-def texts_by_id(files) -> dict[str, str]:
-    """Tables with `_id` (or `id`), `text` and perhaps `title` as {id: text}; a title is put before its text, as mteb does."""
+def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:
+    """The texts of `read_id_texts` as {id: text}; with `wanted` of these ids alone: the memory is theirs, however large the files are."""
     texts = {}
+    for where, id, text in read_id_texts(files):
+        if wanted is None or id in wanted:
+            if id in texts:
+                raise InputError(f"{where}: id {id!r} occurs twice")
+            texts[id] = text
+    return texts
+
+
+def read_id_texts(files) -> Iterator[tuple[str, str, str]]:
+    """(file:line, id, text) of tables with `_id` (or `id`), `text` and perhaps `title`, which is put before its text, as mteb does.
+
+    A `.tsv` whose first line names no `text` is MS MARCO's: id<TAB>text, and quotes mean nothing.
+    """
     for path in files:
-        for number, row in read_rows(path):
+        for number, row in _read_ms_marco(path) if _has_no_header(path) else read_rows(path):
             where = f"{path}:{number}"
             id = next((str(row[field]) for field in ("_id", "id") if field in row), None)
             if id is None:
                 raise InputError(f"{where}: no column '_id'; it has {', '.join(row)}")
-            if id in texts:
-                raise InputError(f"{where}: id {id!r} occurs twice")
             text, title = _string(row.get("text"), f"{where}: column 'text'"), row.get("title") or ""
-            texts[id] = f"{title} {text}".strip() if title else text
-    return texts
+            yield where, id, f"{title} {text}".strip() if title else text
+
+
+def _has_no_header(path) -> bool:
+    return kind_of(path) == ".tsv" and all("text" not in line.split("\t") for _, line in itertools.islice(read_lines(path), 1))
+
+
+def _read_ms_marco(path) -> Iterator[tuple[int, dict]]:
+    for number, line in read_lines(path):
+        yield number, dict(zip(("_id", "text"), line.split("\t", 1), strict=False))
 
 
 def _cell(path, number: int, row: dict, column: str) -> str:
@@ -568,11 +593,15 @@ def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
 
 
 def qrels_of(files) -> dict[str, dict[str, int]]:
-    """Tables with `query-id`, `corpus-id` and `score` (a `.tsv` may lack its header) as {query id: {document id: grade}}."""
+    """Tables with `query-id`, `corpus-id` and `score` as {query id: {document id: grade}}.
+
+    A `.tsv` may lack its header, and have a column of zeros after the query, as MS MARCO's.
+    """
     qrels, columns = {}, ("query-id", "corpus-id", "score")
     for path in files:
         if kind_of(path) == ".tsv":
-            rows = ((number, line.split("\t")) for number, line in read_lines(path) if number > 1 or not line.endswith("\tscore"))
+            lines = ((number, line.split("\t")) for number, line in read_lines(path) if number > 1 or not line.endswith("\tscore"))
+            rows = ((number, fields if len(fields) != 4 else [fields[0], *fields[2:]]) for number, fields in lines)
         else:
             rows = ((number, [_cell(path, number, row, column) for column in columns]) for number, row in read_rows(path))
         for number, fields in rows:
@@ -582,6 +611,61 @@ def qrels_of(files) -> dict[str, dict[str, int]]:
     if not qrels:
         raise InputError(f"{', '.join(map(str, files))}: no relevance judgements; expected query-id, corpus-id and score")
     return qrels
+
+
+# --- retrieval data as a training source --------------------------------------------------------------------------------------
+
+
+def beir_files(name, *parts: str) -> list[Path]:
+    """Of a BEIR folder or hub repository the first of `parts` (`corpus.jsonl`, …) that it has; of any other name see `find_files`."""
+    if not _is_data_set(name):
+        return find_files(name)
+    if is_hub_name(name):
+        name = hub_folder(str(name), [f"{part}*" for part in parts])
+    there = [part for part in parts if any((Path(name) / f"{part}{end}").is_file() for end in ("", ".gz"))]
+    return [beir_file(name, (there or parts)[0])]
+
+
+def _is_data_set(name) -> bool:
+    return Path(name).is_dir() or (is_hub_name(name) and not HUB_NAME.fullmatch(str(name))[3])
+
+
+def triples_of(files) -> dict[str, dict[str, int]]:
+    """MS MARCO's `query<TAB>positive<TAB>negative`, without the negatives, as {query id: {passage id: 1}}. Most pairs come many times."""
+    qrels = {}
+    for path in files:
+        for number, line in read_lines(path):
+            fields = line.split("\t")
+            if len(fields) != 3:
+                raise InputError(f"{path}:{number}: expected query<TAB>positive<TAB>negative, found {line[:80]!r}")
+            qrels.setdefault(fields[0], {})[fields[1]] = 1
+    if not qrels:
+        raise InputError(f"{', '.join(map(str, files))}: no triples; expected query<TAB>positive<TAB>negative")
+    return qrels
+
+
+def join(qrels: dict[str, dict[str, int]], queries: dict[str, str], passages: dict[str, str], counts: Counter) -> Iterator[dict]:
+    """Rows of a training source: each query with all its positives together, in the order of the judgements. Negatives are for `mine.py`.
+
+    counts: gets the rows, their pairs of query and positive, and for what reasons judgements were left out.
+    """
+    for id, grades in qrels.items():
+        texts = {}  # a set that keeps its order
+        for passage, grade in grades.items():
+            if grade <= 0:
+                counts["judged not relevant"] += 1
+            elif not queries.get(id, "").strip():
+                counts["whose query is empty" if id in queries else "whose query is missing"] += 1
+            elif not passages.get(passage, "").strip():
+                counts["whose passage is empty" if passage in passages else "whose passage is missing"] += 1
+            elif passages[passage] in texts:
+                counts["of equal passages"] += 1
+            else:
+                texts[passages[passage]] = None
+        if texts:
+            counts["rows"] += 1
+            counts["pairs"] += len(texts)
+            yield {"query": queries[id], "pos": list(texts), "type": "retrieval"}
 
 
 # --- command line -----------------------------------------------------------------------------------------------------------
@@ -616,17 +700,62 @@ def examples(sources: list[Source]) -> str:
     return "\n".join(lines)
 
 
+def _check(args) -> None:
+    sources = read_sources(args.files, args.seed)
+    print(describe(sources, args.batch_size))
+    print(examples(sources))
+
+
+def _prepare(args) -> None:
+    if not args.out.endswith((".jsonl", ".jsonl.gz")):
+        raise InputError(f"--out {args.out}: expected a name that ends in .jsonl or .jsonl.gz")
+    refuse_existing(args.out, args.overwrite)
+    if not (args.queries and (args.qrels or args.triples) or _is_data_set(args.corpus)):
+        raise InputError(f"--corpus {args.corpus} is no BEIR folder or repository; give --queries and --qrels (or --triples) too")
+    judged = [f"qrels/{args.split}{end}" for end in (".tsv", ".jsonl")]
+    qrels = triples_of(find_files(args.triples)) if args.triples else qrels_of(beir_files(args.qrels or args.corpus, *judged))
+    queries = texts_by_id(beir_files(args.queries or args.corpus, "queries.jsonl"), qrels)
+    passages = texts_by_id(beir_files(args.corpus, "corpus.jsonl"), {id for grades in qrels.values() for id in grades})
+    counts, given = Counter(), sum(map(len, qrels.values()))
+
+    def rows() -> Iterator[dict]:
+        yield from join(qrels, queries, passages, counts)
+        if not counts["rows"]:  # here: an error leaves no file
+            query, grades = next(iter(qrels.items()))
+            found = ", ".join(f"{count:,} {reason}" for reason, count in counts.items() if count)
+            ids = f"the first judgement is of query {query!r} and passage {next(iter(grades))!r}"
+            raise InputError(f"{args.corpus}: no row can be made of {given:,} judgements ({found}); {ids}; do these belong together?")
+
+    write_jsonl(args.out, rows())
+    expected = f" ({args.expect:,} expected: {counts['pairs'] / args.expect:.1%})" if args.expect else ""
+    print(f"{args.out}: {counts.pop('rows'):,} rows, {counts.pop('pairs'):,} pairs of query and positive{expected}")
+    if counts:
+        left = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+        print(f"left out of {given:,} judgements: {left}")
+
+
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Training data: check what a training run would see.")
+    parser = argparse.ArgumentParser(description="Training data: check what a training run would see, make sources of retrieval data.")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="read training sources or manifests; print sources, rows, batches, lengths, examples")
     check.add_argument("files", nargs="+", help="JSON Lines sources (.jsonl, .jsonl.gz) or manifests (.json)")
     check.add_argument("--batch-size", type=whole(2), default=1024, help="queries a batch (the paper's 1024)")
     check.add_argument("--seed", type=whole(0), default=42)
+    check.set_defaults(run=_check)
+    command = commands.add_parser("prepare", help="make a training source of a BEIR data set or of MS MARCO's files")
+    where = "BEIR folder or hub repository, or a file or files of the hub (owner/name:pattern)"
+    command.add_argument("--corpus", required=True, help=f"passages: {where}")
+    command.add_argument("--queries", help="likewise; without it those of --corpus")
+    either = command.add_mutually_exclusive_group()
+    either.add_argument("--qrels", help="judgements: likewise")
+    either.add_argument("--triples", metavar="FILE", help="instead of judgements: query<TAB>positive<TAB>negative, ids of MS MARCO")
+    command.add_argument("--split", default="train", help="of the judgements of a BEIR data set (default: %(default)s)")
+    command.add_argument("--expect", type=whole(1), metavar="N", help="pairs that there should be, to be printed beside those found")
+    command.add_argument("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
+    command.add_argument("--overwrite", action="store_true", help="replace --out")
+    command.set_defaults(run=_prepare)
     args = parser.parse_args(argv)
-    sources = read_sources(args.files, args.seed)
-    print(describe(sources, args.batch_size))
-    print(examples(sources))
+    args.run(args)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Hard negatives for a training source: exact search, the rules of NV-Retriever and TopK-STDMarginPos (arXiv 2509.12340, training data).
 
 In: a training source (JSON Lines, see data.py). The passages searched are all its positives, with `--include-negatives` its negatives
-too, with `--corpus DIR` also a BEIR corpus. Out: the same rows with `neg`, `pos_scores` and `neg_scores`, and beside them
-`<out>.json` with settings and report. The passages get the prefix that the source's type gives them in training.
+too, with `--corpus` also a corpus (BEIR's or MS MARCO's, see data.py). Out: the same rows with `neg`, `pos_scores` and `neg_scores`, and
+beside them `<out>.json` with settings and report. The passages get the prefix that the source's type gives them in training.
 
 For a query q let p be its positive, s a score (cosine), and n run through those of the `--top` best passages that are neither
 positives of q nor q itself. NV-Retriever (arXiv 2407.15831) keeps n while its score is strictly below a threshold, then takes the best:
@@ -54,11 +54,12 @@ from data import (
     KINDS,
     InputError,
     Source,
+    beir_files,
     cli,
     new_file,
     normalise,
+    read_id_texts,
     read_source,
-    read_texts_by_id,
     real,
     refuse_existing,
     refuse_plot,
@@ -483,7 +484,8 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: in
 
 def _mine(args, margin: float, rank: int, world: int) -> None:
     source = read_source(args.data)
-    corpus = read_texts_by_id(args.corpus, "corpus.jsonl").values() if args.corpus else ()
+    passages = read_id_texts(beir_files(args.corpus, "corpus.jsonl")) if args.corpus else ()
+    corpus = (text for _, _, text in passages if text.strip())  # real corpora have empty passages, and a source may have none
     texts = collect(source, corpus, args.include_negatives)
     print(f"{args.data}: {len(source.rows):,} rows, {len(texts.queries):,} queries, {len(texts.passages):,} passages", flush=True)
     if args.write_texts:
@@ -538,7 +540,7 @@ def main(argv=None) -> None:
     parser.add_argument("--out", help="the same rows with negatives; beside them <out>.json with settings and report")
     parser.add_argument("--overwrite", action="store_true", help="replace --out")
     group = parser.add_argument_group("passages")
-    group.add_argument("--corpus", help="search this BEIR folder's corpus too")
+    group.add_argument("--corpus", help="search this corpus too: BEIR folder or hub repository, or files (see data.py)")
     group.add_argument("--include-negatives", action="store_true", help="search the source's negatives too")
     group = parser.add_argument_group("embeddings")
     group.add_argument("--model", help="model folder or hub name")

@@ -11,6 +11,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -370,3 +371,109 @@ def test_check_prints_what_a_run_would_see(tmp_path):
 def test_counted_batches_are_the_planned_ones(rows, sizes):
     planned = Counter(int(sources[0]) for sources, _ in data.plan_batches(rows, sizes, seed=1, epoch=2))
     assert data.count_batches(rows, sizes) == [planned[source] for source in range(len(rows))]
+
+
+# --- retrieval data as a training source --------------------------------------------------------------------------------------
+
+# By hand: a has two positives (one with a title) and an irrelevant passage; b two equal positives; c no query, d an empty one, e a
+# passage that is empty and one that is not there; f only an irrelevant one.
+CORPUS = [("1", "", "een"), ("2", "Kop", "twee"), ("3", "", "drie"), ("4", "", "drie"), ("5", "", " "), ("9", "", "niet beoordeeld")]
+QUERIES = [("b", "vraag b"), ("a", "vraag a"), ("d", " "), ("e", "vraag e"), ("f", "vraag f"), ("z", "niet beoordeeld")]
+QRELS = [("a", "2", 1), ("b", "3", 1), ("c", "1", 1), ("a", "1", 2), ("a", "3", 0), ("b", "4", 1), ("d", "1", 1), ("e", "5", 1),
+         ("e", "6", 1), ("f", "1", 0)]  # fmt: skip
+ROWS = [{"query": "vraag a", "pos": ["Kop twee", "een"], "type": "retrieval"}, {"query": "vraag b", "pos": ["drie"], "type": "retrieval"}]
+LEFT_OUT = {"judged not relevant": 2, "of equal passages": 1, "whose query is missing": 1, "whose query is empty": 1,
+            "whose passage is empty": 1, "whose passage is missing": 1}  # fmt: skip
+
+
+def beir(folder, qrels: str = "tsv"):
+    (folder / "qrels").mkdir(parents=True)
+    write(folder / "corpus.jsonl", *({"_id": id, "title": title, "text": text} for id, title, text in CORPUS))
+    write(folder / "queries.jsonl.gz", *({"_id": id, "text": text} for id, text in QUERIES))
+    if qrels == "tsv":
+        write(folder / "qrels/train.tsv", "query-id\tcorpus-id\tscore\n", *(f"{q}\t{d}\t{grade}\n" for q, d, grade in QRELS))
+    elif qrels == "jsonl":
+        write(folder / "qrels/train.jsonl", *({"query-id": q, "corpus-id": d, "score": grade} for q, d, grade in QRELS))
+    return folder
+
+
+def prepared(tmp_path, capsys, *arguments) -> tuple[list[dict], list[str]]:
+    """The rows that `prepare` writes, and the lines that it prints."""
+    data.main(["prepare", *map(str, arguments), "--out", str(tmp_path / "bron.jsonl.gz"), "--overwrite"])
+    return [row for _, row in data.read_jsonl(tmp_path / "bron.jsonl.gz")], capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("qrels", ["tsv", "jsonl"])
+def test_a_beir_folder_becomes_rows_with_all_positives_of_a_query(tmp_path, capsys, qrels):
+    rows, printed = prepared(tmp_path, capsys, "--corpus", beir(tmp_path / "beir", qrels), "--expect", 4)
+    assert rows == ROWS
+    assert printed[0] == f"{tmp_path}/bron.jsonl.gz: 2 rows, 3 pairs of query and positive (4 expected: 75.0%)"
+    said = dict(part.split(" ", 1)[::-1] for part in printed[1].removeprefix("left out of 10 judgements: ").split(", "))
+    assert {reason: int(count) for reason, count in said.items()} == LEFT_OUT
+    assert data.read_source(tmp_path / "bron.jsonl.gz").rows[0] == Row("vraag a", ("Kop twee", "een"), ())
+
+
+def test_a_hub_repository_with_judgements_from_another(tmp_path, monkeypatch, capsys, hub):
+    monkeypatch.chdir(tmp_path)
+    folder = beir(tmp_path / "beir", "none")
+    hub("clips/set", {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()})
+    hub("BeIR/set-qrels", {"train.tsv": "".join(f"{q}\t{d}\t{grade}\n" for q, d, grade in QRELS).encode()})
+    rows, _ = prepared(tmp_path, capsys, "--corpus", "clips/set", "--qrels", "BeIR/set-qrels:train.tsv")
+    assert rows == ROWS
+    with pytest.raises(FileNotFoundError, match=r"qrels/train.tsv: no such file \(.gz neither\)"):
+        prepared(tmp_path, capsys, "--corpus", "clips/set")
+
+
+def test_ms_marcos_files_have_no_header_and_quotes_mean_nothing(tmp_path, capsys):
+    """Ids of queries and passages are the same numbers here, which must not matter. The first passage holds a tab."""
+    corpus = write(tmp_path / "c.tsv", '0\teen "half\tcitaat\n', "1\t\n", "2\ttwee\u2028regels\n", "3\ttekst\n")
+    queries = write(tmp_path / "q.tsv", "2\twat?\n", '0\t"wie\n', "1\twaar\n")
+    triples = write(tmp_path / "t.tsv", "0\t2\t1\n", "2\t0\t1\n", "0\t3\t2\n", "0\t2\t3\n", "1\t1\t0\n")
+    rows, printed = prepared(tmp_path, capsys, "--corpus", corpus, "--queries", queries, "--triples", triples)
+    assert [(row["query"], row["pos"]) for row in rows] == [('"wie', ["twee\u2028regels", "tekst"]), ("wat?", ['een "half\tcitaat'])]
+    assert printed == [f"{tmp_path}/bron.jsonl.gz: 2 rows, 3 pairs of query and positive",
+                       "left out of 4 judgements: 1 whose passage is empty"]  # fmt: skip
+    qrels = write(tmp_path / "qrels.tsv", "0\t0\t2\t1\n", "2\t0\t0\t1\n", "0\t0\t3\t1\n", "1\t0\t1\t1\n")
+    assert prepared(tmp_path, capsys, "--corpus", corpus, "--queries", queries, "--qrels", qrels) == (rows, printed)
+
+
+def test_a_corpus_is_not_held_in_memory(tmp_path):
+    """Texts that nobody judged are let go: of 20 MB the two wanted ones are kept."""
+    path = write(tmp_path / "c.tsv", *(f"{i}\t{str(i % 10) * 10_000}\n" for i in range(2000)))
+    tracemalloc.start()
+    texts = data.texts_by_id([path], {"7", "1998"})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert texts == {"7": "7" * 10_000, "1998": "8" * 10_000} and peak < 1_000_000
+
+
+FILES = ["--queries", "q.tsv", "--triples", "t.tsv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--corpus", "c.tsv"], "--corpus c.tsv is no BEIR folder or repository; give --queries and --qrels (or --triples) too"),
+        (["--corpus", "c.tsv", "--queries", "q.tsv", "--triples", "c.tsv"], "c.tsv:1: expected query<TAB>positive<TAB>negative, found"),
+        (["--corpus", "c.tsv", "--queries", "q.tsv", "--triples", "leeg"], "leeg: no triples; expected"),
+        (["--corpus", "kaal.tsv", *FILES], "kaal.tsv:1: column 'text': expected a string, found nothing"),
+        (["--corpus", "dubbel.tsv", *FILES], "dubbel.tsv:2: id '1' occurs twice"),
+        (["--corpus", "c.tsv", *FILES],
+         "c.tsv: no row can be made of 2 judgements (1 whose query is missing, 1 whose passage is missing); "
+         "the first judgement is of query '0' and passage '1'; do these belong together?"),
+        (["--corpus", "beir", "--split", "dev"], "beir/qrels/dev.tsv: no such file (.gz neither); there are train.tsv"),
+        (["--corpus", "beir", "--out", "bron.txt"], "--out bron.txt: expected a name that ends in .jsonl"),
+        (["--corpus", "beir", "--out", "c.tsv.jsonl"], "c.tsv.jsonl: exists already"),
+        (["--corpus", "nergens", *FILES], "nergens: no such file"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_prepared_is_said_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    beir(tmp_path / "beir")
+    for name, *lines in (("c.tsv", "x\ty\n"), ("q.tsv", "2\tvraag\n"), ("t.tsv", "0\t1\t3\n", "2\t1\t3\n"), ("leeg", "\n"),
+                         ("kaal.tsv", "1\n"), ("dubbel.tsv", "1\ta\n", "1\tb\n"), ("c.tsv.jsonl", "{}\n")):  # fmt: skip
+        write(tmp_path / name, *lines)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises((InputError, FileNotFoundError)) as error:
+        data.main(["prepare", *(() if "--out" in arguments else ("--out", "bron.jsonl")), *arguments])
+    assert message in str(error.value) and sorted(tmp_path.iterdir()) == before

@@ -249,11 +249,15 @@ def test_given_embeddings_mine_as_the_model_does(folder, data, capsys):
 def test_a_corpus_is_searched_too(folder, data):
     beir = data.parent / "beir"
     documents = [{"_id": "a", "title": "", "text": "waar is de fiets 0"}, {"_id": "b", "title": "De", "text": "trui"}]
+    documents.append({"_id": "c", "title": " ", "text": ""})  # which no training source may have
     write_jsonl(beir / "corpus.jsonl", documents)
     negatives = [text for row in run(data, "--model", folder, "--rule", "topk", "--corpus", beir, "--negatives", 90) for text in row["neg"]]
     assert "De trui" in negatives and "waar is de fiets 0" in negatives and not any(text.startswith("geen") for text in negatives)
     first = run(data, "--model", folder, "--rule", "topk", "--corpus", beir, "--negatives", 90, "--include-negatives", out="more.jsonl")[0]
     assert "geen 3" in first["neg"] and "waar is de fiets 0" not in first["neg"], "the query itself is no negative"
+    (data.parent / "c.tsv").write_text("a\twaar is de fiets 0\nb\tDe trui\nc\t\n")
+    again = run(data, "--model", folder, "--rule", "topk", "--corpus", data.parent / "c.tsv", "--negatives", 90, out="tsv.jsonl")
+    assert [text for row in again for text in row["neg"]] == negatives and "" not in negatives
 
 
 def test_each_positive_in_a_row_of_its_own(folder, data):
@@ -393,7 +397,7 @@ def test_a_narrow_band_is_said():
         (["--query-embeddings", "i.npy", "--corpus-embeddings", "p.npy"], "i.npy: int64 of shape (3, 4); expected float32, float16 or"),
         (["--query-embeddings", "q4.npy", "--corpus-embeddings", "p5.npy"], "embeddings of shapes (39, 4) and (41, 5): expected"),
         (["--model", "nergens"], "nergens: no such folder"),
-        (["--model", "model", "--corpus", "nergens"], "nergens/corpus.jsonl: no such file"),
+        (["--model", "model", "--corpus", "nergens"], "nergens: no such file"),
         (["--model", "model", "--out", "klaar.jsonl"], "klaar.jsonl: exists already"),
         (["--model", "model", "--out", "half.jsonl"], "half.jsonl.json: exists already"),
         (["--model", "model", "--out", "bron.jsonl", "--overwrite"], "--out bron.jsonl is the source itself"),
