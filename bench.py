@@ -55,6 +55,7 @@ import synthesize
 import transtokenize
 import trim_vocab
 from data import InputError, Row, Source, cli, read_json, read_source, whole, write_json, write_jsonl
+from estimate import SHAPES, benchmark, operations, sustained
 
 ROOT = Path(__file__).parent
 WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
@@ -74,12 +75,6 @@ def pairs(rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 # --- encode -------------------------------------------------------------------------------------------------------------------
-
-SHAPES = {  # width, layers, heads, feed-forward width of multilingual-e5-small, -base and -large
-    "small": (384, 12, 12, 1536),
-    "base": (768, 12, 12, 3072),
-    "large": (1024, 24, 16, 4096),
-}
 
 
 def make_model(shape: str, folder) -> None:
@@ -139,12 +134,6 @@ ENCODE = {
     "sentence-transformers": (("sentence_transformers",), encode_sentence_transformers),
     "transformers, batches of 32": (("transformers",), encode_transformers),
 }
-
-
-def work(config: e5nl.Config, lengths: list[int]) -> float:
-    """Floating point operations of the matrix products that texts of these token counts need, padding left out."""
-    width, linear = config.hidden_size, 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
-    return config.num_hidden_layers * sum(2 * n * linear + 4 * n * n * width for n in lengths)
 
 
 def product_limit(config: e5nl.Config, dtype: torch.dtype, device) -> float:
@@ -207,7 +196,8 @@ def _encode(name: str, folder: str, dtype: str, kind: str, count: str, threads: 
     limits.append(product_limit(config, getattr(torch, dtype), device))  # before and after: others may use the machine too
     np.save(Path(folder, "embeddings.npy"), embeddings)
     lengths = [len(one) for one in e5nl.read_tokenizer(model)(texts, "passage: ", config.max_length)]
-    figures["share"] = work(config, lengths) / figures["seconds"] / np.mean(limits)
+    shape = config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.intermediate_size
+    figures["share"] = operations(shape, [(1, length) for length in lengths]) / figures["seconds"] / np.mean(limits)
     processor = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} threads"
     print(json.dumps(figures | {"start": start, "tokens": sum(lengths), "median": np.median(lengths), "device": processor}))
 
@@ -899,26 +889,14 @@ def bench_evaluate(args) -> None:
     print("\n" + whole_benchmark())
 
 
-# Assumed, not measured: what a GPU sustains on matrix products of these sizes, in 10^12 operations a second. An H200 is rated at 989 in
-# bfloat16 (without sparsity) and at 67 in float32: two fifths and two thirds of that.
-SUSTAINED = {"bfloat16": 400, "float32": 45}
-
-
 def whole_benchmark() -> str:
-    """How many tokens the 40 tasks are at most, and what that means in minutes of embedding on one GPU.
-
-    From mteb's statistics: texts and characters of each part, 4.3 characters a token (XLM-R's pieces on Dutch), 2 special tokens and 3 of
-    a prefix, at most 512. The mean of the cut lengths is at most the cut mean, so each part has at most its texts times that. Parts of
-    equal size are the same texts, embedded once. Of the training splits only what is drawn is embedded; it is left out.
-    """
-    parts = {size for task in mteb_nl.TASKS for name, size in task.sizes.items() if name != "train"}
-    lengths = [(texts, min(512, characters / texts / 4.3 + 5)) for texts, characters in parts]
-    texts, tokens = sum(n for n, _ in lengths), sum(n * length for n, length in lengths)
-    lines = [f"the 40 tasks: {texts:,} texts, at most {tokens / 1e6:,.0f} million tokens at 4.3 characters a token"]
-    for name, (width, layers, _, inner) in SHAPES.items():
-        weights = layers * (4 * width * width + 2 * width * inner)
-        work = sum(n * length * (2 * weights + 4 * layers * width * length) for n, length in lengths)
-        minutes = "; ".join(f"{dtype} {work / rate / 6e13:.1f} minutes at {rate} x 10^12 a second" for dtype, rate in SUSTAINED.items())
+    """How many tokens the 40 tasks are at most, and what that means in minutes of embedding on one GPU."""
+    texts = benchmark()
+    tokens = sum(count * length for count, length in texts)
+    lines = [f"the 40 tasks: {sum(n for n, _ in texts):,} texts, at most {tokens / 1e6:,.0f} million tokens at 4.3 characters a token"]
+    for name, shape in SHAPES.items():
+        work, rates = operations(shape, texts), sustained("H200").items()
+        minutes = "; ".join(f"{dtype} {work / rate / 6e13:.1f} minutes at {rate:.0f} x 10^12 a second" for dtype, rate in rates)
         lines.append(f"  {name:<6}{work / 1e15:8,.0f} x 10^15 operations: {minutes}")
     return "\n".join(lines)
 
