@@ -16,6 +16,7 @@ import itertools
 import json
 import lzma
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -369,3 +370,12 @@ def test_figures_by_hand(capsys):
     total = next(line for line in lines if line.startswith("in all"))
     assert float(total.split()[-1]) == pytest.approx(sum(needs.hours("L4") for needs in stages.values()), abs=0.01)
     assert sum(line.startswith("python ") for line in lines) == COUNT and not Path("/nergens").exists()
+
+
+def test_the_readme_shows_the_plan_as_it_is_printed(tmp_path):
+    """Where this test runs may have other disks and GPUs."""
+    command = [sys.executable, "reproduce.py", "--size", "base", "--dry-run", "--gpu", "H100", "--processes", "1"]
+    readme = (DEMO.parent / "README.md").read_text()
+    printed = subprocess.run(command, capture_output=True, text=True, cwd=DEMO.parent).stdout
+    before, after = re.split(r"[0-9.]+ GB are free", printed)
+    assert before in readme and after in readme and len(before.splitlines()) == COUNT + 5
