@@ -19,6 +19,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from typing import IO, NamedTuple
 
 import estimate
 from data import InputError, cli, read_json, whole, write_json
+from mteb_nl import TASKS, select_tasks
 
 HERE = Path(__file__).parent
 SIZES = list(estimate.SHAPES)
@@ -263,7 +265,8 @@ def run(stages: list[Stage], out: Path, processes: int, gpu: str) -> int:
                 continue
             command = words(stage, out, processes)
             print(f"{HEAD}\n{row('about', stage.needs, gpu)}   {free(out) / 1e9:.1f} GB of disk are free\n$ {shown(command)}", flush=True)
-            write_json(out / RECORD, record := record | {stage.output: made_by(stage, stages)})
+            if stage.proof:
+                write_json(out / RECORD, record := record | {stage.output: made_by(stage, stages)})
             if status := call(command, lock):
                 print(f"error: stage {stage.name!r} failed, exit status {status}; the same command goes on there", file=sys.stderr)
                 return status
@@ -276,28 +279,29 @@ def find_gpus() -> tuple[int, str]:
 
     count = torch.cuda.device_count()
     name = torch.cuda.get_device_name() if count else ""
-    return count, next((known for known in estimate.GPUS if known in name), "")
+    return count, next((known for known in estimate.GPUS if re.search(rf"\b{known}\b", name)), "")
 
 
 def main(argv=None) -> int:
-    defaults = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser(description="E5-NL from hub names to its scores.", formatter_class=defaults)
+    parser = argparse.ArgumentParser(description="E5-NL from hub names to its scores.")
     parser.add_argument("--size", choices=SIZES, required=True)
-    parser.add_argument("--init", choices=list(INITIALISE), default="trim", help="trim multilingual E5, or give English E5 other pieces")
-    parser.add_argument("--out", default="runs/reproduce", help="folder of all outputs; several sizes may share it")
+    parser.add_argument("--init", choices=list(INITIALISE), default="trim",
+                        help="trim multilingual E5 (default), or give English E5 the pieces of BERTje")  # fmt: skip
+    parser.add_argument("--out", default="runs/reproduce", help="folder of all outputs; several sizes may share it (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     group = parser.add_argument_group("settings that may be chosen; the others stand at the top of reproduce.py")
     group.add_argument("--recipe", choices=["released", "stated"], default="released",
-                       help="of e5nl.py train: what the authors' code does (inferred: so the published models were made), or what its "
-                            "command line says")  # fmt: skip
-    group.add_argument("--batch-size", type=whole(2), default=1024, help="stated: 1024")
-    group.add_argument("--miner", default="intfloat/multilingual-e5-base", help="model that mines; guess: one for all sizes")
-    group.add_argument("--tasks", nargs="+", default=["all"], help="of the benchmark: names, types, native, translated")
+                       help="of e5nl.py train: what the authors' code does (default; inferred: so the published models were made), or what "
+                            "its command line says")  # fmt: skip
+    group.add_argument("--batch-size", type=whole(2), default=1024, help="stated: %(default)s")
+    group.add_argument("--miner", default="intfloat/multilingual-e5-base", help="model that mines; guess: %(default)s for all sizes")
+    group.add_argument("--tasks", nargs="+", default=["all"], help="of the benchmark: names, types, native, translated (default: all)")
     group = parser.add_argument_group("machine")
     group.add_argument("--processes", type=whole(1), help="one a GPU (default: as many as there are GPUs)")
     group.add_argument("--gpu", choices=list(estimate.GPUS), help="for the estimates (default: the one that is here, else H100)")
     args = parser.parse_args(argv)
 
+    select_tasks(TASKS, args.tasks)  # a mistyped name is said now, not after hours
     count, found = (0, "") if args.processes and args.gpu else find_gpus()
     processes, gpu, out = args.processes or max(1, count), args.gpu or found or "H100", Path(args.out)
     stages = plan(args.size, args.init, args.recipe, args.batch_size, args.miner, args.tasks, processes)

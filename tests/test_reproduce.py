@@ -28,6 +28,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from test_mteb_nl import NAMED, hub_files, hub_rows
 
 import bench
@@ -334,6 +335,8 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch, hub):
     with pytest.raises(SystemExit):
         reproduce.main(["--size", "tiny"])
     assert "invalid choice: 'tiny' (choose from" in capsys.readouterr().err
+    with pytest.raises(InputError, match="task 'SICK' is unknown; did you mean SICK-NL-STS"):
+        reproduce.main(["--size", "base", "--tasks", "STS", "SICK"])
     (tmp_path / "bestand").touch()
     with pytest.raises(OSError, match="bestand"):
         reproduce.main(["--size", "base", "--out", str(tmp_path / "bestand/map"), "--gpu", "L4", "--processes", "1"])
@@ -379,3 +382,11 @@ def test_the_readme_shows_the_plan_as_it_is_printed(tmp_path):
     printed = subprocess.run(command, capture_output=True, text=True, cwd=DEMO.parent).stdout
     before, after = re.split(r"[0-9.]+ GB are free", printed)
     assert before in readme and after in readme and len(before.splitlines()) == COUNT + 5
+
+
+@pytest.mark.parametrize(("name", "known"), [("NVIDIA H100 80GB HBM3", "H100"), ("NVIDIA A100-SXM4-80GB", "A100"), ("NVIDIA L40S", "L40S"),
+                                             ("NVIDIA L40", ""), ("NVIDIA GeForce RTX 4090", "RTX 4090")])  # fmt: skip
+def test_gpus_are_known_by_name(monkeypatch, name, known):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+    assert reproduce.find_gpus() == (3, known)
