@@ -164,6 +164,8 @@ def test_the_whole_pipeline_through_kills(little_hub, tmp_path):
         run.until(f"== {number}/{COUNT} ")
         assert run.kill().count(" is there\n") == max(0, number - 2), "what the runs before have made is not made again"
 
+    for proof in ("mined/fever.jsonl.gz.json", "synthetic/manifest.json"):  # as if killed before the file that is written last
+        (out / proof).unlink()
     run = Run(little_hub, out)  # inside training
     run.until_there(model, "checkpoints/step-*")
     run.send(signal.SIGSTOP)
@@ -243,6 +245,7 @@ def test_several_gpus_share_the_stages_that_can(tmp_path):
     assert command[-1] == f"{tmp_path}/een map/e5-base-trm-nl"
     assert [name for name, stage in stages.items() if "-m" in reproduce.words(stage, tmp_path, 8)] == [
         "mine hotpotqa", "mine fever", "mine mmarco", "train", "evaluate"]  # fmt: skip
+    assert reproduce.words(stages["train"], tmp_path, 2)[:5] == [*command[:4], "2"]
     assert "-m" not in reproduce.words(stages["train"], tmp_path, 1)
 
 
@@ -365,6 +368,10 @@ def test_figures_by_hand(capsys):
     assert 2 * passages < stages["mine hotpotqa"].disk < 2.2 * passages
     weights = estimate.parameters("base", 50_002)
     assert stages["train"].gpu - 16 * weights == 34 * 8192 * 12 * 768 and stages["train"].disk == 40 * weights
+    rows = [(85_000, 31.752, 75.376), (109_810, 17.312, 133.896), (0.75 * 502_939, 14.12, 90.12)]  # query and passage: 1.52 words + 5
+    tokens = sum(count * (query + 2 * passage) for count, query, passage in rows) + 350_000 * 3 * 126.6
+    products = 4 * 2 * 12 * (4 * 768**2 + 2 * 768 * 3072) * tokens  # four passes; a weight multiplies and adds once a token
+    assert products < stages["train"].bfloat16 < 1.05 * products, "attention is a few percent"
     large = {stage.name: stage.needs for stage in plan(**SETTINGS | {"size": "large"})}
     assert large["mine fever"] == stages["mine fever"] and 3 < large["train"].bfloat16 / stages["train"].bfloat16 < 4
 
