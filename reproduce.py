@@ -198,9 +198,9 @@ def is_there(stage: Stage, out: Path) -> bool:
 
 
 def made_by(stage: Stage, stages: list[Stage]) -> list[str]:
-    """The commands that lead to its output, in order, its own last."""
+    """The commands that lead to its output, in order, its own last, and the manifest where it reads that."""
     commands = [command for other in stages if other.output in stage.reads for command in made_by(other, stages)]
-    return list(dict.fromkeys([*commands, stage.command]))
+    return [*dict.fromkeys(commands), *([json.dumps(manifest())] if MANIFEST in stage.command else []), stage.command]
 
 
 def check_record(record: dict[str, list[str]], stages: list[Stage], out: Path) -> None:

@@ -309,6 +309,15 @@ def test_what_other_settings_made_is_refused(tmp_path, gone, change, message):
         reproduce.check_record({}, before, tmp_path)
 
 
+def test_another_share_of_a_source_is_another_model(tmp_path, monkeypatch):
+    before = plan(**SETTINGS)
+    record = {stage.output: reproduce.made_by(stage, before) for stage in before}
+    made(tmp_path, before)
+    monkeypatch.setitem(reproduce.ANNOTATED, "mmarco", reproduce.ANNOTATED["mmarco"]._replace(ratio=0.6))
+    with pytest.raises(InputError, match=r"e5-base-trm-nl: was made with other settings \(there 0.75\}\]\}, now 0.6\}\]\}\)"):
+        reproduce.check_record(record, plan(**SETTINGS), tmp_path)
+
+
 @pytest.mark.parametrize(("command", "status"), [("import sys; sys.exit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 137)])
 def test_a_failing_stage_ends_the_run(tmp_path, monkeypatch, capsys, command, status):
     monkeypatch.setattr(reproduce, "words", lambda stage, *_: ["-c", command])
