@@ -31,7 +31,6 @@ import gzip
 import hashlib
 import importlib.util
 import io
-import itertools
 import json
 import math
 import os
@@ -573,7 +572,7 @@ def read_id_texts(files) -> Iterator[tuple[str, str, str]]:
 
 
 def _has_no_header(path) -> bool:
-    return kind_of(path) == ".tsv" and all("text" not in line.split("\t") for _, line in itertools.islice(read_lines(path), 1))
+    return kind_of(path) == ".tsv" and "text" not in next(read_lines(path), (0, "text"))[1].split("\t")
 
 
 def _read_ms_marco(path) -> Iterator[tuple[int, dict]]:
