@@ -41,11 +41,11 @@ import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint, signals_noted
 from data import (
     KINDS,
     PREFIXES,
@@ -55,7 +55,6 @@ from data import (
     count_batches,
     describe,
     new_file,
-    new_folder,
     plan_batches,
     plan_mixed_batches,
     read_json,
@@ -589,77 +588,6 @@ def train(model: Encoder, tokenizer: Tokenizer, sources, *,
             "lr": rate, "gradient_norm": norm, "masked": share, "seconds": time.perf_counter() - started,
         }
     model.eval()
-
-
-# --- checkpoints ------------------------------------------------------------------------------------------------------------
-
-
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, beside the number of steps
-
-
-def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: int, keep: int) -> None:
-    """Write `folder/step-…`: weights, AdamW's moments, and last `state.json`; then remove all but the newest `keep`.
-
-    Nothing random has to be kept: batches, negatives and dropout are functions of (seed, step).
-    """
-    folder = Path(folder)
-    path = folder / f"step-{step:08}"
-    if not path.exists():
-        with new_folder(path) as temporary:
-            save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, temporary / "weights.safetensors")
-            moments = {f"{name} {moment}": optimizer.state[p][moment] for name, p in model.named_parameters() for moment in MOMENTS}
-            save_file(moments, temporary / "optimizer.safetensors")
-            write_json(temporary / "state.json", {"step": step})
-    for old in sorted(folder.glob("step-*"))[:-keep]:
-        shutil.rmtree(old)
-
-
-def newest_checkpoint(folder) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint in `folder`, and a line about each that is not whole."""
-    folder, skipped = Path(folder), []
-    for path in sorted(folder.glob(".step-*")):
-        skipped.append(f"{path}: half written when its run was killed; skipped and removed")
-        shutil.rmtree(path)
-    for path in sorted(folder.glob("step-*"), reverse=True):
-        try:
-            if read_json(path / "state.json") != {"step": int(path.name.removeprefix("step-"))}:
-                raise InputError("state.json is of another step")
-            for file in ("weights.safetensors", "optimizer.safetensors"):
-                with safe_open(path / file, "pt"):
-                    pass
-            return path, skipped
-        except (InputError, OSError, ValueError, SafetensorError) as error:
-            skipped.append(f"{path}: not whole ({error}); skipped")
-    return None, skipped
-
-
-def load_checkpoint(path: Path, model: Encoder, optimizer: torch.optim.AdamW) -> int:
-    """Put a checkpoint's weights into the model and its moments into the optimizer; the number of steps that were taken."""
-    step = read_json(path / "state.json")["step"]
-    with safe_open(path / "weights.safetensors", "pt") as weights, safe_open(path / "optimizer.safetensors", "pt") as moments:
-        for name, p in model.named_parameters():
-            p.data.copy_(weights.get_tensor(name))
-            state = {moment: moments.get_tensor(f"{name} {moment}").to(p.device, copy=True) for moment in MOMENTS}
-            optimizer.state[p] = {"step": torch.tensor(float(step), device=p.device)} | state
-    return step
-
-
-@contextlib.contextmanager
-def signals_noted() -> Iterator[list[int]]:
-    """Within the block SIGINT and SIGTERM are noted in the list, once each; a second one does what it always does."""
-    noted, before = [], {}
-
-    def note(number: int, _) -> None:
-        noted.append(number)
-        signal.signal(number, before[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- command line -----------------------------------------------------------------------------------------------------------

@@ -6,12 +6,10 @@ Comparisons with transformers and sentence-transformers stand in tests/parity/.
 """
 
 import doctest
-import errno
 import json
 import lzma
 import math
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -676,41 +674,6 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_goes_on(tmp_path, tr
         e5nl.main(training("uit", "--resume", "--overwrite"))
     e5nl.main(training("uit", "--resume", "--save-every", 7))
     assert [line["step"] for line in log_of(tmp_path / "uit")] == list(range(1, 41))
-
-
-def test_checkpoints_that_are_not_whole_are_skipped_and_said(tmp_path, make_model):
-    model = make_model()
-    optimizer = e5nl.new_optimizer(model, 0.1)
-    for step in (1, 2, 3):
-        model(torch.tensor([0, 5, 2]), [3])[0, 0].backward()
-        optimizer.step()
-        e5nl.save_checkpoint(tmp_path, model, optimizer, step, keep=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
-    (tmp_path / ".step-00000004.77.tmp").mkdir()
-    (tmp_path / "step-00000005").mkdir()
-    shutil.copytree(tmp_path / "step-00000003", tmp_path / "step-00000006")
-    (tmp_path / "step-00000003/optimizer.safetensors").write_bytes(b"half")
-    found, skipped = e5nl.newest_checkpoint(tmp_path)
-    assert found.name == "step-00000002" and not (tmp_path / ".step-00000004.77.tmp").exists()
-    said = [r"00004\..*half written", r"00006: not whole \(state.json is of another step\)", "00005: not whole", "00003: not whole"]
-    assert len(skipped) == 4 and all(re.search(wanted, line) for wanted, line in zip(said, skipped, strict=True))
-    assert e5nl.newest_checkpoint(tmp_path / "nergens") == (None, [])
-
-
-def test_a_full_disk_leaves_earlier_checkpoints_alone(tmp_path, make_model, monkeypatch):
-    model = make_model()
-    optimizer = e5nl.new_optimizer(model, 0.1)
-    model(torch.tensor([0, 5, 2]), [3])[0, 0].backward()
-    optimizer.step()
-    e5nl.save_checkpoint(tmp_path, model, optimizer, 1, keep=1)
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(e5nl, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
-        e5nl.save_checkpoint(tmp_path, model, optimizer, 2, keep=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"] and e5nl.newest_checkpoint(tmp_path)[0]
 
 
 def test_two_processes_give_the_gradient_of_one(tmp_path, training):
