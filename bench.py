@@ -45,6 +45,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import BertWordPieceTokenizer, processors
 
+import align
 import e5nl
 import evaluate
 import mine
@@ -425,7 +426,7 @@ def bench_transtokenize(args) -> None:
     print("fast_align's model in C++: " + ("sil-thot" if peer else "not installed (pip install sil-thot)"))
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "text.tsv"
-        read = transtokenize.read_pairs(args.parallel, args.fields) if args.parallel else constructed(max(args.pairs))
+        read = align.read_pairs(args.parallel, args.fields) if args.parallel else constructed(max(args.pairs))
         pairs = list(itertools.islice(read, max(args.pairs)))
         if len(pairs) < max(args.pairs):
             raise InputError(f"{', '.join(args.parallel)}: {len(pairs):,} pairs; give more, or fewer by --pairs")
@@ -469,13 +470,13 @@ def _transtokenize(model: str, tokenizer: str, text: str, number: str, peer: str
         now = time.process_time()
         seconds[step], last = now - last, now
 
-    source = transtokenize.Vocabulary(e5nl.read_tokenizer(model), model)
+    source = align.Vocabulary(e5nl.read_tokenizer(model), model)
     new, where = transtokenize.read_target(tokenizer)
-    target = transtokenize.Vocabulary(new, where)
-    sides = transtokenize.Text(source), transtokenize.Text(target)
-    transtokenize.read_sides(*sides, itertools.islice(transtokenize.read_pairs([text]), int(number)))
+    target = align.Vocabulary(new, where)
+    sides = align.Text(source), align.Text(target)
+    align.read_sides(*sides, itertools.islice(align.read_pairs([text]), int(number)))
     lap("read")
-    pairs = transtokenize.align(*sides)
+    pairs = align.align(*sides)
     lap("align")
     weights, _ = transtokenize.weigh(source, target, pairs, e5nl.parse_config(model).vocab_size)
     lap("weigh")
@@ -519,7 +520,7 @@ def bench_meaning(args) -> None:
     Scored on the demo's tasks, and on finding a Dutch sentence's paraphrase among those of a tenth of the text, kept from all training.
     """
     demo = Path(__file__).parent / "demo"
-    pairs = list(transtokenize.read_pairs(args.parallel, args.fields))
+    pairs = list(align.read_pairs(args.parallel, args.fields))
     held = {pair: None for pair in pairs if trim_vocab.held_out(pair[0])}  # a tenth of the English sentences
     seen = {text for _, text in held}
     asked = [group[:2] for group in paraphrases(held, 1)]
@@ -592,7 +593,7 @@ def paraphrases(pairs: Iterable[tuple[str, str]], side: int) -> list[list[str]]:
 
 def other_rows(english, dutch, seed: int) -> dict[str, torch.Tensor]:
     """Embedding tables (V, D) to compare with: rows drawn from the encoder's; the same, but equal pieces keep their rows."""
-    source, target = (transtokenize.Vocabulary(tokenizer, "") for _, tokenizer in (english, dutch))
+    source, target = (align.Vocabulary(tokenizer, "") for _, tokenizer in (english, dutch))
     old = english[0].words.weight.detach()
     weights, evidence = transtokenize.weigh(source, target, [], len(old))
     drawn = old[torch.randint(len(old), (len(evidence),), generator=torch.Generator().manual_seed(seed))]

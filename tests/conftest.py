@@ -138,3 +138,19 @@ def serve():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def corpus() -> list[tuple[str, str]]:
+    """(made-up, Dutch) pairs."""
+    return bench.constructed(4000)
+
+
+@pytest.fixture(scope="session")
+def english(corpus) -> e5nl.Tokenizer:
+    return bench.wordpiece([text for text, _ in corpus], 3000, lowercase=True)
+
+
+@pytest.fixture(scope="session")
+def dutch(corpus, train_tokenizer) -> dict[str, e5nl.Tokenizer]:
+    return {kind: train_tokenizer(kind, [text for _, text in corpus], 2000) for kind in ("WordPiece", "Unigram", "BPE")}
