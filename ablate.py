@@ -154,12 +154,12 @@ def in_batches(folder: Path) -> dict[str, float]:
 
 
 def in_rows(folder: Path) -> dict[str, float]:
-    """`shares` of the hard negatives in the sources that made a trained model; negatives a row, and rows that have none."""
+    """`shares` of the hard negatives in the retrieval sources that made a trained model; negatives a row, and rows without any."""
     settings = read_json(folder / "settings.json")
     sources = read_sources(settings["data"], settings["seed"])
     document, kinds, counts = documents(sources), [], []
     for source in sources:
-        alone, rows = source._replace(in_batch_negatives=False), source.rows if any(row.neg for row in source.rows) else []
+        alone, rows = source._replace(in_batch_negatives=False), source.rows if source.type == "retrieval" else []
         for part in (rows[start : start + 64] for start in range(0, len(rows), 64)):
             kinds.append(false_negatives([alone] * len(part), part, [[row.pos[0], *row.neg] for row in part], document))
         counts += [len(row.neg) for row in rows]
@@ -201,7 +201,9 @@ class Lab:
     """What all variants share: the settings, the sources, and models that are made once."""
 
     def __init__(self, args):
-        self.out, self.model, self.against, self.quick, self.bundled = Path(args.out), args.model, args.against, args.quick, not args.data
+        self.out, self.quick, self.bundled = Path(args.out), args.quick, not args.data
+        self.given = {name: e5nl.find(name) for name in (args.model, *args.against) if name}
+        self.model = self.given.get(args.model)
         files = [Path(name) for name in args.data or sorted((demo.DEMO / "train").glob("*.jsonl.gz"))]
         self.sources = read_sources(files)  # what cannot be read is said before anything is written
         pretrained = f"{demo.FROM_PRETRAINED} {demo.LONGER} --lr 1e-5" if self.bundled else ""
@@ -235,7 +237,7 @@ class Lab:
 
     def start(self, seed: int) -> Path:
         """What the paper's training starts from: an encoder, trimmed."""
-        return self.trimmed(seed) if self.model is None else e5nl.find(self.model)
+        return self.model or self.trimmed(seed)
 
     def tuned(self, seed: int, more: str = "") -> Path:
         """The start, trained on all sources: what most checks compare with."""
@@ -243,11 +245,13 @@ class Lab:
 
     def expert(self, seed: int) -> Path:
         """The model that mines, and is trained on with what it mined."""
-        return self.tuned(seed) if self.model is None else self.start(seed)
+        return self.model or self.tuned(seed)
 
     def mined(self, seed: int, rule: str, keep: bool = False) -> list[dict]:
         """The sources with the expert's hard negatives in those of type retrieval; keep: not where they hold negatives already."""
         entries, expert = [], self.expert(seed)
+        if not any(source.type == "retrieval" for source in self.sources):
+            raise InputError(f"{', '.join(source.name for source in self.sources)}: no source of type retrieval, so nothing to mine")
         for entry, source in zip(self.entries, self.sources, strict=True):
             file = self.out / "data" / entry["file"]
             if source.type != "retrieval":
@@ -347,9 +351,9 @@ def initialise(lab: Lab) -> tuple[Variants, Facts]:
 
     if lab.model is None:
         return {"trimmed": lab.tuned, "untrimmed": trained(lab.pretrained), "transtokenised": trained(lab.transtokenised)}, None
-    if not lab.against:
+    if len(lab.given) < 2:
         raise InputError(f"initialise: what is {lab.model} to be compared with? Name other model folders by --against")
-    return {str(name): trained(lambda seed, name=name: e5nl.find(name)) for name in (lab.model, *lab.against)}, None
+    return {name: trained(lambda seed, model=model: model) for name, model in lab.given.items()}, None
 
 
 def negatives(lab: Lab) -> tuple[Variants, Facts]:
@@ -431,19 +435,25 @@ def check(lab: Lab, name: str, seeds: int) -> dict[str, list[dict]]:
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description="The same training with one thing changed, over several seeds.")
-    parser.add_argument("checks", nargs="+", choices=[*CHECKS, "all"], metavar="CHECK", help=f"{', '.join(CHECKS)}, or all")
+    parser.add_argument("checks", nargs="+", metavar="CHECK", help=f"{', '.join(CHECKS)}, or all")
     parser.add_argument("--out", default="runs/ablate", help="where everything goes and is found again (default: %(default)s)")
     parser.add_argument("--seeds", type=whole(1), default=3, help="how many (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="two steps a training: everything runs, nothing is learned")
     group = parser.add_argument_group("instead of what is bundled")
     group.add_argument("--model", help="what is trained: a model folder or hub name")
-    group.add_argument("--against", nargs="+", help="other initialisations of it, for `initialise`")
+    group.add_argument("--against", nargs="+", default=[], metavar="MODEL", help="other initialisations of it, for `initialise`")
     group.add_argument("--data", nargs="+", help="training sources (.jsonl, .jsonl.gz) or manifests (.json)")
     group.add_argument("--train", default="", metavar="OPTIONS", help="options of `e5nl.py train` for all variants, in one word")
-    group.add_argument("--tasks-file", help="as for `evaluate.py run`")
-    group.add_argument("--tasks", nargs="+", help="as for `evaluate.py run` (default: one of each type, with --benchmark all)")
-    group.add_argument("--benchmark", metavar="DIR", help="MTEB-NL, as `evaluate.py download` left it")
+    either = group.add_mutually_exclusive_group()
+    either.add_argument("--tasks-file", help="as for `evaluate.py run`")
+    either.add_argument("--benchmark", metavar="DIR", help="MTEB-NL, as `evaluate.py download` left it")
+    group.add_argument("--tasks", nargs="+", help="as for `evaluate.py run` (default: all, of the bundled tasks one or two of each type)")
     args = parser.parse_args(argv)
+    for name in args.checks:
+        if name not in (*CHECKS, "all"):
+            raise InputError(f"check {name!r} is unknown; {mteb_nl.nearest(name, [*CHECKS, 'all'])}")
+    if args.against and not args.model:
+        raise InputError("--against names what --model is compared with; add --model")
     names = list(CHECKS) if "all" in args.checks else list(dict.fromkeys(args.checks))
     lab = Lab(args)
     for name in names:
