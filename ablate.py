@@ -71,12 +71,12 @@ from results import SHORT, table
 # Chosen by measuring what minutes allow. Worse: higher rates (from 2e-3 on the second training makes retrieval worse than it was), batches
 # of 32, tau 0.05.
 TRAINING = f"{demo.SHORT} --schedule decay --warmup 0.1 --weight-decay 1 --tau 0.1"
-PRETRAIN = f"{TRAINING} --batch-size 128 --steps 100 --lr 3e-3"
-FIRST, THEN = f"{TRAINING} --batch-size 64 --steps 100 --lr 1e-3", f"{TRAINING} --batch-size 64 --steps 40 --lr 5e-4"
+PRETRAIN = f"{TRAINING} --batch-size 128 --steps 80 --lr 3e-3"
+FIRST, THEN = f"{TRAINING} --batch-size 64 --steps 60 --lr 1e-3", f"{TRAINING} --batch-size 64 --steps 30 --lr 5e-4"
+READS = {"max_seq_length": 48, "do_lower_case": False}  # tokens: no more than it is trained with
 QUICK = "--batch-size 8 --steps 2"
 FEW_TASKS = f"{demo.QUICK_TASKS} DekamerRetrieval"
-PARALLEL = sorted((demo.DEMO / "corpus").glob("*.jsonl.gz"))
-CORPUS = [*PARALLEL, *sorted((demo.DEMO / "train").glob("*.jsonl.gz"))]
+SOURCES, PARALLEL = (sorted((demo.DEMO / name).glob("*.jsonl.gz")) for name in ("train", "corpus"))
 
 # --- negatives that are known to be false -----------------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class Lab:
         self.out, self.quick, self.bundled = Path(args.out), args.quick, not args.data
         self.given = {name: e5nl.find(name) for name in (args.model, *args.against) if name}
         self.model = self.given.get(args.model)
-        files = [Path(name) for name in args.data or sorted((demo.DEMO / "train").glob("*.jsonl.gz"))]
+        files = [Path(name) for name in args.data or SOURCES]
         self.sources = read_sources(files)  # what cannot be read is said before anything is written
         pretrained = f"{demo.FROM_PRETRAINED} {demo.LONGER} --lr 1e-5" if self.bundled else ""
         settings = (pretrained, pretrained) if self.model else (FIRST, THEN)
@@ -250,13 +250,14 @@ class Lab:
     def mined(self, seed: int, rule: str, keep: bool = False) -> list[dict]:
         """The sources with the expert's hard negatives in those of type retrieval; keep: not where they hold negatives already."""
         entries, expert = [], self.expert(seed)
-        if not any(source.type == "retrieval" for source in self.sources):
+        kept = [keep and any(row.neg for row in source.rows) for source in self.sources]
+        if not any(kept) and not any(source.type == "retrieval" for source in self.sources):
             raise InputError(f"{', '.join(source.name for source in self.sources)}: no source of type retrieval, so nothing to mine")
-        for entry, source in zip(self.entries, self.sources, strict=True):
+        for entry, source, as_it_is in zip(self.entries, self.sources, kept, strict=True):
             file = self.out / "data" / entry["file"]
             if source.type != "retrieval":
                 entry = entry | {"ratio": 0.2} if self.bundled else entry  # as in the demo: mostly what was mined
-            elif not (keep and any(row.neg for row in source.rows)):
+            elif not as_it_is:
                 mined = self.out / "data" / name_of(expert, file, rule) / f"{source.name}.jsonl.gz"
                 if not Path(f"{mined}.json").exists():  # written last
                     words = f"{rule} {'' if self.model else demo.SHORT} --examples 0 --overwrite --cache"
@@ -278,31 +279,34 @@ class Lab:
     # The toy encoder that stands for a pretrained one, and its initialisations.
 
     def pretrained(self, seed: int) -> Path:
-        weak, settings = self.out / "data" / "weak_pairs.jsonl.gz", f"{PRETRAIN} {QUICK if self.quick else ''} --seed {seed}"
+        weak = self.out / "data" / f"{name_of('weak', *SOURCES)}.jsonl.gz"
+        settings = f"{PRETRAIN} {QUICK if self.quick else ''} --seed {seed}"
         if not weak.exists():
-            write_jsonl(weak, demo.weak_pairs(demo.texts_of(sorted((demo.DEMO / "train").glob("*.jsonl.gz")))))
+            write_jsonl(weak, demo.weak_pairs(demo.texts_of(SOURCES)))
 
         def make(folder: Path) -> None:
             random = folder.with_name(f"random-{seed}")  # weights
             tokenizer = "--tokenizer", demo.DEMO / "tokenizer.json.xz"
             self.call(e5nl, "init", *tokenizer, f"{demo.TOY} --seed {seed} --overwrite --out", random)
+            write_json(random / "sentence_bert_config.json", READS)
             self.call(e5nl, "train --model", random, "--data", weak, f"{settings} --resume --out", folder)
             shutil.rmtree(random)  # a quarter of a gigabyte
 
-        return self.made(demo.TOY, settings, weak, by=make)
+        return self.made(demo.TOY, READS, settings, weak, by=make)
 
     def trimmed(self, seed: int) -> Path:
-        model = self.pretrained(seed)
-        return self.made("trimmed", model, *CORPUS, by=lambda folder: self.call(
-            trim_vocab, "--model", model, "--corpus", *CORPUS, "--out", folder))  # fmt: skip
+        model, corpus = self.pretrained(seed), (*PARALLEL, *SOURCES)
+        return self.made("trimmed", model, *corpus, by=lambda folder: self.call(
+            trim_vocab, "--model", model, "--corpus", *corpus, "--out", folder))  # fmt: skip
 
     def transtokenised(self, seed: int) -> Path:
         """With a cased WordPiece tokenizer, as BERTje's is. The same Dutch sentences stand on both sides of the parallel text."""
-        model, tokenizer = self.pretrained(seed), self.out / "data" / "wordpiece.json"
+        model, corpus = self.pretrained(seed), (*PARALLEL, *SOURCES)
+        tokenizer = self.out / "data" / f"{name_of('wordpiece', *corpus)}.json"
         if not tokenizer.exists():
             backend = BertWordPieceTokenizer(lowercase=False)
             special = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]  # XLM-R's positions count from its pad id, which is 1
-            texts = trim_vocab.read_corpus(CORPUS)
+            texts = trim_vocab.read_corpus(corpus)
             backend.train_from_iterator(texts, vocab_size=16_000, special_tokens=special, show_progress=False)
             backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
             with new_file(tokenizer) as temporary:
@@ -410,7 +414,7 @@ def scores_table(found: dict[str, list[dict[str, float]]]) -> list[list[str]]:
     return cells
 
 
-def check(lab: Lab, name: str, seeds: int) -> dict[str, list[dict]]:
+def check(lab: Lab, name: str, seeds: int) -> None:
     """Make and score all variants of a check, seed by seed; print a line each, the tables and the time; write `<out>/<name>.json`."""
     variants, facts = CHECKS[name](lab)
     found, told, began = {variant: [] for variant in variants}, {variant: [] for variant in variants}, time.perf_counter()
@@ -430,7 +434,6 @@ def check(lab: Lab, name: str, seeds: int) -> dict[str, list[dict]]:
     print(f"\n{name}: {time.perf_counter() - began:.0f} s\n", flush=True)
     settings = {"first": lab.first, "then": lab.then, "evaluation": [str(word) for word in lab.evaluation]}
     write_json(lab.out / f"{name}.json", settings | {"scores": found, "facts": told})
-    return found
 
 
 def main(argv=None) -> None:
