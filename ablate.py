@@ -1,7 +1,7 @@
 """Questions that the paper leaves open, a check each: the same training with one thing changed, over several seeds.
 
-Nothing public of the paper (arXiv 2509.12340) compares batches of one source with mixed ones, the mining rules, the types of synthetic
-data or the number of hard negatives. A check is a list of variants; the first is what the others are compared with, seed by seed.
+The released code, cards and scores of the paper (arXiv 2509.12340) compare neither batches of one source with mixed ones, nor mining rules,
+types of synthetic data or numbers of hard negatives. A check is a list of variants; the others are compared with its first, seed by seed.
 
     batches      batches of one source, or of all; and how many in-batch negatives are known to be false
     masks        equal texts in a batch are no negatives of each other, or are
@@ -10,7 +10,7 @@ data or the number of hard negatives. A check is a list of variants; the first i
     negatives    0, 1, 3 and 7 hard negatives a row
     mining       naive top-k, NV-Retriever's rules, TopK-STDMarginPos; and how many of the chosen negatives are known to be false
 
-    python ablate.py masks --quick --seeds 1                      # a minute at most: that it runs
+    python ablate.py masks --quick --seeds 1                      # half a minute: that it runs
     python ablate.py all                                          # all of it on the bundled data
     python ablate.py batches types --model clips/e5-base-trm --data mined.json --benchmark mteb-nl --out runs/ablate-base
     python ablate.py initialise --model clips/e5-base-trm --against runs/e5-base-v2-t2t intfloat/multilingual-e5-base --data mined.json
@@ -430,7 +430,8 @@ def check(lab: Lab, name: str, seeds: int) -> None:
     if facts:
         names = list(next(iter(told.values()))[0])
         rows = [[variant, *(cell([one[fact] for one in each]) for fact in names)] for variant, each in told.items()]
-        print(f"\n{table([['', *names], *rows], 'markdown', 1)}")
+        about = "Known to be false, percent of the negatives; rows with any, and rows without negatives: percent of the rows"
+        print(f"\n{about}\n\n{table([['', *names], *rows], 'markdown', 1)}")
     print(f"\n{name}: {time.perf_counter() - began:.0f} s\n", flush=True)
     settings = {"first": lab.first, "then": lab.then, "evaluation": [str(word) for word in lab.evaluation]}
     write_json(lab.out / f"{name}.json", settings | {"scores": found, "facts": told})
