@@ -414,9 +414,8 @@ def scores_table(found: dict[str, list[dict[str, float]]]) -> list[list[str]]:
     return cells
 
 
-def check(lab: Lab, name: str, seeds: int) -> None:
+def check(lab: Lab, name: str, variants: Variants, facts: Facts, seeds: int) -> None:
     """Make and score all variants of a check, seed by seed; print a line each, the tables and the time; write `<out>/<name>.json`."""
-    variants, facts = CHECKS[name](lab)
     found, told, began = {variant: [] for variant in variants}, {variant: [] for variant in variants}, time.perf_counter()
     for seed in range(seeds):
         for variant, make in variants.items():
@@ -460,8 +459,8 @@ def main(argv=None) -> None:
         raise InputError("--against names what --model is compared with; add --model")
     names = list(CHECKS) if "all" in args.checks else list(dict.fromkeys(args.checks))
     lab = Lab(args)
-    for name in names:
-        check(lab, name, args.seeds)
+    for name, made in {name: CHECKS[name](lab) for name in names}.items():  # a check that cannot be made stops all before the first
+        check(lab, name, *made, args.seeds)
     if args.seeds > 1:
         chance = 2 * scipy.stats.t.sf(2, args.seeds - 1)
         print(f"± standard deviation over {args.seeds} seeds. * beyond 2 standard errors, as {chance:.0%} would be by chance alone")

@@ -187,7 +187,7 @@ def test_a_killed_run_goes_on_and_trains_nothing_twice(tmp_path, command, calls,
 @pytest.fixture
 def lab(tmp_path, command, monkeypatch):
     labs = []
-    monkeypatch.setattr(ablate, "check", lambda lab, name, seeds: labs.append(lab))
+    monkeypatch.setattr(ablate, "check", lambda lab, *_: labs.append(lab))
     ablate.main(command(tmp_path / "out", "masks"))
     return labs[0]
 
@@ -229,7 +229,7 @@ def test_variants_differ_in_what_they_say_and_in_nothing_else(lab):
 
 def test_initialisations_given_are_compared_by_name(tmp_path, command, folder, make_model, tokenizer, monkeypatch):
     e5nl.save(make_model(seed=2), tokenizer, tmp_path / "other")
-    monkeypatch.setattr(ablate, "check", lambda lab, name, seeds: labs.append(lab))
+    monkeypatch.setattr(ablate, "check", lambda lab, *_: labs.append(lab))
     labs = []
     ablate.main([*command(tmp_path / "out", "initialise"), "--against", str(tmp_path / "other")])
     variants, _ = ablate.initialise(labs[0])
@@ -264,9 +264,10 @@ def test_a_mistake_is_one_line(tmp_path):
     assert (result.returncode, result.stdout, result.stderr) == (2, "", "error: check 'mask' is unknown; did you mean masks?\n")
 
 
-def test_checks_that_cannot_be_made_say_why(tmp_path, folder, lab, data):
+def test_checks_that_cannot_be_made_say_why_before_any_training(tmp_path, command, calls, folder, lab):
     with pytest.raises(InputError, match=f"initialise: what is {folder} to be compared with"):
-        ablate.initialise(lab)
+        ablate.main(command(tmp_path / "out", "masks", "initialise"))
+    assert not calls.made
     lab.sources, lab.entries = lab.sources[2:], lab.entries[2:]
     with pytest.raises(InputError, match="types: zinnen is all there is"):
         ablate.types(lab)
