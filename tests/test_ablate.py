@@ -264,10 +264,13 @@ def test_a_mistake_is_one_line(tmp_path):
     assert (result.returncode, result.stdout, result.stderr) == (2, "", "error: check 'mask' is unknown; did you mean masks?\n")
 
 
-def test_checks_that_cannot_be_made_say_why_before_any_training(tmp_path, command, calls, folder, lab):
+def test_a_check_that_cannot_be_made_stops_all_before_any_training(tmp_path, command, calls, folder):
     with pytest.raises(InputError, match=f"initialise: what is {folder} to be compared with"):
         ablate.main(command(tmp_path / "out", "masks", "initialise"))
     assert not calls.made
+
+
+def test_too_few_sources_are_told(lab):
     lab.sources, lab.entries = lab.sources[2:], lab.entries[2:]
     with pytest.raises(InputError, match="types: zinnen is all there is"):
         ablate.types(lab)
