@@ -252,6 +252,22 @@ def read_tensors(folder, names=None) -> dict[str, Tensor]:
     return tensors
 
 
+AT_ONCE = 1 << 22  # numbers
+
+
+def read_as(file: Path, name: str, dtype: torch.dtype) -> Tensor:
+    """A tensor of a safetensors file as `dtype`, some rows at a time: what was read of a mapped file is in memory until it is closed."""
+    with safe_open(file, "pt") as stored:
+        shape = stored.get_slice(name).get_shape()
+        if math.prod(shape) <= AT_ONCE:
+            return stored.get_tensor(name).to(dtype)
+    value, step = torch.empty(shape, dtype=dtype), max(1, AT_ONCE // math.prod(shape[1:]))
+    for start in range(0, len(value), step):
+        with safe_open(file, "pt") as stored:
+            value[start : start + step] = stored.get_slice(name)[start : start + step]
+    return value
+
+
 def weights_hash(folder) -> str:
     """SHA-256 of the weight files: what tells one model from another in caches and results."""
     digest = hashlib.sha256()
@@ -293,23 +309,22 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype: tor
     """{our parameter: its value} from the checkpoint's tensors, as `dtype`; shapes: what each parameter must have.
 
     Stops, by the tensor's name, when one is missing, unknown or of another shape. The position table comes with its unused first rows.
-    float32 tensors that stand for one parameter alone stay in the memory-mapped file (copied on write); others are mapped for one
-    parameter at a time, so that a model in bfloat16 never takes the memory of one in float32.
+    float32 tensors that stand for one parameter alone stay in the memory-mapped file (copied on write).
     """
-    names = {PREFIXED.sub("", name): name for name in weight_files(folder)}
+    files = weight_files(folder)
+    names = {PREFIXED.sub("", name): name for name in files}
     mapped = read_tensors(folder) if dtype == torch.float32 else None
     state = {}
     for parameter, parts in checkpoint_names(shapes).items():
         if missing := [part for part in parts if part not in names]:
             raise InputError(f"{folder}: tensor {missing[0]} is missing; config.json asks for {config.num_hidden_layers} layers")
         stored = [names.pop(part) for part in parts]
-        tensors = mapped or read_tensors(folder, stored)
+        values = [mapped[name].float() if mapped else read_as(files[name], name, dtype) for name in stored]
         rows, *rest = shapes[parameter]
         shape = (rows // len(parts) + (config.position_offset if parameter == "positions.weight" else 0), *rest)
-        for part, name in zip(parts, stored, strict=True):
-            if tensors[name].shape != shape:
-                raise InputError(f"{folder}: tensor {part} is {tuple(tensors[name].shape)}, config.json asks for {shape}")
-        values = [tensors[name].to(dtype) for name in stored]
+        for part, value in zip(parts, values, strict=True):
+            if value.shape != shape:
+                raise InputError(f"{folder}: tensor {part} is {tuple(value.shape)}, config.json asks for {shape}")
         state[parameter] = values[0] if len(values) == 1 else torch.cat(values)
     if unknown := sorted(name for name in names if not LEFT_OUT.match(name)):
         counts = f"{len(unknown)} tensors have no place in {config.num_hidden_layers} layers of {config.model_type}"

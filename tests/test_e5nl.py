@@ -362,7 +362,9 @@ def test_texts_are_read_as_they_are_needed(make_model, tokenizer, monkeypatch):
     np.testing.assert_allclose(found, np.tile(e5nl.embed(model, tokenizer, TEXTS, "query"), (7, 1))[:45], atol=1e-6)
 
 
-def test_loading_in_bfloat16_is_loading_and_converting(folder):
+@pytest.mark.parametrize("at_once", [1, 100, 10**9])
+def test_loading_in_bfloat16_is_loading_and_converting(folder, monkeypatch, at_once):
+    monkeypatch.setattr(model_folder, "AT_ONCE", at_once)
     model, _ = e5nl.load(folder, dtype=torch.bfloat16)
     for (name, found), expected in zip(model.state_dict().items(), e5nl.load(folder)[0].state_dict().values(), strict=True):
         assert found.dtype == torch.bfloat16 and torch.equal(found, expected.bfloat16()), name
