@@ -26,6 +26,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 import data
 import e5nl
+import model_folder
 from data import InputError, Row, Source
 
 
