@@ -22,15 +22,20 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, besid
 
 
 def save_checkpoint(folder, model: nn.Module, optimizer: torch.optim.AdamW, step: int, keep: int) -> None:
-    """Write `folder/step-…`: weights, AdamW's moments, and last `state.json`; then remove all but the newest `keep`."""
+    """Write `folder/step-…`: weights, AdamW's moments, and last `state.json`; then remove all but the newest `keep`.
+
+    Those of this step and later ones are removed first.
+    """
     folder = Path(folder)
     path = folder / f"step-{step:08}"
-    if not path.exists():
-        with new_folder(path) as temporary:
-            save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, temporary / "weights.safetensors")
-            moments = {f"{name} {moment}": optimizer.state[p][moment] for name, p in model.named_parameters() for moment in MOMENTS}
-            save_file(moments, temporary / "optimizer.safetensors")
-            write_json(temporary / "state.json", {"step": step})
+    for other in folder.glob("step-*"):
+        if other.name >= path.name:  # not whole: the run went on from before it
+            shutil.rmtree(other)
+    with new_folder(path) as temporary:
+        save_file({name: p.detach().contiguous() for name, p in model.named_parameters()}, temporary / "weights.safetensors")
+        moments = {f"{name} {moment}": optimizer.state[p][moment] for name, p in model.named_parameters() for moment in MOMENTS}
+        save_file(moments, temporary / "optimizer.safetensors")
+        write_json(temporary / "state.json", {"step": step})
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
 

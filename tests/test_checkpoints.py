@@ -33,6 +33,9 @@ def test_checkpoints_that_are_not_whole_are_skipped_and_said(tmp_path, make_mode
     said = [r"00004\..*half written", r"00006: not whole \(state.json is of another step\)", "00005: not whole", "00003: not whole"]
     assert len(skipped) == 4 and all(re.search(wanted, line) for wanted, line in zip(said, skipped, strict=True))
     assert newest_checkpoint(tmp_path / "nergens") == (None, [])
+    save_checkpoint(tmp_path, model, optimizer, 3, keep=2)  # the run that goes on comes by there again; what was not whole makes room
+    assert newest_checkpoint(tmp_path) == (tmp_path / "step-00000003", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
 def test_a_full_disk_leaves_earlier_checkpoints_alone(tmp_path, make_model, monkeypatch):
