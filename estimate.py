@@ -22,7 +22,8 @@ PIECES_A_WORD = 1.52  # of Dutch (measured: README, "Trim a vocabulary")
 BYTES_A_WORD, BYTES_A_ROW = 6, 80  # assumed: with its space; keys, id and title of a row
 PACKED = 0.4  # assumed: what compression leaves
 STRING = 57  # bytes that Python adds to a text
-CHUNK = 8192  # tokens that go through the encoder at once on a GPU
+EMBEDDED, TRAINED = 65536, 8192  # tokens that go through the encoder at once on a GPU (e5nl.CHUNK_TOKENS, --chunk-tokens)
+ACTIVATIONS = 34  # bytes a token and number of its width in one layer, in bfloat16 (arXiv 2205.05198, section 4.1, without attention's own)
 C4_WORDS, OPUS_PAIRS, OPUS_WORDS = 50e6, 1_000_000, 10  # assumed: a thousandth of C4's Dutch; words of a sentence
 SYNTHETIC, KEPT, SYNTHETIC_BYTES, SYNTHETIC_WORDS = 499_252, 350_000, 411e6, 80  # rows, what the filter keeps; assumed: words of a text
 
@@ -113,8 +114,8 @@ def mine(source: Retrieval, miner: str, processes: int, top: int, negatives: int
     blocks = 2 * source.passages * width * 2  # of embeddings in bfloat16, then joined
     rows = source.queries * (2 + negatives) * passage * BYTES_A_WORD * PACKED
     memory = processes * (source.passages * (passage * BYTES_A_WORD + STRING + 150) + 4 * weights) + source.queries * top * 13
-    searched = source.queries / processes * (4 * width + 8 * (2 * top + 32)) + 65536 * (4096 * 2 + width * 4)  # see mine.top_k
-    return Needs(4 * weights * first, blocks + rows, memory, 2 * weights + searched + 34 * CHUNK * width, embedding + search)
+    searched = source.queries / processes * (4 * width + 8 * (2 * top + 32)) + 65536 * (4096 * 2 + width * 4)  # see search.top_k
+    return Needs(4 * weights * first, blocks + rows, memory, 2 * weights + searched + ACTIVATIONS * EMBEDDED * width, embedding + search)
 
 
 def synthetic() -> Needs:
@@ -130,7 +131,7 @@ def train(size: str, init: str, annotated: list[tuple[Retrieval, float]], proces
         query, passage = source.words
         texts += [(source.queries * ratio, tokens(query)), (2 * source.queries * ratio, tokens(passage))]
         memory += source.queries * (2 + negatives) * (passage * BYTES_A_WORD + STRING)
-    gpu = 16 * weights + 34 * CHUNK * layers * width  # weights, gradient, two moments; activations as in arXiv 2205.05198
+    gpu = 16 * weights + ACTIVATIONS * TRAINED * layers * width  # weights, gradient, two moments
     disk = 3 * 12 * weights + 4 * weights  # two checkpoints and the one that is being written; the model
     return Needs(0, disk, processes * (memory + 4 * weights), gpu, 4 * operations(SHAPES[size], texts))
 
@@ -140,5 +141,5 @@ def evaluate(size: str, init: str) -> Needs:
     parts = [(sum(n for n, _ in task.sizes.values()), sum(c for _, c in task.sizes.values())) for task in mteb_nl.TASKS]
     largest = max(texts * (4 * width + STRING) + characters for texts, characters in parts)
     disk = sum(texts for texts, _ in benchmark()) * 4 * width
-    return Needs(sum(characters for _, characters in parts), disk, weights + largest, weights + 34 * CHUNK * width,
-                 float32=operations(SHAPES[size], benchmark()))  # fmt: skip
+    gpu = weights + 2 * ACTIVATIONS * EMBEDDED * width
+    return Needs(sum(characters for _, characters in parts), disk, weights + largest, gpu, float32=operations(SHAPES[size], benchmark()))

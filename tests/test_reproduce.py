@@ -222,6 +222,7 @@ def test_commands_are_those_of_the_modules_and_say_every_setting(monkeypatch, si
         raise StopIteration
 
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # for the defaults that differ there
     for stage in plan(**SETTINGS | {"size": size, "init": init}):
         script, *words = shlex.split(stage.command)
         with pytest.raises(StopIteration):
@@ -230,6 +231,7 @@ def test_commands_are_those_of_the_modules_and_say_every_setting(monkeypatch, si
     paper = {"recipe": "released", "batch_size": 1024, "tau": 0.02, "negatives": 1, "lr": 1e-5, "warmup": 0.25, "weight_decay": 0.1,
              "epochs": 1, "query_length": 450, "passage_length": 500, "seed": 42, "clip": 1.0, "resume": True}  # fmt: skip
     assert {name: train[name] for name in paper} == paper
+    assert (train["chunk_tokens"], e5nl.CHUNK_TOKENS["cuda"]) == (estimate.TRAINED, estimate.EMBEDDED), "what memory is reckoned for"
     assert (parsed["mine fever"].rule, parsed["mine fever"].negatives, parsed["mine fever"].store) == ("topk-stdmarginpos", 7, "bfloat16")
     assert (parsed["synthetic"].least_positive, parsed["synthetic"].largest_gap) == (0.1, 0.96)
     assert (parsed["evaluate"].prefix, parsed["compare"].a) == ("mteb", f"clips/e5-{size}-trm-nl")
@@ -377,6 +379,7 @@ def test_figures_by_hand(capsys):
     assert 2 * passages < stages["mine hotpotqa"].disk < 2.2 * passages
     weights = estimate.parameters("base", 50_002)
     assert stages["train"].gpu - 16 * weights == 34 * 8192 * 12 * 768 and stages["train"].disk == 40 * weights
+    assert stages["evaluate"].gpu == 4 * weights + 2 * 34 * 65536 * 768, "in float32"
     rows = [(85_000, 31.752, 75.376), (109_810, 17.312, 133.896), (0.75 * 502_939, 14.12, 90.12)]  # query and passage: 1.52 words + 5
     tokens = sum(count * (query + 2 * passage) for count, query, passage in rows) + 350_000 * 3 * 126.6
     products = 4 * 2 * 12 * (4 * 768**2 + 2 * 768 * 3072) * tokens  # four passes; a weight multiplies and adds once a token
