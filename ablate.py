@@ -16,8 +16,8 @@ types of synthetic data or numbers of hard negatives. A check is a list of varia
     python ablate.py initialise --model clips/e5-base-trm --against runs/e5-base-v2-t2t intfloat/multilingual-e5-base --data mined.json
 
 Without `--model` each seed has an encoder of its own that stands for a pretrained one: random weights, trained on pairs of a sentence and
-the rest of its text (see demo.py). With `--model` seeds differ in batches and draws alone; with `--data` the settings are the paper's.
-`--train` changes them, as "--batch-size 256 --steps 500". Without --steps a variant with fewer rows takes fewer steps. `mining` and
+the rest of its text (see demo.py). With `--model` seeds differ in batches and draws alone; with `--data` too the settings are the
+paper's. `--train` changes them, as "--batch-size 256 --steps 500". Without --steps a variant with fewer rows takes fewer steps. `mining` and
 `negatives` train on from the model that mines: the one trained on all sources, or `--model`. Sources that hold negatives keep them in
 `negatives`.
 
@@ -247,17 +247,22 @@ class Lab:
         """The model that mines, and is trained on with what it mined."""
         return self.model or self.tuned(seed)
 
-    def mined(self, seed: int, rule: str, keep: bool = False) -> list[dict]:
-        """The sources with the expert's hard negatives in those of type retrieval; keep: not where they hold negatives already."""
-        entries, expert = [], self.expert(seed)
+    def to_mine(self, keep: bool = False) -> list[bool]:
+        """Which sources get the expert's hard negatives: those of type retrieval; keep: but not those that hold negatives already."""
         kept = [keep and any(row.neg for row in source.rows) for source in self.sources]
-        if not any(kept) and not any(source.type == "retrieval" for source in self.sources):
+        wanted = [source.type == "retrieval" and not as_it_is for source, as_it_is in zip(self.sources, kept, strict=True)]
+        if not any(kept) and not any(wanted):
             raise InputError(f"{', '.join(source.name for source in self.sources)}: no source of type retrieval, so nothing to mine")
-        for entry, source, as_it_is in zip(self.entries, self.sources, kept, strict=True):
+        return wanted
+
+    def mined(self, seed: int, rule: str, keep: bool = False) -> list[dict]:
+        """The sources, with the expert's hard negatives in those that `to_mine` names."""
+        entries, expert = [], self.expert(seed)
+        for entry, source, wanted in zip(self.entries, self.sources, self.to_mine(keep), strict=True):
             file = self.out / "data" / entry["file"]
             if source.type != "retrieval":
                 entry = entry | {"ratio": 0.2} if self.bundled else entry  # as in the demo: mostly what was mined
-            elif not as_it_is:
+            elif wanted:
                 mined = self.out / "data" / name_of(expert, file, rule) / f"{source.name}.jsonl.gz"
                 if not Path(f"{mined}.json").exists():  # written last
                     words = f"{rule} {'' if self.model else demo.SHORT} --examples 0 --overwrite --cache"
@@ -338,14 +343,14 @@ def masks(lab: Lab) -> tuple[Variants, Facts]:
 
 
 def types(lab: Lab) -> tuple[Variants, Facts]:
-    groups = {source.type if lab.bundled else source.name: None for source in lab.sources}
+    groups = [source.type if lab.bundled else source.name for source in lab.sources]
 
     def without(group: str, seed: int) -> Path:
-        left = [entry for entry, source in zip(lab.entries, lab.sources, strict=True) if group not in (source.type, source.name)]
+        left = [entry for entry, other in zip(lab.entries, groups, strict=True) if other != group]
         return lab.train(lab.start(seed), left, lab.first, seed)
 
-    if len(groups) < 2:
-        raise InputError(f"types: {', '.join(groups)} is all there is; leaving it out leaves nothing")
+    if len(set(groups)) < 2:
+        raise InputError(f"types: {groups[0]} is all there is; leaving it out leaves nothing")
     return {"all": lab.tuned} | {f"without {group}": functools.partial(without, group) for group in groups}, None
 
 
@@ -364,6 +369,7 @@ def negatives(lab: Lab) -> tuple[Variants, Facts]:
     def with_negatives(count: int, seed: int) -> Path:
         return lab.train(lab.expert(seed), lab.mined(seed, "--negatives 7", keep=True), f"{lab.then} --negatives {count}", seed)
 
+    lab.to_mine(keep=True)  # an error is said here
     return {str(count): functools.partial(with_negatives, count) for count in (0, 1, 3, 7)}, None
 
 
@@ -374,6 +380,7 @@ def mining(lab: Lab) -> tuple[Variants, Facts]:
         mined = lab.mined(seed, f"--rule {rule} --margin {margin} --negatives 7")
         return lab.train(lab.expert(seed), mined, f"{lab.then} --negatives 1", seed)
 
+    lab.to_mine()  # an error is said here
     return {f"{rule} {margin or ''}".strip(): functools.partial(with_rule, rule, margin) for rule, margin in rules}, in_rows
 
 
@@ -458,6 +465,8 @@ def main(argv=None) -> None:
     if args.against and not args.model:
         raise InputError("--against names what --model is compared with; add --model")
     names = list(CHECKS) if "all" in args.checks else list(dict.fromkeys(args.checks))
+    if args.against and "initialise" not in names:
+        raise InputError("--against is for the check initialise, which is not among those named; add it, or leave --against out")
     lab = Lab(args)
     for name, made in {name: CHECKS[name](lab) for name in names}.items():  # a check that cannot be made stops all before the first
         check(lab, name, *made, args.seeds)

@@ -252,6 +252,8 @@ def test_what_is_made_is_named_by_settings_and_content(tmp_path, lab):
     ("masks --model nergens", "nergens: no such folder; expected a model folder or the name of a hub repository (owner/name)"),
     ("masks --tasks STSS", "task 'STSS' is unknown; did you mean STS or SICK-NL-STS?"),
     ("initialise --against x", "--against names what --model is compared with; add --model"),
+    ("masks --model x --against y",
+     "--against is for the check initialise, which is not among those named; add it, or leave --against out"),
 ])  # fmt: skip
 def test_mistakes_leave_nothing(tmp_path, words, message):
     with pytest.raises((InputError, FileNotFoundError)) as raised:
@@ -270,9 +272,14 @@ def test_a_check_that_cannot_be_made_stops_all_before_any_training(tmp_path, com
     assert not calls.made
 
 
+def test_a_source_with_the_name_of_a_type_is_left_out_alone(lab):
+    lab.sources[0] = lab.sources[0]._replace(name="retrieval")
+    assert told(ablate.types(lab)[0]["without retrieval"](1))[1] == lab.entries[1:]
+
+
 def test_too_few_sources_are_told(lab):
     lab.sources, lab.entries = lab.sources[2:], lab.entries[2:]
     with pytest.raises(InputError, match="types: zinnen is all there is"):
         ablate.types(lab)
     with pytest.raises(InputError, match="zinnen: no source of type retrieval, so nothing to mine"):
-        ablate.mining(lab)[0]["topk"](0)
+        ablate.mining(lab)
