@@ -770,7 +770,7 @@ def _count(kind: str, model: str, text: str) -> None:
     print(json.dumps(figures | {"cpu": time.process_time() - cpu}))
 # --- evaluate: the same embeddings scored by evaluate.py and by mteb ------------------------------------------------------------
 
-SCORED = {  # type: (a task of the benchmark, texts of its parts at the size of the benchmark's largest or the issue's, labels)
+SCORED = {  # type: (a task of the benchmark, texts of its parts at the benchmark's sizes (retrieval: fewer), labels)
     "Classification": ("OpenTenderClassification", {"train": 20_777, "test": 5_000}, 30),
     "MultilabelClassification": ("VABBMultiLabelClassification", {"train": 6_471, "test": 3_235}, 19),
     "PairClassification": ("SICKNLPairClassification", {"test": 2_115}, 2),
