@@ -174,14 +174,14 @@ def count_pieces(backend: Tokenizer, names: Iterable[str], field: str, aside: Ca
     """
     size = backend.get_vocab_size()
     around = count_ids([backend.encode("").ids], size)  # the special tokens of a text
-    pieces, number, weighted, by_word = np.zeros((2, size), np.int64), np.zeros(2, np.int64), np.zeros(size), None
+    pieces, number, weighted = np.zeros((2, size), np.int64), np.zeros(2, np.int64), np.zeros(size)
     for name in names:
         earlier = pieces[0].copy()
         texts = tqdm(read_corpus([name], field), desc=name, unit=" texts", unit_scale=True, disable=None)
         chunks = cut_chunks(texts)
         while some := list(itertools.chain.from_iterable(itertools.islice(chunks, COUNTED_CHUNKS))):
-            if by_word is None:  # try it, rather than trust the tokenizer's description
-                by_word = (count_texts(backend, some[:1000], True) == count_texts(backend, some[:1000], False)).all()
+            plain = list(itertools.islice(filter(PLAIN.fullmatch, some), 500))  # try it, rather than trust the tokenizer's description
+            by_word = (count_texts(backend, plain, True) == count_texts(backend, plain, False)).all()
             sides: tuple[list, list] = [], []
             for text in some:
                 sides[aside(text)].append(text)

@@ -179,7 +179,7 @@ def test_pieces_that_reach_over_spaces_are_counted_in_whole_texts(tmp_path):
     pieces = [("<unk>", 0.0), ("▁", -4.0), *((letter, -4.0) for letter in "abc"), ("▁a", -3.0), ("▁b", -3.0), ("▁c", -3.0), ("▁b▁c", -3.5)]
     tokenizer = tokenizers.Tokenizer(models.Unigram(pieces, 0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
-    texts = ["a b c", "c b", "b c\nb"]
+    texts = ["龍"] * 1000 + ["a b c", "c b", "b c\nb"]  # the first ones are not counted by words anyhow, so they show nothing
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     counts, _, _ = trim_vocab.count_pieces(tokenizer, [str(tmp_path / "texts.jsonl")], "text", lambda text: False)
     assert {id: n for id, n in enumerate(counts[0].tolist()) if n} == one_by_one(tokenizer, texts)
