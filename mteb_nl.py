@@ -353,7 +353,10 @@ def select_tasks(tasks: list[Task], wanted: list[str]) -> list[Task]:
         if name not in names:
             raise InputError(f"task {name!r} is unknown; {nearest(name, names)}")
     origin = {True: "translated", False: "native", None: "all"}
-    return [task for task in tasks if {"all", task.name, task.type, origin[task.translated]} & set(wanted)]
+    chosen = [task for task in tasks if {"all", task.name, task.type, origin[task.translated]} & set(wanted)]
+    if not chosen:
+        raise InputError(f"none of the {len(tasks)} tasks is known to be {' or '.join(wanted)}; name tasks, types of tasks or all")
+    return chosen
 
 
 def read_tasks(path) -> list[Task]:

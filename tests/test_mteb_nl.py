@@ -355,6 +355,8 @@ def test_task_files_as_a_whole(tmp_path):
     assert all(task.splits == ("test",) and task.files == {"test": {"rows": [tmp_path / "sts.jsonl"]}} for task in tasks)
     assert select_tasks(tasks, ["Other"]) == tasks[1:] and select_tasks(tasks, ["STS"]) == tasks
     assert select_tasks(tasks, ["all"]) == tasks
+    with pytest.raises(InputError, match="none of the 2 tasks is known to be native or translated; name tasks"):
+        select_tasks(tasks, ["native", "translated"])
     with pytest.raises(InputError, match="task 'oth' is unknown; did you mean Other"):
         select_tasks(tasks, ["oth"])
     with pytest.raises(InputError, match="task 'Othr' is unknown; did you mean Other"):
