@@ -147,14 +147,11 @@ def table(cells: list[list[str]], format: str, left: int) -> str:
 
 def plot(path, columns: dict[str, dict[str, dict]]) -> None:
     """Bars: the types and the two means, one colour a model."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    import matplotlib.figure  # optional: only --plot needs it
 
     cells = [row for row in report_types(columns) if row[1] in ("text", "all")]
-    names, figure = cells[0][3:], pyplot.figure(figsize=(1.5 + 1.1 * len(cells[0][3:]), 4), layout="constrained")
-    axes, width = figure.subplots(), 0.8 / len(columns)
+    names, width = cells[0][3:], 0.8 / len(columns)
+    axes = matplotlib.figure.Figure((1.5 + 1.1 * len(names), 4), layout="constrained").subplots()
     for number, (model, _, _, *scores) in enumerate(cells[1:]):
         places = np.arange(len(names)) + (number - (len(columns) - 1) / 2) * width
         axes.bar(places, [0 if score == "-" else float(score) for score in scores], width, label=model)
@@ -162,8 +159,7 @@ def plot(path, columns: dict[str, dict[str, dict]]) -> None:
     axes.set_ylabel("main score x 100")
     axes.legend(frameon=False, fontsize="small")
     with new_file(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150)
-    pyplot.close(figure)
+        axes.figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150)
 
 
 # --- comparing two --------------------------------------------------------------------------------------------------------------

@@ -558,16 +558,16 @@ def describe(report: dict) -> str:
 
 def plot(path: Path, share_kept: Callable[[int], float], largest: int, chosen: int) -> None:
     """The coverage curve up to the `largest` vocabulary that the corpus gives."""
-    import matplotlib.pyplot as plt  # optional: only --plot needs it
+    import matplotlib.figure  # optional: only --plot needs it
 
     cuts = np.unique(np.linspace(0, largest, 200).astype(int))
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure = matplotlib.figure.Figure((6, 4), layout="constrained")
+    axes = figure.subplots()
     axes.plot(cuts, [share_kept(cut) for cut in cuts])
     axes.axvline(min(chosen, largest), linestyle="--", color="gray")
     axes.set(xlabel="vocabulary size", ylabel="share of the check texts' tokens kept", ylim=(0, 1.01))
     with new_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])
-    plt.close(figure)
 
 
 # --- command line -----------------------------------------------------------------------------------------------------------
