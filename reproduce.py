@@ -209,7 +209,9 @@ def check_record(record: dict[str, list[str]], stages: list[Stage], out: Path) -
         path, now, before = out / stage.output, made_by(stage, stages), record.get(stage.output)
         if not stage.proof or not path.exists() or now == before:
             continue
-        advice = f"remove {path} to make it anew, or choose another --out"
+        scores = [out / other.output for other in stages if stage.output in other.reads and not other.proof]  # evaluation refuses old ones
+        old = " and ".join(str(one) for one in (path, *scores) if one.exists())
+        advice = f"remove {old} to make it anew, or choose another --out"
         if before is None:
             raise InputError(f"{path}: is there, but {out / RECORD} does not say how it was made; {advice}")
         pairs = [(one.split(), other.split()) for one, other in zip(before, now, strict=False)]

@@ -307,6 +307,10 @@ def test_what_other_settings_made_is_refused(tmp_path, gone, change, message):
     with pytest.raises(InputError) as error:
         reproduce.check_record(record, now, tmp_path)
     assert str(error.value).startswith(f"{tmp_path}/{message} {tmp_path}/")
+    if "batch_size" in change:
+        (tmp_path / "results/e5-base-trm-nl").mkdir(parents=True)
+        with pytest.raises(InputError, match="remove .*/e5-base-trm-nl and .*/results/e5-base-trm-nl to make it anew"):
+            reproduce.check_record(record, now, tmp_path)
     with pytest.raises(InputError, match="e5-base-trm: is there, but .*plan.json does not say how it was made; remove"):
         reproduce.check_record({}, before, tmp_path)
 
