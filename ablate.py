@@ -17,9 +17,9 @@ types of synthetic data or numbers of hard negatives. A check is a list of varia
 
 Without `--model` each seed has an encoder of its own that stands for a pretrained one: random weights, trained on pairs of a sentence and
 the rest of its text (see demo.py). With `--model` seeds differ in batches and draws alone; with `--data` too the settings are the
-paper's. `--train` changes them, as "--batch-size 256 --steps 500". Without --steps a variant with fewer rows takes fewer steps. `mining` and
-`negatives` train on from the model that mines: the one trained on all sources, or `--model`. Sources that hold negatives keep them in
-`negatives`.
+paper's. `--train` changes them, as "--batch-size 256 --steps 500". Without --steps a variant with fewer rows takes fewer steps.
+`mining` and `negatives` train on from the model that mines: the one trained on all sources, or `--model`. Sources that hold negatives
+keep them in `negatives`.
 
 All goes to `--out`, into folders named by what made them (settings, weights, content of files): the same command goes on where a killed
 one was, and what two checks need is made once. `log.txt` there has every command with what it printed, `<check>.json` the numbers.
