@@ -711,7 +711,9 @@ def _prepare(args) -> None:
     refuse_existing(args.out, args.overwrite)
     if not (args.queries and (args.qrels or args.triples) or _is_data_set(args.corpus)):
         raise InputError(f"--corpus {args.corpus} is no BEIR folder or repository; give --queries and --qrels (or --triples) too")
-    judged = [f"qrels/{args.split}{end}" for end in (".tsv", ".jsonl")]
+    if args.split and (args.triples or args.qrels and not _is_data_set(args.qrels)):
+        raise InputError("--split chooses among the judgements of a BEIR data set; --qrels or --triples names a file, so leave it out")
+    judged = [f"qrels/{args.split or 'train'}{end}" for end in (".tsv", ".jsonl")]
     qrels = triples_of(find_files(args.triples)) if args.triples else qrels_of(beir_files(args.qrels or args.corpus, *judged))
     queries = texts_by_id(beir_files(args.queries or args.corpus, "queries.jsonl"), qrels)
     passages = texts_by_id(beir_files(args.corpus, "corpus.jsonl"), {id for grades in qrels.values() for id in grades})
@@ -748,7 +750,7 @@ def main(argv=None) -> None:
     either = command.add_mutually_exclusive_group()
     either.add_argument("--qrels", help="judgements: likewise")
     either.add_argument("--triples", metavar="FILE", help="instead of judgements: query<TAB>positive<TAB>negative, ids of MS MARCO")
-    command.add_argument("--split", default="train", help="of the judgements of a BEIR data set (default: %(default)s)")
+    command.add_argument("--split", help="of the judgements of a BEIR data set (default: train)")
     command.add_argument("--expect", type=whole(1), metavar="N", help="pairs that there should be, to be printed beside those found")
     command.add_argument("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
     command.add_argument("--overwrite", action="store_true", help="replace --out")

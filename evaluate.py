@@ -456,6 +456,8 @@ def main(argv=None) -> None:
     if args.command == "report":
         refuse_plot(args.plot, args.overwrite)
     if args.command == "run":
+        if args.tasks_file and args.data:
+            raise InputError("--data is for the benchmark's tasks, the data of --tasks-file lies beside that file; leave one of them out")
         with e5nl.processes() as (rank, world):
             _run(args, rank, world)
     else:

@@ -589,6 +589,8 @@ def main(argv=None) -> None:
             refuse_existing(path, args.overwrite)
     refuse_plot(args.plot, args.overwrite)
     margin = RULES[args.rule] if args.margin is None else args.margin
+    if args.rule == "topk" and margin:
+        raise InputError(f"--margin {margin:g}: the rule topk has none; leave it out, or choose another --rule")
 
     if args.data.endswith(".json"):
         raise InputError(f"{args.data}: is a manifest; mine one of the sources that it lists (.jsonl, .jsonl.gz)")

@@ -462,6 +462,8 @@ FILES = ["--queries", "q.tsv", "--triples", "t.tsv"]
          "c.tsv: no row can be made of 2 judgements (1 whose query is missing, 1 whose passage is missing); "
          "the first judgement is of query '0' and passage '1'; do these belong together?"),
         (["--corpus", "beir", "--split", "dev"], "beir/qrels/dev.tsv: no such file (.gz neither); there are train.tsv"),
+        (["--corpus", "beir", "--qrels", "t.tsv", "--split", "dev"], "--split chooses among the judgements of a BEIR data set"),
+        (["--corpus", "beir", "--triples", "t.tsv", "--split", "dev"], "--split chooses among the judgements of a BEIR data set"),
         (["--corpus", "beir", "--out", "bron.txt"], "--out bron.txt: expected a name that ends in .jsonl"),
         (["--corpus", "beir", "--out", "c.tsv.jsonl"], "c.tsv.jsonl: exists already"),
         (["--corpus", "nergens", *FILES], "nergens: no such file"),

@@ -363,3 +363,5 @@ def test_command_line(tmp_path, folder, capsys):
     assert "mean tasks" in capsys.readouterr().out
     with pytest.raises(InputError, match="task 'othr' is unknown; did you mean Other"):
         evaluate.main([*arguments, "--tasks", "othr"])
+    with pytest.raises(InputError, match="--data is for the benchmark's tasks, the data of --tasks-file lies beside that file"):
+        evaluate.main([*arguments, "--data", str(tmp_path)])

@@ -403,6 +403,7 @@ def test_a_narrow_band_is_said():
         (["--model", "model", "--out", "bron.jsonl", "--overwrite"], "--out bron.jsonl is the source itself"),
         (["--model", "model", "--out", "mined"], "--out mined: expected a name that ends in .jsonl or .jsonl.gz"),
         (["--query-embeddings", "long.npy", "--corpus-embeddings", "p.npy"], "long.npy: row 2 has length 3; expected rows of length 1"),
+        (["--model", "model", "--rule", "topk", "--margin", "0.05"], "--margin 0.05: the rule topk has none"),
         (["--model", "model", "--rule", "topk-abs", "--margin", "-2", "--when-short", "drop"], "bron.jsonl: no row got 7 negatives"),
     ],
 )
