@@ -709,6 +709,9 @@ def _prepare(args) -> None:
     if not args.out.endswith((".jsonl", ".jsonl.gz")):
         raise InputError(f"--out {args.out}: expected a name that ends in .jsonl or .jsonl.gz")
     refuse_existing(args.out, args.overwrite)
+    for name in filter(None, (args.corpus, args.queries, args.qrels, args.triples)):
+        if not is_hub_name(name) and not Path(name).exists():
+            raise FileNotFoundError(f"{name}: no such file or folder; expected one, or the name of a hub repository (owner/name)")
     if not (args.queries and (args.qrels or args.triples) or _is_data_set(args.corpus)):
         raise InputError(f"--corpus {args.corpus} is no BEIR folder or repository; give --queries and --qrels (or --triples) too")
     if args.split and (args.triples or args.qrels and not _is_data_set(args.qrels)):

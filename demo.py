@@ -4,7 +4,7 @@ Every stage is a command of this project, printed before it runs, so this is als
 demo/SOURCES.md); nothing is downloaded unless `--model` names a hub repository.
 
     python demo.py                                         # minutes, from a small encoder with random weights
-    python demo.py --quick                                 # under a minute: fewer steps
+    python demo.py --quick                                 # about a minute: fewer steps
     python demo.py --model intfloat/multilingual-e5-small  # from a real pretrained encoder: better have a GPU
 
 What comes out shows that the parts work, and work together. It is not E5-NL: a model of this size knows only what a few million

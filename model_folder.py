@@ -115,6 +115,9 @@ def parse_config(folder) -> Config:
         if field.type is not str and (not isinstance(value, allowed) or isinstance(value, bool) or value < 0):
             raise InputError(f"{path}: {field.name} is {value!r}; expected {'a' if field.type is float else 'a whole'} number from 0")
         config[field.name] = value
+    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        if config.get(field, 0) >= 1:
+            raise InputError(f"{path}: {field} is {config[field]}; expected a share below 1")
     if config["num_attention_heads"] < 1 or config["hidden_size"] % config["num_attention_heads"]:
         raise InputError(f"{path}: hidden_size {config['hidden_size']} is not a multiple of {config['num_attention_heads']} heads")
     modules = folder / "modules.json"

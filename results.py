@@ -146,7 +146,7 @@ def table(cells: list[list[str]], format: str, left: int) -> str:
 
 
 def plot(path, columns: dict[str, dict[str, dict]]) -> None:
-    """Bars: the types and the two means, one colour a model."""
+    """Bars: the types and the two means, one colour a model: the light and the dark of each hue, for a model and what was made of it."""
     import matplotlib.figure  # optional: only --plot needs it
 
     cells = [row for row in report_types(columns) if row[1] in ("text", "all")]
@@ -154,7 +154,7 @@ def plot(path, columns: dict[str, dict[str, dict]]) -> None:
     axes = matplotlib.figure.Figure((1.5 + 1.1 * len(names), 4), layout="constrained").subplots()
     for number, (model, _, _, *scores) in enumerate(cells[1:]):
         places = np.arange(len(names)) + (number - (len(columns) - 1) / 2) * width
-        axes.bar(places, [0 if score == "-" else float(score) for score in scores], width, label=model)
+        axes.bar(places, [0 if score == "-" else float(score) for score in scores], width, label=model, color=matplotlib.colormaps["Paired"](number % 12))
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("main score x 100")
     axes.legend(frameon=False, fontsize="small")

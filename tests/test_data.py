@@ -467,6 +467,7 @@ FILES = ["--queries", "q.tsv", "--triples", "t.tsv"]
         (["--corpus", "beir", "--out", "bron.txt"], "--out bron.txt: expected a name that ends in .jsonl"),
         (["--corpus", "beir", "--out", "c.tsv.jsonl"], "c.tsv.jsonl: exists already"),
         (["--corpus", "nergens", *FILES], "nergens: no such file"),
+        (["--corpus", "nergens"], "nergens: no such file or folder; expected one, or the name of a hub repository"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_prepared_is_said_and_nothing_is_written(tmp_path, monkeypatch, arguments, message):
