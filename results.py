@@ -153,8 +153,9 @@ def plot(path, columns: dict[str, dict[str, dict]]) -> None:
     names, width = cells[0][3:], 0.8 / len(columns)
     axes = matplotlib.figure.Figure((1.5 + 1.1 * len(names), 4), layout="constrained").subplots()
     for number, (model, _, _, *scores) in enumerate(cells[1:]):
+        colour = matplotlib.colormaps["Paired"](number % 12)
         places = np.arange(len(names)) + (number - (len(columns) - 1) / 2) * width
-        axes.bar(places, [0 if score == "-" else float(score) for score in scores], width, label=model, color=matplotlib.colormaps["Paired"](number % 12))
+        axes.bar(places, [0 if score == "-" else float(score) for score in scores], width, label=model, color=colour)
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("main score x 100")
     axes.legend(frameon=False, fontsize="small")

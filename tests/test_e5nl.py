@@ -232,7 +232,7 @@ def test_shards_are_read_and_may_not_leave_the_folder(folder):
     ("file", "content", "message"),
     [
         ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "modules.json: module Dense is not implemented"),
-        ("config.json", {"attention_probs_dropout_prob": 1.0}, "config.json: attention_probs_dropout_prob is 1.0; expected a share below 1"),
+        ("config.json", {"attention_probs_dropout_prob": 1.0}, "attention_probs_dropout_prob is 1.0; expected a share below 1"),
         ("config.json", {"num_attention_heads": 5}, "config.json: hidden_size 24 is not a multiple of 5 heads"),
         ("config.json", {"hidden_size": "24"}, "config.json: hidden_size is '24'; expected a whole number from 0"),
         ("config.json", {"layer_norm_eps": None}, "config.json: layer_norm_eps is None; expected a number from 0"),
