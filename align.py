@@ -272,7 +272,7 @@ def align(source: Text, target: Text, min_count: float = 10, progress: bool = Fa
     """
     chunks = list(cut_chunks(source, target))
     if not chunks:
-        raise InputError("the parallel text has no pair of sentences with words on both sides")
+        raise InputError("the parallel text has no pair of sentences with words on both sides; look at --parallel and --fields")
     keys = np.unique(np.concatenate([chunk.links for chunk in chunks]))
     chunks = [chunk._replace(links=np.searchsorted(keys, chunk.links)) for chunk in chunks]
     given = np.divmod(keys, len(target.numbers))

@@ -203,6 +203,10 @@ def made_by(stage: Stage, stages: list[Stage]) -> list[str]:
     return [*dict.fromkeys(commands), *([json.dumps(manifest())] if MANIFEST in stage.command else []), stage.command]
 
 
+def read_record(out: Path) -> dict[str, list[str]]:
+    return read_json(out / RECORD) if (out / RECORD).exists() else {}
+
+
 def check_record(record: dict[str, list[str]], stages: list[Stage], out: Path) -> None:
     """An output that is there, whole or in part, must have been made by the commands that would make it now."""
     for stage in stages:
@@ -256,7 +260,7 @@ def call(command: list[str], lock: IO) -> int:
 def run(stages: list[Stage], out: Path, processes: int, gpu: str) -> int:
     """Run what is missing; the status of the first stage that fails, or 0."""
     with alone(out) as lock:
-        record = read_json(out / RECORD) if (out / RECORD).exists() else {}
+        record = read_record(out)
         check_record(record, stages, out)
         write_json(out / MANIFEST, manifest())
         todo = missing(stages, out)
@@ -313,6 +317,7 @@ def main(argv=None) -> int:
           f"and a lower bound: of the matrix products alone, at {rates} operations a second (assumed)\n")  # fmt: skip
     if args.dry_run:
         print(describe(stages, out, gpu, processes))
+        check_record(read_record(out), stages, out)  # what the run itself would refuse
         return 0
     return run(stages, out, processes, gpu)
 

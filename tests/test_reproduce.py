@@ -315,6 +315,13 @@ def test_what_other_settings_made_is_refused(tmp_path, gone, change, message):
         reproduce.check_record({}, before, tmp_path)
 
 
+def test_a_dry_run_says_what_the_run_would_refuse(tmp_path, capsys):
+    (tmp_path / "e5-base-trm").mkdir()
+    with pytest.raises(InputError, match="e5-base-trm: is there, but .*plan.json does not say how it was made"):
+        reproduce.main(["--size", "base", "--dry-run", "--gpu", "H100", "--processes", "1", "--out", str(tmp_path)])
+    assert "# 11 compare" in capsys.readouterr().out
+
+
 def test_another_share_of_a_source_is_another_model(tmp_path, monkeypatch):
     before = plan(**SETTINGS)
     record = {stage.output: reproduce.made_by(stage, before) for stage in before}
