@@ -53,15 +53,13 @@ from data import (
     InputError,
     Row,
     Source,
-    batch_sizes,
     cli,
+    draw_batch,
     new_file,
     normalise,
-    plan_batches,
-    plan_mixed_batches,
+    plan_epoch,
     read_json,
     read_sources,
-    sample_group,
     whole,
     write_json,
     write_jsonl,
@@ -141,14 +139,10 @@ def in_batches(folder: Path) -> dict[str, float]:
     sources, seed, size = read_sources(settings["data"], settings["seed"]), settings["seed"], settings["batch_size"]
     if settings["in_batch"] == "always":
         sources = [source._replace(in_batch_negatives=True) for source in sources]
-    counts, document, kinds = [len(source.rows) for source in sources], documents(sources), []
-    mixed = settings["batching"] == "mixed"
-    plan = plan_mixed_batches(counts, size, seed, 0) if mixed else plan_batches(counts, batch_sizes(sources, size), seed, 0)
+    document, kinds = documents(sources), []
+    plan = plan_epoch(sources, size, settings["batching"], seed, 0)
     for step, (numbers, chosen) in enumerate(plan[: settings["steps"]]):
-        of_row, generator = [sources[number] for number in numbers], np.random.default_rng((seed, step))
-        rows = [source.rows[i] for source, i in zip(of_row, chosen, strict=True)]
-        wanted = [settings["negatives"] if source.negatives is None else source.negatives for source in of_row]
-        groups = [sample_group(row, n, generator) for row, n in zip(rows, wanted, strict=True)]
+        of_row, rows, groups = draw_batch(sources, numbers, chosen, settings["negatives"], np.random.default_rng((seed, step)))
         kinds.append(false_negatives(of_row, rows, groups, document))
     return shares(kinds)
 

@@ -768,6 +768,8 @@ def _count(kind: str, model: str, text: str) -> None:
         cpu = time.process_time()
         _, figures = timed(lambda: [None for chunk in trim_vocab.cut_chunks(texts) if not backend.encode_batch_fast(chunk)])
     print(json.dumps(figures | {"cpu": time.process_time() - cpu}))
+
+
 # --- evaluate: the same embeddings scored by evaluate.py and by mteb ------------------------------------------------------------
 
 SCORED = {  # type: (a task of the benchmark, texts of its parts at the benchmark's sizes (retrieval: fewer), labels)

@@ -526,6 +526,22 @@ def sample_group(row: Row, negatives: int, generator: np.random.Generator) -> li
     return [positive, *(row.neg[i] for i in generator.permutation(pool)[:negatives])]
 
 
+def plan_epoch(sources: list[Source], batch_size: int, batching: str, seed: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The batches of one epoch of training: `plan_batches` (batching 'source') or `plan_mixed_batches` ('mixed')."""
+    counts = [len(source.rows) for source in sources]
+    if batching == "source":
+        return plan_batches(counts, batch_sizes(sources, batch_size), seed, epoch)
+    return plan_mixed_batches(counts, batch_size, seed, epoch)
+
+
+def draw_batch(sources: list[Source], numbers: np.ndarray, chosen: np.ndarray, negatives: int, generator: np.random.Generator):
+    """A planned batch (source of each row, its number there) as (source of each row, rows, passages of each: `sample_group`)."""
+    of_row = [sources[number] for number in numbers]
+    rows = [source.rows[i] for source, i in zip(of_row, chosen, strict=True)]
+    wanted = [negatives if source.negatives is None else source.negatives for source in of_row]
+    return of_row, rows, [sample_group(row, n, generator) for row, n in zip(rows, wanted, strict=True)]
+
+
 # --- BEIR layout ------------------------------------------------------------------------------------------------------------
 
 

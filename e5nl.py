@@ -54,9 +54,9 @@ from data import (
     cli,
     count_batches,
     describe,
+    draw_batch,
     new_file,
-    plan_batches,
-    plan_mixed_batches,
+    plan_epoch,
     read_json,
     read_jsonl,
     read_lines,
@@ -64,7 +64,6 @@ from data import (
     real,
     refuse_existing,
     refuse_plot,
-    sample_group,
     whole,
     write_array,
     write_json,
@@ -532,7 +531,6 @@ def train(model: Encoder, tokenizer: Tokenizer, sources, *,
     steps: stop after so many (default: `epochs` times over the data). warmup: share of the steps. Lengths in tokens.
     optimizer, done: go on after `done` steps, with the optimizer that took them.
     """
-    sizes, counts = batch_sizes(sources, batch_size), [len(source.rows) for source in sources]
     an_epoch = batches_an_epoch(sources, batch_size, batching)
     steps = epochs * an_epoch if steps is None else steps
     prompts, device, (rank, world) = dict(model.config.prompts), model.words.weight.device, rank_and_world()
@@ -544,14 +542,9 @@ def train(model: Encoder, tokenizer: Tokenizer, sources, *,
         started = time.perf_counter()
         epoch, position = divmod(step, an_epoch)
         if position == 0 or plan is None:
-            plan = plan_batches(counts, sizes, seed, epoch) if batching == "source" else plan_mixed_batches(counts, batch_size, seed, epoch)
-        numbers, chosen = plan[position]
-        of_row = [sources[number] for number in numbers]
-        rows = [source.rows[i] for source, i in zip(of_row, chosen, strict=True)]
-
-        generator = np.random.default_rng((seed, step))
-        wanted = [negatives if source.negatives is None else source.negatives for source in of_row]
-        groups = [sample_group(row, n, generator) for row, n in zip(rows, wanted, strict=True)]
+            plan = plan_epoch(sources, batch_size, batching, seed, epoch)
+        (numbers, chosen), generator = plan[position], np.random.default_rng((seed, step))
+        of_row, rows, groups = draw_batch(sources, numbers, chosen, negatives, generator)
         passages = [text for group in groups for text in group]
         masked = same_text_mask(rows, passages).to(device) if masks else None
         all_rows = in_batch == "always" or all(source.in_batch_negatives for source in of_row)
