@@ -437,6 +437,18 @@ def test_ms_marcos_files_have_no_header_and_quotes_mean_nothing(tmp_path, capsys
     assert prepared(tmp_path, capsys, "--corpus", corpus, "--queries", queries, "--qrels", qrels) == (rows, printed)
 
 
+def test_a_batch_is_drawn_as_each_source_wants_it():
+    """Rows by their numbers; a source's own number of negatives goes before the run's."""
+    rows = [data.Row(f"q{i}", (f"p{i}",), (f"a{i}", f"b{i}", f"c{i}")) for i in range(3)]
+    sources = [data.Source("one", "retrieval", rows), data.Source("two", "retrieval", rows, negatives=0),
+               data.Source("three", "retrieval", rows, negatives=3)]  # fmt: skip
+    numbers, chosen = np.array([2, 0, 1, 0]), np.array([1, 2, 0, 0])
+    of_row, drawn, groups = data.draw_batch(sources, numbers, chosen, 2, np.random.default_rng(1))
+    assert [source.name for source in of_row] == ["three", "one", "two", "one"] and drawn == [rows[i] for i in chosen]
+    assert [len(group) for group in groups] == [4, 3, 1, 3] and [group[0] for group in groups] == ["p1", "p2", "p0", "p0"]
+    assert sorted(groups[0][1:]) == ["a1", "b1", "c1"] and set(groups[1][1:]) < {"a2", "b2", "c2"}
+
+
 def test_a_corpus_is_not_held_in_memory(tmp_path):
     """Texts that nobody judged are let go: of 20 MB the two wanted ones are kept."""
     path = write(tmp_path / "c.tsv", *(f"{i}\t{str(i % 10) * 10_000}\n" for i in range(2000)))
