@@ -49,18 +49,13 @@ import model_folder
 import mteb_nl
 import transtokenize
 import trim_vocab
-from data import (
+from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
+from files import (
     InputError,
-    Row,
-    Source,
     cli,
-    draw_batch,
     new_file,
-    normalise,
-    plan_epoch,
     read_json,
-    read_sources,
-    whole,
+    whole_number,
     write_json,
     write_jsonl,
 )
@@ -441,7 +436,7 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description="The same training with one thing changed, over several seeds.")
     parser.add_argument("checks", nargs="+", metavar="CHECK", help=f"{', '.join(CHECKS)}, or all")
     parser.add_argument("--out", default="runs/ablate", help="where everything goes and is found again (default: %(default)s)")
-    parser.add_argument("--seeds", type=whole(1), default=3, help="how many (default: %(default)s)")
+    parser.add_argument("--seeds", type=whole_number(1), default=3, help="how many (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="two steps a training: everything runs, nothing is learned")
     group = parser.add_argument_group("instead of what is bundled")
     group.add_argument("--model", help="what is trained: a model folder or hub name")

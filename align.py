@@ -24,7 +24,7 @@ from tokenizers.decoders import ByteLevel
 from tqdm import tqdm
 
 import model_folder
-from data import InputError, find_files, kind_of, new_file, read_lines, read_rows
+from files import InputError, find_files, kind_of, new_file, read_lines, read_rows
 from trim_vocab import count_ids
 
 # --- parallel text ----------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from data import InputError, new_file, read_json, write_json
+from files import InputError, new_file, read_json, write_json
 
 # --- one request --------------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ import evaluate
 import mine
 import mteb_nl
 import trim_vocab
-from data import cli, read_source, whole, write_json, write_jsonl
+from data import read_source
+from files import cli, whole_number, write_json, write_jsonl
 
 DEMO = Path(os.path.relpath(Path(__file__).parent / "demo"))  # short names in the commands that are printed
 
@@ -102,7 +103,7 @@ def main(argv=None) -> None:
     parser.add_argument("--model", help="start from this model folder or hub repository instead of random weights")
     parser.add_argument("--out", default="runs/demo", help="where everything goes; replaced (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="fewer steps: everything runs, little is learned")
-    parser.add_argument("--seed", type=whole(0), default=42)
+    parser.add_argument("--seed", type=whole_number(0), default=42)
     args = parser.parse_args(argv)
 
     out = Path(args.out)

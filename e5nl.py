@@ -49,22 +49,24 @@ from checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint, sig
 from data import (
     KINDS,
     PREFIXES,
-    InputError,
     batch_sizes,
-    cli,
     count_batches,
     describe,
     draw_batch,
-    new_file,
     plan_epoch,
+    read_sources,
+)
+from files import (
+    InputError,
+    cli,
+    new_file,
     read_json,
     read_jsonl,
     read_lines,
-    read_sources,
-    real,
+    real_number,
     refuse_existing,
     refuse_plot,
-    whole,
+    whole_number,
     write_array,
     write_json,
 )
@@ -785,12 +787,12 @@ def main(argv=None) -> None:
     command = commands.add_parser("init", help="a small XLM-R-type encoder with random weights")
     command.add_argument("--tokenizer", required=True, help="an XLM-R tokenizer.json, or .json.xz")
     command.add_argument("--out", required=True)
-    command.add_argument("--width", type=whole(1), default=256)
-    command.add_argument("--layers", type=whole(1), default=2)
-    command.add_argument("--heads", type=whole(1), default=4)
-    command.add_argument("--intermediate", type=whole(1), help="width of the feed-forward part (default: 4 x width)")
-    command.add_argument("--dropout", type=real(0, 0.9), default=0.1)
-    command.add_argument("--seed", type=whole(0), default=42)
+    command.add_argument("--width", type=whole_number(1), default=256)
+    command.add_argument("--layers", type=whole_number(1), default=2)
+    command.add_argument("--heads", type=whole_number(1), default=4)
+    command.add_argument("--intermediate", type=whole_number(1), help="width of the feed-forward part (default: 4 x width)")
+    command.add_argument("--dropout", type=real_number(0, 0.9), default=0.1)
+    command.add_argument("--seed", type=whole_number(0), default=42)
     command.add_argument("--overwrite", action="store_true")
     command.set_defaults(run=_init)
 
@@ -805,32 +807,32 @@ def main(argv=None) -> None:
     group = command.add_argument_group("method")
     group.add_argument("--recipe", choices=list(RECIPES), default="stated", help="what the paper states, or what its released code does: "
                        "sets --schedule, --in-batch, --decay-all and --masks")  # fmt: skip
-    group.add_argument("--batch-size", type=whole(2), default=1024, help="rows of all processes together; symmetric sources get half")
+    group.add_argument("--batch-size", type=whole_number(2), default=1024, help="rows of all processes; symmetric sources get half")
     group.add_argument("--batching", choices=["source", "mixed"], default="source", help="a batch is of one source, or of all")
-    group.add_argument("--tau", type=real(1e-4), default=0.02, help="temperature")
-    group.add_argument("--negatives", type=whole(0, 1000), default=1, help="hard negatives a row")
+    group.add_argument("--tau", type=real_number(1e-4), default=0.02, help="temperature")
+    group.add_argument("--negatives", type=whole_number(0, 1000), default=1, help="hard negatives a row")
     group.add_argument("--in-batch", choices=["as-given", "always"], help="other rows' passages as negatives: as manifests say (stated), "
                        "or in every source (released)")  # fmt: skip
-    group.add_argument("--query-length", type=whole(3), default=450, help="tokens")
-    group.add_argument("--passage-length", type=whole(3), default=500, help="tokens")
+    group.add_argument("--query-length", type=whole_number(3), default=450, help="tokens")
+    group.add_argument("--passage-length", type=whole_number(3), default=500, help="tokens")
     group.add_argument("--masks", action=argparse.BooleanOptionalAction, help="equal texts are no negatives (stated: yes)")
     group = command.add_argument_group("optimisation")
-    group.add_argument("--lr", type=real(0, 1), default=1e-5)
+    group.add_argument("--lr", type=real_number(0, 1), default=1e-5)
     group.add_argument("--schedule", choices=["constant", "decay"], help="see learning_rate() (stated: constant)")
-    group.add_argument("--warmup", type=real(0, 1), default=0.25, help="share of the steps")
-    group.add_argument("--weight-decay", type=real(0), default=0.1)
+    group.add_argument("--warmup", type=real_number(0, 1), default=0.25, help="share of the steps")
+    group.add_argument("--weight-decay", type=real_number(0), default=0.1)
     group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, help="also of biases and LayerNorm (stated: no)")
-    group.add_argument("--clip", type=real(1e-6), default=1.0, help="largest gradient norm")
-    group.add_argument("--epochs", type=whole(1), default=1)
-    group.add_argument("--steps", type=whole(1), default=None, help="instead of --epochs")
-    group.add_argument("--seed", type=whole(0), default=42)
+    group.add_argument("--clip", type=real_number(1e-6), default=1.0, help="largest gradient norm")
+    group.add_argument("--epochs", type=whole_number(1), default=1)
+    group.add_argument("--steps", type=whole_number(1), default=None, help="instead of --epochs")
+    group.add_argument("--seed", type=whole_number(0), default=42)
     group = command.add_argument_group("machine")
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the products; weights stay float32")
-    group.add_argument("--chunk-tokens", type=whole(1), default=8192 if torch.cuda.is_available() else 2048,
+    group.add_argument("--chunk-tokens", type=whole_number(1), default=8192 if torch.cuda.is_available() else 2048,
                        help="tokens through the encoder at once: sets memory; beside it only dropout's draws depend on it")  # fmt: skip
-    group.add_argument("--save-every", type=whole(1), default=200, help="steps between checkpoints")
-    group.add_argument("--keep", type=whole(1), default=2, help="checkpoints that stay")
-    group.add_argument("--every", type=whole(1), default=20, help="steps between printed lines where there is no terminal for a bar")
+    group.add_argument("--save-every", type=whole_number(1), default=200, help="steps between checkpoints")
+    group.add_argument("--keep", type=whole_number(1), default=2, help="checkpoints that stay")
+    group.add_argument("--every", type=whole_number(1), default=20, help="steps between printed lines where there is no terminal for a bar")
     group.add_argument("--plot", help="a picture of loss and accuracy by source; needs matplotlib")
     command.set_defaults(run=_train)
 

@@ -44,7 +44,7 @@ import torch
 import e5nl
 import model_folder
 import scoring
-from data import InputError, cli, new_file, refuse_plot, whole, write_json
+from files import InputError, cli, new_file, refuse_plot, whole_number, write_json
 from mteb_nl import (
     RANKING,
     TASKS,
@@ -448,7 +448,7 @@ def main(argv=None) -> None:
     command = commands.add_parser("compare", help="what B has over A, task by task, with bootstrap intervals", **defaults)
     command.add_argument("a", help="a folder that `run` wrote, or a model with published scores")
     command.add_argument("b")
-    command.add_argument("--resamples", type=whole(1), default=1000, help="draws of the bootstrap")
+    command.add_argument("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
     command.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
     command.set_defaults(run=_compare)
 

@@ -50,20 +50,15 @@ import torch
 
 import e5nl
 import model_folder
-from data import (
-    KINDS,
+from data import KINDS, Source, beir_files, normalise, read_id_texts, read_source
+from files import (
     InputError,
-    Source,
-    beir_files,
     cli,
     new_file,
-    normalise,
-    read_id_texts,
-    read_source,
-    real,
+    real_number,
     refuse_existing,
     refuse_plot,
-    whole,
+    whole_number,
     write_array,
     write_json,
     write_jsonl,
@@ -547,8 +542,8 @@ def main(argv=None) -> None:
     group.add_argument("--query-embeddings", help="instead of a model: .npy, a row a distinct query")
     group.add_argument("--corpus-embeddings", help="instead of a model: .npy, a row a distinct passage")
     group.add_argument("--write-texts", metavar="DIR", help="write queries.jsonl and passages.jsonl to embed, in order, and stop")
-    group.add_argument("--query-length", type=whole(3), default=450, help="tokens")
-    group.add_argument("--passage-length", type=whole(3), default=500, help="tokens")
+    group.add_argument("--query-length", type=whole_number(3), default=450, help="tokens")
+    group.add_argument("--passage-length", type=whole_number(3), default=500, help="tokens")
     default = "bfloat16" if torch.cuda.is_available() else "float32"
     group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the encoder")
     group.add_argument("--store", choices=["float32", "float16", "bfloat16"], default="float32", help="of the embeddings searched")
@@ -556,20 +551,20 @@ def main(argv=None) -> None:
                        help="of the products that choose candidates; changes the time, not the result")  # fmt: skip
     group.add_argument("--cache", help="keep embeddings in this folder, search them from disk, go on where a killed run was")
     group = parser.add_argument_group("rule (see the top of mine.py)")
-    group.add_argument("--top", type=whole(1), default=100, help="candidates a query; the paper does not say")
+    group.add_argument("--top", type=whole_number(1), default=100, help="candidates a query; the paper does not say")
     group.add_argument("--rule", choices=list(RULES), default="topk-stdmarginpos")
-    group.add_argument("--margin", type=real(-1e6), help=f"its N, m or factor of sigma; {', '.join(f'{r} {m}' for r, m in RULES.items())}")
+    group.add_argument("--margin", type=real_number(-1e6), help=f"N, m, factor of sigma; {', '.join(f'{r} {m}' for r, m in RULES.items())}")
     group.add_argument("--sigma", choices=["query", "positives", "difference"], default="query")
     group.add_argument("--anchor", choices=["min", "max", "each"], default="min",
                        help="with several positives: the worst or the best is p, or each in a row of its own")  # fmt: skip
-    group.add_argument("--negatives", type=whole(1), default=7)
+    group.add_argument("--negatives", type=whole_number(1), default=7)
     group.add_argument("--select", choices=["top", "random"], default="top", help="which of those that the rule keeps")
     group.add_argument("--when-short", choices=["drop", "keep", "random"], default="keep",
                        help="a row with fewer: leave it out, keep it, or add random passages")  # fmt: skip
-    group.add_argument("--seed", type=whole(0), default=42)
+    group.add_argument("--seed", type=whole_number(0), default=42)
     group = parser.add_argument_group("report")
     group.add_argument("--sweep", action="store_true", help="also print every rule over a grid of margins")
-    group.add_argument("--examples", type=whole(0), default=10, help="queries to print with a positive and the hardest negative")
+    group.add_argument("--examples", type=whole_number(0), default=10, help="queries to print with a positive and the hardest negative")
     group.add_argument("--plot", metavar="FILE", help="histograms of the scores (.png, .svg, .pdf)")
     args = parser.parse_args(argv)
 

@@ -24,7 +24,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from data import PREFIXES, InputError, hub_folder, inside, is_hub_name, new_file, read_json, write_json
+from data import PREFIXES
+from files import (
+    InputError,
+    hub_folder,
+    inside,
+    is_hub_name,
+    new_file,
+    read_json,
+    write_json,
+)
 
 CHARACTERS, SPARE_TOKENS = 8, 16  # of a start of a text: characters a token (Dutch has 4.3 in XLM-R's pieces), tokens more than needed
 SPARE_ROWS = 128  # embedding rows beyond the tokenizer's pieces that are not a mistake (multilingual-e5-small has 35)

@@ -34,8 +34,8 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-import data
-from data import InputError, beir_file, hub_folder, inside, new_file, qrels_of, read_json, texts_by_id
+from data import beir_file, qrels_of, texts_by_id
+from files import InputError, hub_folder, inside, kind_of, new_file, read_json, read_rows
 
 # --- what a task of each type has ----------------------------------------------------------------------------------------------
 
@@ -565,7 +565,7 @@ def _raw_rows(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict
     """(file:row, row) of a split, of the task's language."""
     rows, needs = [], (*task.needs, *(["lang"] if task.language else []))
     for file in files:
-        for number, row in data.read_rows(file):
+        for number, row in read_rows(file):
             if missing := [name for name in needs if name not in row]:
                 raise InputError(f"{file}:{number}: no column {missing[0]!r}; the row has {', '.join(row) or 'nothing'}")
             if not task.language or row["lang"] == task.language:
@@ -589,7 +589,7 @@ def read_columns(task: Task, split: str, folder=None) -> dict[str, list]:
             if name is None:
                 raise InputError(f"{where}: no column {' or '.join(map(repr, names))}; the row has {', '.join(row) or 'nothing'}")
             values.append(row[name])
-        if kind is not TEXT and data.kind_of(files[0]) in (".csv", ".tsv"):
+        if kind is not TEXT and kind_of(files[0]) in (".csv", ".tsv"):
             values = _numbers(values)
         for (where, _), value in zip(rows, values, strict=True):
             if not kind.good(value):
@@ -644,7 +644,7 @@ def read_ranking(task: Task, split: str, folder=None) -> Ranking:
     if given:
         ranked = {}
         for file in given:
-            for number, row in data.read_rows(file):
+            for number, row in read_rows(file):
                 ids = row.get("corpus-ids")
                 if not isinstance(row.get("query-id"), str | int) or not isinstance(ids, list):
                     raise InputError(f"{file}:{number}: expected 'query-id' and 'corpus-ids', a list of ids")

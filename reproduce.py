@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import estimate
-from data import InputError, cli, read_json, whole, write_json
+from files import InputError, cli, read_json, whole_number, write_json
 from mteb_nl import TASKS, select_tasks
 
 HERE = Path(__file__).parent
@@ -299,11 +299,11 @@ def main(argv=None) -> int:
     group.add_argument("--recipe", choices=["released", "stated"], default="released",
                        help="of e5nl.py train: what the authors' code does (default; inferred: so the published models were made), or what "
                             "its command line says")  # fmt: skip
-    group.add_argument("--batch-size", type=whole(2), default=1024, help="stated: %(default)s")
+    group.add_argument("--batch-size", type=whole_number(2), default=1024, help="stated: %(default)s")
     group.add_argument("--miner", default="intfloat/multilingual-e5-base", help="model that mines; guess: %(default)s for all sizes")
     group.add_argument("--tasks", nargs="+", default=["all"], help="of the benchmark: names, types, native, translated (default: all)")
     group = parser.add_argument_group("machine")
-    group.add_argument("--processes", type=whole(1), help="one a GPU (default: as many as there are GPUs)")
+    group.add_argument("--processes", type=whole_number(1), help="one a GPU (default: as many as there are GPUs)")
     group.add_argument("--gpu", choices=list(estimate.GPUS), help="for the estimates (default: the one that is here, else H100)")
     args = parser.parse_args(argv)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import InputError, new_file, read_json
+from files import InputError, new_file, read_json
 from mteb_nl import TASKS, TYPES, nearest
 from scoring import SEED, Items, score_again
 

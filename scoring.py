@@ -36,7 +36,7 @@ from sklearn.preprocessing import MultiLabelBinarizer, normalize
 from threadpoolctl import threadpool_limits
 
 import search
-from data import InputError
+from files import InputError
 from mteb_nl import CUTS, RANKING
 
 SEED, EXPERIMENTS = 42, 10

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import InputError
+from files import InputError
 
 SPARE = 32  # candidates kept beyond 2k: enough that nearly every query is settled without a second search
 

@@ -43,19 +43,18 @@ from tqdm import tqdm
 import e5nl
 import model_folder
 from client import Client, Refused, appending, ask, collect, keep_settings, write_report
-from data import (
-    KINDS,
+from data import KINDS, normalise
+from files import (
     InputError,
     cli,
     find_files,
     kind_of,
-    normalise,
     read_json,
     read_lines,
     read_rows,
-    real,
+    real_number,
     refuse_existing,
-    whole,
+    whole_number,
     write_json,
     write_jsonl,
 )
@@ -769,10 +768,10 @@ def main(argv=None) -> int | None:
         group = command.add_argument_group("server")
         group.add_argument("--base-url", required=required, help="http://host:port/path, without the /chat/completions or /rerank")
         group.add_argument("--key-env", default="OPENAI_API_KEY", help="environment variable that holds the key, if one is needed")
-        group.add_argument("--concurrency", type=whole(1, 1000), default=32, help="requests at a time")
-        group.add_argument("--timeout", type=real(0.01), default=300.0, help="seconds for a whole request")
-        group.add_argument("--retries", type=whole(0, 100), default=8, help="of a request that failed on its way or was put off")
-        group.add_argument("--backoff", type=real(0), default=1.0, help="seconds before the first of them; doubled each time, to a minute")
+        group.add_argument("--concurrency", type=whole_number(1, 1000), default=32, help="requests at a time")
+        group.add_argument("--timeout", type=real_number(0.01), default=300.0, help="seconds for a whole request")
+        group.add_argument("--retries", type=whole_number(0, 100), default=8, help="of a request that failed on its way or was put off")
+        group.add_argument("--backoff", type=real_number(0), default=1.0, help="seconds before the first; doubled each time, to a minute")
 
     data = {"nargs": "+", "required": True, "help": "triplets: .jsonl, .parquet, .csv, or a hub data set (clips/SynEmbedNL)"}
     table = {"help": "JSON file like the one that `prompts` prints, for another language"}
@@ -783,31 +782,31 @@ def main(argv=None) -> int | None:
     command = add("generate", _generate, "ask an LLM for rows; goes on where a killed run was")
     command.add_argument("--llm", required=True, help="the model's name at the server")
     command.add_argument("--topics", required=True, help="a topic a line; topic<TAB>3 for one that comes up three times as often")
-    command.add_argument("--rows", type=whole(1), required=True, help="how many there shall be; may be raised later")
+    command.add_argument("--rows", type=whole_number(1), required=True, help="how many there shall be; may be raised later")
     command.add_argument("--out", required=True, help="rows (.jsonl); beside them <out>.tasks.jsonl and <out>.json, settings and report")
-    command.add_argument("--types", type=per_type(whole(1, 999)), default=dict.fromkeys(TYPES, 1), help="weights: sl=2,ls=2,sts=1")
-    command.add_argument("--tasks", type=whole(1, 100), default=5, help="tasks to think of for a topic and type")
+    command.add_argument("--types", type=per_type(whole_number(1, 999)), default=dict.fromkeys(TYPES, 1), help="weights: sl=2,ls=2,sts=1")
+    command.add_argument("--tasks", type=whole_number(1, 100), default=5, help="tasks to think of for a topic and type")
     command.add_argument("--prompts", **table)
-    command.add_argument("--seed", type=whole(0), default=42)
+    command.add_argument("--seed", type=whole_number(0), default=42)
     add_server(command, True)
     group = command.add_argument_group("LLM")
-    group.add_argument("--temperature", type=real(0), default=1.0)
-    group.add_argument("--top-p", type=real(0, 1), default=1.0)
-    group.add_argument("--max-tokens", type=whole(1), default=4096, help="of an answer")
+    group.add_argument("--temperature", type=real_number(0), default=1.0)
+    group.add_argument("--top-p", type=real_number(0, 1), default=1.0)
+    group.add_argument("--max-tokens", type=whole_number(1), default=4096, help="of an answer")
     group.add_argument("--body", type=json_object, default={}, metavar="JSON",
                        help='more of a request: {"chat_template_kwargs": {"enable_thinking": false}}; null leaves a field out')  # fmt: skip
-    group.add_argument("--tries", type=whole(1, 100), default=5, help="how often to ask for a row until the answer fits")
-    group.add_argument("--prices", type=real(0), nargs=2, metavar=("IN", "OUT"), default=(0.0, 0.0), help="of a million tokens")
+    group.add_argument("--tries", type=whole_number(1, 100), default=5, help="how often to ask for a row until the answer fits")
+    group.add_argument("--prices", type=real_number(0), nargs=2, metavar=("IN", "OUT"), default=(0.0, 0.0), help="of a million tokens")
 
     command = add("clean", _clean, "leave out duplicates, leaks, wrong language, evaluation texts; report what is there")
     command.add_argument("--data", **data)
     command.add_argument("--out", help="the good rows (.jsonl); beside them <out>.json with the report. Without it only the report")
     command.add_argument("--overwrite", action="store_true", help="replace --out")
     command.add_argument("--exclude", nargs="+", default=[], metavar="FILE", help=f"evaluation texts: a row with {RUN} words of one goes")
-    command.add_argument("--near", type=real(0, 1), default=0.8, help="share of three-word runs that makes two rows near duplicates")
-    command.add_argument("--examples", type=whole(0), default=10, help="rows of each type to print")
+    command.add_argument("--near", type=real_number(0, 1), default=0.8, help="share of three-word runs that makes two rows near duplicates")
+    command.add_argument("--examples", type=whole_number(0), default=10, help="rows of each type to print")
     command.add_argument("--prompts", **table)
-    command.add_argument("--seed", type=whole(0), default=42)
+    command.add_argument("--seed", type=whole_number(0), default=42)
 
     command = add("score", _score, "add pos_scores and neg_scores; goes on where a killed run was")
     command.add_argument("--data", **data)
@@ -821,12 +820,12 @@ def main(argv=None) -> int | None:
     command.add_argument("--data", **data)
     command.add_argument("--out", help="folder: a source a type, and manifest.json for `e5nl.py train --data`")
     command.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote to --out")
-    command.add_argument("--least-positive", type=real(-1e6), default=0.1, help="s(q,p) at least (released code)")
-    command.add_argument("--largest-gap", type=real(-1e6), default=0.96, help="s(q,p) - s(q,n) at most (released code)")
+    command.add_argument("--least-positive", type=real_number(-1e6), default=0.1, help="s(q,p) at least (released code)")
+    command.add_argument("--largest-gap", type=real_number(-1e6), default=0.96, help="s(q,p) - s(q,n) at most (released code)")
     command.add_argument("--sweep", action="store_true", help="print the share kept at other thresholds")
-    command.add_argument("--ratio", type=per_type(real(1e-6, 1)), help="shares of the types: sl=0.3,ls=0.3,ss=0.1,ll=0.2,sts=0.1")
-    command.add_argument("--size", type=whole(1), help="rows with --ratio (default: as many as there can be)")
-    command.add_argument("--seed", type=whole(0), default=42, help="of the rows drawn with --ratio")
+    command.add_argument("--ratio", type=per_type(real_number(1e-6, 1)), help="shares of the types: sl=0.3,ls=0.3,ss=0.1,ll=0.2,sts=0.1")
+    command.add_argument("--size", type=whole_number(1), help="rows with --ratio (default: as many as there can be)")
+    command.add_argument("--seed", type=whole_number(0), default=42, help="of the rows drawn with --ratio")
     args = parser.parse_args(argv)
     if getattr(args, "ratio", None) and abs(sum(args.ratio.values()) - 1) > 1e-6:
         parser.error(f"--ratio adds up to {sum(args.ratio.values()):g}, not 1")

@@ -40,7 +40,7 @@ from tokenizers import BertWordPieceTokenizer
 import e5nl
 import model_folder
 from align import Text, Vocabulary, WordPair, align, read_alignments, read_pairs, read_sides, read_table, write_table
-from data import (
+from files import (
     InputError,
     cli,
     hub_folder,
@@ -49,7 +49,7 @@ from data import (
     read_json,
     read_lines,
     refuse_existing,
-    whole,
+    whole_number,
     write_json,
 )
 from trim_vocab import BY_PIECE, copy_settings
@@ -316,7 +316,7 @@ def main(argv=None) -> None:
     one.add_argument("--alignments", metavar="FILE", help="alignments of the parallel text's words by white space: i-j …, a line a pair")
     one.add_argument("--table", metavar="FILE", help="source word<TAB>target word[<TAB>count]")
     group.add_argument("--save-table", metavar="FILE", help="write the pairs of words that were used, for --table")
-    group.add_argument("--min-count", type=whole(1), default=10, help="rarer pairs of words are dropped (default: the tool's 10)")
+    group.add_argument("--min-count", type=whole_number(1), default=10, help="rarer pairs of words are dropped (default: the tool's 10)")
     args = parser.parse_args(argv)
     if not args.parallel and not args.table:
         raise InputError("--parallel is missing; give parallel text, or a table of words by --table")

@@ -46,20 +46,19 @@ from tqdm import tqdm
 
 import e5nl
 import model_folder
-from data import (
-    PREFIXES,
+from data import PREFIXES, parse_row
+from files import (
     InputError,
     cli,
     find_files,
     kind_of,
     new_file,
     new_folder,
-    parse_row,
     read_json,
     read_jsonl,
     read_texts,
     refuse_plot,
-    whole,
+    whole_number,
     write_json,
 )
 
@@ -88,7 +87,7 @@ def parse_name(name: str) -> tuple[str, int | None, float]:
 
 
 def read_corpus(names: Iterable[str], field: str = "text") -> Iterator[str]:
-    """The texts of `NAME[:N][:xWEIGHT]`…: of the files that data.read_texts knows, and the texts of training sources."""
+    """The texts of `NAME[:N][:xWEIGHT]`…: of the files that files.read_texts knows, and the texts of training sources."""
     for name in names:
         path, cap, _ = parse_name(name)
         yield from itertools.islice((text for file in find_files(path) for text in _read_file(file, field)), cap)
@@ -622,8 +621,8 @@ def main(argv=None) -> int:
                              f"{PAPER_CORPUS} (the paper's); N: its first N texts; WEIGHT: what an occurrence in it counts")
     parser.add_argument("--out", required=True, help="the trimmed model's folder")
     parser.add_argument("--overwrite", action="store_true", help="replace --out and --plot")
-    parser.add_argument("--vocab-size", type=whole(1), default=50_000, help="pieces to keep beside the special tokens (the paper's 50,000)")
-    parser.add_argument("--min-frequency", type=whole(1), default=2, help="occurrences that a piece needs (the paper's 2)")
+    parser.add_argument("--vocab-size", type=whole_number(1), default=50_000, help="pieces kept beside special tokens (paper: 50,000)")
+    parser.add_argument("--min-frequency", type=whole_number(1), default=2, help="occurrences that a piece needs (the paper's 2)")
     parser.add_argument("--keep-characters", action=argparse.BooleanOptionalAction, default=True,
                         help="Latin letters, digits, punctuation and the corpus' characters before rarer pieces (not in the paper's tool)")
     parser.add_argument("--field", default="text", help="field or column of a table that holds the text")

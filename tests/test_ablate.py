@@ -16,7 +16,8 @@ from parity.cases import write_tasks
 import ablate
 import demo
 import e5nl
-from data import InputError, Row, Source, write_json, write_jsonl
+from data import Row, Source
+from files import InputError, write_json, write_jsonl
 
 # --- negatives that are known to be false -----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from fake_server import good_answer
 
 import client
 from client import Client, Refused, appending
-from data import InputError, read_json, read_jsonl
+from files import InputError, read_json, read_jsonl
 
 # --- one request ----------------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ import numpy as np
 
 import demo
 import mine
-from data import read_source, write_jsonl
+from data import read_source
+from files import write_jsonl
 
 
 def test_weak_pairs_leave_the_sentence_out():

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from data import normalise, read_json, read_jsonl, read_qrels, read_source, read_texts, read_texts_by_id
+from data import normalise, read_qrels, read_source, read_texts_by_id
+from files import read_json, read_jsonl, read_texts
 
 DEMO = Path(__file__).parent.parent / "demo"
 TRAIN, CORPUS = sorted(DEMO.glob("train/*.jsonl.gz")), sorted(DEMO.glob("corpus/*.jsonl.gz"))

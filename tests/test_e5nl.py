@@ -24,10 +24,11 @@ from parity import cases
 from safetensors.torch import load_file, save_file
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-import data
 import e5nl
+import files
 import model_folder
-from data import InputError, Row, Source
+from data import Row, Source
+from files import InputError
 
 
 def slow_hidden(model: e5nl.Encoder, ids: list[int]) -> torch.Tensor:
@@ -615,7 +616,7 @@ def training(tmp_path, tokenizer_json):
     (tmp_path / "tokenizer.json").write_bytes(tokenizer_json)
     for source in sources():
         lines = ({"query": row.query, "pos": row.pos, "neg": row.neg, "type": source.type} for row in source.rows)
-        data.write_jsonl(tmp_path / f"{source.name}.jsonl", lines)
+        files.write_jsonl(tmp_path / f"{source.name}.jsonl", lines)
     new_base(tmp_path)
 
     def command(out, *arguments) -> list[str]:
@@ -636,7 +637,7 @@ def start(command: list[str]) -> subprocess.Popen:
 
 
 def log_of(folder) -> list[dict]:
-    return [{key: value for key, value in line.items() if key != "seconds"} for _, line in data.read_jsonl(folder / "log.jsonl")]
+    return [{key: value for key, value in line.items() if key != "seconds"} for _, line in files.read_jsonl(folder / "log.jsonl")]
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(tmp_path, training, capsys):
@@ -711,7 +712,7 @@ def test_recipes_set_what_is_not_given(tmp_path, training, monkeypatch, given, e
     monkeypatch.setattr(e5nl, "train", train)
     with pytest.raises(UnboundLocalError):  # no step was taken, so there is no last one to tell of
         e5nl.main(training("uit", *given))
-    assert seen.items() >= expected.items() and data.read_json(tmp_path / "uit/settings.json").items() >= expected.items()
+    assert seen.items() >= expected.items() and files.read_json(tmp_path / "uit/settings.json").items() >= expected.items()
 
 
 def test_what_a_recipe_sets_is_used(make_model, tokenizer):
@@ -739,15 +740,15 @@ def run(*arguments):
 
 def test_init_train_embed_from_the_command_line(tmp_path, tokenizer_json):
     (tmp_path / "tokenizer.json").write_bytes(tokenizer_json)
-    data.write_jsonl(tmp_path / "bron.jsonl", ({"query": r.query, "pos": r.pos, "neg": r.neg} for r in sources()[0].rows))
+    files.write_jsonl(tmp_path / "bron.jsonl", ({"query": r.query, "pos": r.pos, "neg": r.neg} for r in sources()[0].rows))
     (tmp_path / "texts.txt").write_text("een\ntwee woorden\n")
     init = run("init", "--tokenizer", tmp_path / "tokenizer.json", "--out", tmp_path / "base", "--width", 16, "--layers", 1, "--heads", 2)
     assert "1 layers, width 16, " in init.stdout and init.returncode == 0
     arguments = ("train", "--model", tmp_path / "base", "--data", tmp_path / "bron.jsonl", "--out", tmp_path / "uit")
     train = run(*arguments, "--batch-size", 16, "--every", 2)
     assert train.returncode == 0 and "step 2/5, bron: loss" in train.stdout, train.stderr
-    log = [line for _, line in data.read_jsonl(tmp_path / "uit" / "log.jsonl")]
-    assert [line["step"] for line in log] == [1, 2, 3, 4, 5] and data.read_json(tmp_path / "uit" / "settings.json")["batch_size"] == 16
+    log = [line for _, line in files.read_jsonl(tmp_path / "uit" / "log.jsonl")]
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5] and files.read_json(tmp_path / "uit" / "settings.json")["batch_size"] == 16
     embed = run("embed", "--model", tmp_path / "uit", "--input", tmp_path / "texts.txt", "--kind", "passage", "--out", tmp_path / "e.npy")
     assert embed.returncode == 0 and np.load(tmp_path / "e.npy").shape == (2, 16)
     again = run(*arguments)

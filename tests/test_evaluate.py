@@ -25,8 +25,8 @@ import evaluate
 import mteb_nl
 import results
 import scoring
-from data import InputError, write_jsonl
 from evaluate import evaluate_task
+from files import InputError, write_jsonl
 from mteb_nl import RANKING, read_tasks
 
 GOLDEN = json.loads((Path(__file__).parent / "parity" / "golden_mteb.json").read_text())

@@ -22,7 +22,8 @@ from test_search import unit
 import e5nl
 import mine
 import model_folder
-from data import InputError, Row, Source, read_jsonl, write_jsonl
+from data import Row, Source
+from files import InputError, read_jsonl, write_jsonl
 from mine import ABOVE, DUPLICATE, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, TAKEN, choose, known_reasons
 
 

@@ -36,12 +36,13 @@ import data
 import e5nl
 import estimate
 import evaluate
+import files
 import mine
 import reproduce
 import synthesize
 import transtokenize
 import trim_vocab
-from data import InputError, read_json, read_texts
+from files import InputError, read_json, read_texts
 from reproduce import plan
 
 DEMO = Path(__file__).parents[1] / "demo"
@@ -188,8 +189,8 @@ def test_the_whole_pipeline_through_kills(little_hub, tmp_path):
     printed = undisturbed.finish(0)
     assert files_of(out) == files_of(tmp_path / "undisturbed") and len(files_of(out)) == 2 + 5 + 6 + 6 + 3
     assert "60 rows, 120 pairs of query and positive (170,000 expected: 0.1%)" in printed and "80 rows, 80 pairs" in printed
-    assert max(len(row["neg"]) for name in reproduce.ANNOTATED for _, row in data.read_jsonl(out / f"mined/{name}.jsonl.gz")) == 7
-    log = [line for _, line in data.read_jsonl(model / "log.jsonl")]
+    assert max(len(row["neg"]) for name in reproduce.ANNOTATED for _, row in files.read_jsonl(out / f"mined/{name}.jsonl.gz")) == 7
+    log = [line for _, line in files.read_jsonl(model / "log.jsonl")]
     assert [line["step"] for line in log] == list(range(1, len(log) + 1)) and {line["source"] for line in log} == {
         *reproduce.ANNOTATED, *synthesize.TYPES}  # fmt: skip
     assert sum(line["source"] == "mmarco" for line in log) == 30, "three quarters of 80 rows, two a batch"
@@ -345,9 +346,9 @@ def test_a_terminated_run_lets_its_command_end(tmp_path):
         f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.2), pathlib.Path({str(tmp_path / 'saved')!r}).touch(), sys.exit(1)))\n"
         "print('begun', flush=True)\ntime.sleep(60)\n")  # fmt: skip
     script = f"""
-import reproduce, data
+import reproduce, files
 reproduce.words = lambda *_: [{str(tmp_path / "command.py")!r}]
-data.cli(lambda: reproduce.run(reproduce.plan(**{SETTINGS}), reproduce.Path({str(tmp_path / "out")!r}), 1, "H100"))
+files.cli(lambda: reproduce.run(reproduce.plan(**{SETTINGS}), reproduce.Path({str(tmp_path / "out")!r}), 1, "H100"))
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert any(line == "begun\n" for line in process.stdout)

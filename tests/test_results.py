@@ -12,7 +12,7 @@ from parity import cases
 
 import evaluate
 import results
-from data import InputError, write_json
+from files import InputError, write_json
 from mteb_nl import TASKS, read_tasks
 from results import compare, read_columns_of, report_tasks, report_types, table
 

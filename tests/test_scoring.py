@@ -18,7 +18,7 @@ import scipy.sparse
 from sklearn import metrics
 
 import scoring
-from data import InputError
+from files import InputError
 from scoring import retrieval, score_again
 
 

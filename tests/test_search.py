@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import search
-from data import InputError
+from files import InputError
 from search import score, top_k
 
 

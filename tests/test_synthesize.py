@@ -26,7 +26,8 @@ from fake_server import FAULTS, dutch, faulty, good_answer
 import e5nl
 import synthesize
 from client import Refused
-from data import InputError, read_json, read_jsonl, read_source, read_sources, write_jsonl
+from data import read_source, read_sources
+from files import InputError, read_json, read_jsonl, write_jsonl
 from synthesize import DUTCH, TYPES, Plan, Turns, split_words
 
 ROOT = Path(__file__).parent.parent

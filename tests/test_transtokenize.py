@@ -20,7 +20,7 @@ from tokenizers import Tokenizer, models, processors
 
 import e5nl
 import transtokenize
-from data import InputError
+from files import InputError
 from transtokenize import ALIGNED, EVIDENCE, IDENTITY, SUBSTRING, UNKNOWN, Vocabulary, main
 
 # --- from words to pieces ---------------------------------------------------------------------------------------------------

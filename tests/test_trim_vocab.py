@@ -29,7 +29,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 import e5nl
 import model_folder
 import trim_vocab
-from data import InputError
+from files import InputError
 from model_folder import Stored
 from trim_vocab import main
 

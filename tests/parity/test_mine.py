@@ -13,7 +13,8 @@ import torch
 from sentence_transformers.util import mine_hard_negatives
 
 import mine
-from data import Row, Source, read_jsonl, write_jsonl
+from data import Row, Source
+from files import read_jsonl, write_jsonl
 
 ROWS, NEGATIVES, WIDTH = 300, 4, 16
 

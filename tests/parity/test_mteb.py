@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 import test_mteb_nl
 
-import data
 import e5nl
 import evaluate
 import mteb_nl
+from files import read_jsonl, write_json
 
 GOLDEN = Path(__file__).with_name("golden_mteb.json")
 
@@ -234,7 +234,7 @@ def test_the_real_tasks_end_to_end(tmp_path, encoder, prefix, names):
         model = InstructSentenceTransformerModel(str(encoder), None, instruction_template=template, apply_instruction_to_passages=False)
     for task in mteb_nl.select_tasks(mteb_nl.read_tasks(file), names):
         columns = {"Clustering": {"text": "sentences", "label": "labels"}, "PairClassification": {"label": "labels"}}.get(task.type, {})
-        files = {path.name: [{columns.get(name, name): value for name, value in row.items()} for _, row in data.read_jsonl(path)]
+        files = {path.name: [{columns.get(name, name): value for name, value in row.items()} for _, row in read_jsonl(path)]
                  for some in task.files.values() for path in some["rows"]}  # fmt: skip
         ours = json.loads((tmp_path / "out" / f"{task.name}.json").read_text())["scores"]
         for split, expected in mteb_scores(task, files, model).items():
@@ -256,7 +256,7 @@ def write_golden() -> None:
                 # the abstention curves are 105 numbers a task: two of them are enough to keep
                 kept = {k: v for k, v in scores.items() if isinstance(v, int | float) and ("nauc" not in k or "nauc_ndcg_at_10_" in k)}
                 golden.setdefault(name, {})[split] = {score: round(float(value), 7) for score, value in kept.items() if not np.isnan(value)}
-    data.write_json(GOLDEN, golden)
+    write_json(GOLDEN, golden)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, XLMRobertaConfig, XLMRobertaModel
 
 import e5nl
-from data import read_json, write_json
+from files import read_json, write_json
 from model_folder import XLMR_TOKENS
 from trim_vocab import main, read_corpus
 
