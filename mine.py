@@ -42,6 +42,8 @@ import hashlib
 import itertools
 import json
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +57,8 @@ from files import (
     InputError,
     cli,
     new_file,
+    read_jsonl,
+    reading,
     real_number,
     refuse_existing,
     refuse_plot,
@@ -176,6 +180,7 @@ class Texts(NamedTuple):
     passages: list[str]
     row_query: list[int]
     row_positives: list[list[int]]
+    row_negatives: list[list[int]]  # empty unless they are searched
     positives: list[list[int]]  # of each query, over all rows that ask it
     own: np.ndarray  # (Q,) the passage that is the query itself, or -1
 
@@ -195,15 +200,12 @@ def collect(source: Source, corpus=(), include_negatives: bool = False) -> Texts
         number(text, passages, numbers)
     row_query = [number(row.query, queries, query_numbers) for row in source.rows]
     row_positives = [[number(text, passages, numbers) for text in row.pos] for row in source.rows]
-    if include_negatives:
-        for row in source.rows:
-            for text in row.neg:
-                number(text, passages, numbers)
+    row_negatives = [[number(text, passages, numbers) for text in row.neg if include_negatives] for row in source.rows]
     positives = [{} for _ in queries]
     for query, row in zip(row_query, row_positives, strict=True):
         positives[query] |= dict.fromkeys(row)
     own = np.array([numbers.get(key, -1) for key in query_numbers])
-    return Texts(queries, passages, row_query, row_positives, [list(one) for one in positives], own)
+    return Texts(queries, passages, row_query, row_positives, row_negatives, [list(one) for one in positives], own)
 
 
 SHARD = 8192  # texts embedded between two writes to the cache
@@ -254,10 +256,8 @@ def read_embeddings(path, count: int, what: str) -> np.ndarray:
     """A `.npy` of `count` normalised rows, memory-mapped."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy of numbers ({error})") from None
+    with reading(path):
+        array = np.lib.format.open_memmap(path, mode="r")
     if array.ndim != 2 or array.dtype not in (np.float32, np.float16, np.uint16):
         raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected float32, float16 or uint16 (bfloat16), one row a text")
     if len(array) != count:
@@ -328,20 +328,38 @@ def fill(found: list[int], limit: float, forbidden: list[int], wanted: int, q: n
     return found + [number for number, s in zip(drawn, score(q, p[drawn]), strict=True) if s < limit][: wanted - len(found)]
 
 
-def mined_rows(source: Source, texts: Texts, found: Search, negatives: list[list[int]], q, p, anchor: str, least: int):
-    """The rows of `source` with their negatives, for JSON Lines; those with fewer than `least` are left out."""
+def mined_rows(path, source: Source, texts: Texts, found: Search, negatives: list[list[int]], q, p, settings) -> Iterator[dict]:
+    """The rows of `path`, which `source` was read from, with their negatives; other fields stay.
+
+    settings: of the command line. Their own negatives come first with `--keep-negatives`; without, what they had is replaced.
+    """
     keys = zip(found.query.tolist(), found.positive_numbers, strict=True)
-    unit = {(query, *numbers) if anchor == "each" else query: u for u, (query, numbers) in enumerate(keys)}
-    for row, query, numbers in zip(source.rows, texts.row_query, texts.row_positives, strict=True):
-        if anchor == "each":
+    unit = {(query, *numbers) if settings.anchor == "each" else query: u for u, (query, numbers) in enumerate(keys)}
+    least = settings.negatives if settings.when_short == "drop" else 0
+    given = (row for _, row in read_jsonl(path))
+    for fields, row, query, numbers, own in zip(given, source.rows, texts.row_query, texts.row_positives, texts.row_negatives, strict=True):
+        kept = dict(zip(own, row.neg, strict=True)) if settings.keep_negatives else {}
+        others = {name: value for name, value in fields.items() if not name.startswith("neg_")}
+        if settings.anchor == "each":
             parts = [([text], [number], unit[query, number]) for text, number in zip(row.pos, numbers, strict=True)]
         else:
             parts = [(list(row.pos), numbers, unit[query])]
-        for pos, own, u in parts:
-            if len(negatives[u]) >= least:
-                neg, scores = [texts.passages[number] for number in negatives[u]], score(q[query], p[own + negatives[u]]).tolist()
-                row_scores = {"pos_scores": scores[: len(own)], "neg_scores": scores[len(own) :]}
-                yield {"query": row.query, "pos": pos, "neg": neg, **row_scores, "type": source.type}
+        for pos, positives, u in parts:
+            chosen = kept | {number: texts.passages[number] for number in negatives[u] if number not in kept}
+            if len(chosen) >= least:
+                scores = score(q[query], p[positives + list(chosen)]).tolist()
+                row_scores = {"pos_scores": scores[: len(pos)], "neg_scores": scores[len(pos) :]}
+                mined = {"query": row.query, "pos": pos, "neg": list(chosen.values()), **row_scores, "type": source.type}
+                yield mined | {name: value for name, value in others.items() if name not in mined}
+
+
+def replaced(path, keep_negatives: bool) -> str:
+    """What rows have of their own that mining replaces, in words; empty when nothing."""
+    counts = Counter(name for _, row in read_jsonl(path) for name, value in row.items() if value and name in ("pos_scores", "neg")
+                     or name.startswith("neg_"))  # fmt: skip
+    if keep_negatives:
+        del counts["neg"]
+    return ", ".join(f"{name} of {count:,} rows" for name, count in sorted(counts.items()))
 
 
 # --- what came out ----------------------------------------------------------------------------------------------------------
@@ -481,7 +499,7 @@ def _mine(args, margin: float, rank: int, world: int) -> None:
     source = read_source(args.data)
     passages = read_id_texts(beir_files(args.corpus, "corpus.jsonl")) if args.corpus else ()
     corpus = (text for _, _, text in passages if text.strip())  # real corpora have empty passages, and a source may have none
-    texts = collect(source, corpus, args.include_negatives)
+    texts = collect(source, corpus, args.include_negatives or args.keep_negatives)
     print(f"{args.data}: {len(source.rows):,} rows, {len(texts.queries):,} queries, {len(texts.passages):,} passages", flush=True)
     if args.write_texts:
         for name, part in (("queries", texts.queries), ("passages", texts.passages)):
@@ -517,11 +535,12 @@ def _mine(args, margin: float, rank: int, world: int) -> None:
             query, generator = found.query[u], np.random.default_rng((args.seed, int(u)))
             forbidden = [*texts.positives[query], texts.own[query]]
             negatives[u] = fill(negatives[u], limits[u], forbidden, args.negatives, q[query], p, generator)
-    least = args.negatives if args.when_short == "drop" else 0
-    rows = list(mined_rows(source, texts, found, negatives, q, p, args.anchor, least))
+    rows = list(mined_rows(args.data, source, texts, found, negatives, q, p, args))
     if not rows:
         advice = "lower --margin or --negatives, raise --top, or choose --when-short keep"
         raise InputError(f"{args.data}: no row got {args.negatives} negatives; {advice}")
+    if names := replaced(args.data, args.keep_negatives):
+        print(f"{args.data}: replaced {names}" + ("" if args.keep_negatives else "; --keep-negatives keeps a row's own negatives"))
     write_jsonl(args.out, rows)
     settings = {key: value for key, value in vars(args).items() if key not in ("out", "overwrite", "cache")} | {"margin": margin}
     write_json(f"{args.out}.json", {"settings": settings | made_by, "rows": len(rows), "report": figures})
@@ -537,6 +556,8 @@ def main(argv=None) -> None:
     group = parser.add_argument_group("passages")
     group.add_argument("--corpus", help="search this corpus too: BEIR folder or hub repository, or files (see data.py)")
     group.add_argument("--include-negatives", action="store_true", help="search the source's negatives too")
+    group.add_argument("--keep-negatives", action="store_true",
+                       help="a row's own negatives stay, before the mined ones; implies --include-negatives")  # fmt: skip
     group = parser.add_argument_group("embeddings")
     group.add_argument("--model", help="model folder or hub name")
     group.add_argument("--query-embeddings", help="instead of a model: .npy, a row a distinct query")
