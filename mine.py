@@ -338,7 +338,9 @@ def mined_rows(path, source: Source, texts: Texts, found: Search, negatives: lis
     least = settings.negatives if settings.when_short == "drop" else 0
     given = (row for _, row in read_jsonl(path))
     for fields, row, query, numbers, own in zip(given, source.rows, texts.row_query, texts.row_positives, texts.row_negatives, strict=True):
-        kept = dict(zip(own, row.neg, strict=True)) if settings.keep_negatives else {}
+        kept = {}
+        for number, text in zip(own, row.neg, strict=True) if settings.keep_negatives else ():
+            kept.setdefault(number, text)
         others = {name: value for name, value in fields.items() if not name.startswith("neg_")}
         if settings.anchor == "each":
             parts = [([text], [number], unit[query, number]) for text, number in zip(row.pos, numbers, strict=True)]

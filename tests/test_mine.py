@@ -256,9 +256,37 @@ def test_a_corpus_is_searched_too(folder, data):
     assert "De trui" in negatives and "waar is de fiets 0" in negatives and not any(text.startswith("geen") for text in negatives)
     first = run(data, "--model", folder, "--rule", "topk", "--corpus", beir, "--negatives", 90, "--include-negatives", out="more.jsonl")[0]
     assert "geen 3" in first["neg"] and "waar is de fiets 0" not in first["neg"], "the query itself is no negative"
-    (data.parent / "c.tsv").write_text("a\twaar is de fiets 0\nb\tDe trui\nc\t\n")
+    (data.parent / "c.tsv").write_text("1\twaar is de fiets 0\n2\tDe trui\n3\t\n")
     again = run(data, "--model", folder, "--rule", "topk", "--corpus", data.parent / "c.tsv", "--negatives", 90, out="tsv.jsonl")
     assert [text for row in again for text in row["neg"]] == negatives and "" not in negatives
+
+
+def test_other_fields_of_a_row_stay_and_what_is_replaced_is_counted(folder, data, capsys):
+    given = mined(data)
+    given[0] |= {"id": 7, "neg_scores": [0.5], "neg_ids": ["x"], "pos_scores": [2]}
+    given[1] |= {"neg": [], "bron": {"a": [1]}}
+    write_jsonl(data, given)
+    rows = run(data, "--model", folder, "--rule", "topk")
+    names = ["query", "pos", "neg", "pos_scores", "neg_scores", "type"]
+    assert list(rows[0]) == [*names, "id"] and rows[0]["id"] == 7 and list(rows[1]) == [*names, "bron"] and list(rows[2]) == names
+    assert not set(rows[0]["neg"]) & set(given[0]["neg"]) and rows[0]["pos_scores"] != [2]
+    said = "bron.jsonl: replaced neg of 39 rows, neg_ids of 1 rows, neg_scores of 1 rows, pos_scores of 1 rows; --keep-negatives"
+    assert said in capsys.readouterr().out
+
+
+def test_own_negatives_stay_before_the_mined_ones_when_asked(folder, data, capsys):
+    given = mined(data)
+    given[0]["neg"] = ["geen 5", "eigen", "geen  5"]  # the third is the first, written otherwise
+    write_jsonl(data, given)
+    settings = ("--model", folder, "--rule", "topk", "--negatives", 99)
+    rows, others = run(data, *settings, "--keep-negatives"), run(data, *settings, "--include-negatives", out="others.jsonl")
+    for row, other, own in zip(rows, others, given, strict=True):
+        kept = list(dict.fromkeys(" ".join(text.split()) for text in own["neg"]))
+        assert [" ".join(text.split()) for text in row["neg"]][: len(kept)] == kept and set(kept) <= set(other["neg"])
+        assert row["neg"][len(kept) :] == [text for text in other["neg"] if text not in kept]
+        scores = dict(zip(other["neg"], other["neg_scores"], strict=True))
+        assert row["neg_scores"] == pytest.approx([scores[" ".join(text.split())] for text in row["neg"]], abs=1e-6)
+    assert "replaced" not in capsys.readouterr().out.split("others.jsonl")[0].split("mined.jsonl")[0]
 
 
 def test_each_positive_in_a_row_of_its_own(folder, data):
@@ -394,7 +422,8 @@ def test_a_narrow_band_is_said():
     ("arguments", "message"),
     [
         (["--query-embeddings", "q.npy", "--corpus-embeddings", "p.npy"], "q.npy: 3 rows for 39 queries; --write-texts"),
-        (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: not a .npy of numbers"),
+        (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: cannot be read (ValueError: the magic string is not correct"),
+        (["--query-embeddings", "z.npz", "--corpus-embeddings", "p.npy"], "z.npz: cannot be read (ValueError: the magic string"),
         (["--query-embeddings", "i.npy", "--corpus-embeddings", "p.npy"], "i.npy: int64 of shape (3, 4); expected float32, float16 or"),
         (["--query-embeddings", "q4.npy", "--corpus-embeddings", "p5.npy"], "embeddings of shapes (39, 4) and (41, 5): expected"),
         (["--model", "nergens"], "nergens: no such folder"),
@@ -412,6 +441,7 @@ def test_a_mistake_is_said_and_nothing_is_written(folder, data, monkeypatch, arg
     monkeypatch.chdir(data.parent)
     np.save("q.npy", unit(3, 4, 0))
     np.save("i.npy", np.ones((3, 4), int))
+    np.savez("z.npz", unit(39, 4, 0))
     np.save("p.npy", unit(3, 4, 0))
     np.save("q4.npy", unit(39, 4, 0))
     np.save("p5.npy", unit(41, 5, 0))
