@@ -349,8 +349,11 @@ def read_rows(path, columns=None, optional=()) -> Iterator[tuple[int, dict]]:
     elif kind in (".csv", ".tsv"):
         yield from _read_lines_of_cells(path, columns, optional)
     else:
+        fields, names = None, []
         for number, row in read_jsonl(path):
-            names = _wanted(list(row), columns, optional, f"{path}:{number}")
+            if row.keys() != fields:  # most rows have the fields of the one before
+                fields = row.keys()
+                names = _wanted(list(row), columns, optional, f"{path}:{number}")
             yield number, {name: row[name] for name in names}
 
 
@@ -412,9 +415,9 @@ def _read_parquet(path: Path, columns, optional) -> Iterator[tuple[int, dict]]:
                 raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
         place.line = 1
         for batch in file.iter_batches(1024, columns=names):
-            values = {name: _values(batch[name], f"column {name!r}", place) for name in names}
-            for i in range(batch.num_rows):
-                yield place.line, {name: values[name][i] for name in names}
+            values = [_values(batch[name], f"column {name!r}", place) for name in names]
+            for row in zip(*values, strict=True):
+                yield place.line, dict(zip(names, row, strict=True))
                 place.line += 1
 
 
@@ -439,7 +442,9 @@ def _values(column, name: str, place: reading) -> list:
             with reading(f"{place.path}:{number}: {name}"):
                 value.as_py()
         raise
-    return [None if value != value else value for value in values]
+    if str(column.type) in ("double", "float", "halffloat"):
+        values = [None if value != value else value for value in values]
+    return values
 
 
 def read_texts(path, field: str = "text") -> Iterator[str]:

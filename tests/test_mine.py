@@ -422,8 +422,8 @@ def test_a_narrow_band_is_said():
     ("arguments", "message"),
     [
         (["--query-embeddings", "q.npy", "--corpus-embeddings", "p.npy"], "q.npy: 3 rows for 39 queries; --write-texts"),
-        (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: cannot be read (ValueError: the magic string is not correct"),
-        (["--query-embeddings", "z.npz", "--corpus-embeddings", "p.npy"], "z.npz: cannot be read (ValueError: the magic string"),
+        (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: cannot be read (ValueError: "),
+        (["--query-embeddings", "z.npz", "--corpus-embeddings", "p.npy"], "z.npz: cannot be read (ValueError: the magic"),
         (["--query-embeddings", "i.npy", "--corpus-embeddings", "p.npy"], "i.npy: int64 of shape (3, 4); expected float32, float16 or"),
         (["--query-embeddings", "q4.npy", "--corpus-embeddings", "p5.npy"], "embeddings of shapes (39, 4) and (41, 5): expected"),
         (["--model", "nergens"], "nergens: no such folder"),
