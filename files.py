@@ -442,9 +442,13 @@ def _values(column, name: str, place: reading) -> list:
             with reading(f"{place.path}:{number}: {name}"):
                 value.as_py()
         raise
-    if str(column.type) in ("double", "float", "halffloat"):
-        values = [None if value != value else value for value in values]
-    return values
+    return _without_nan(values) if re.search("float|double", str(column.type)) else values
+
+
+def _without_nan(value):
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if value != value else value
 
 
 def read_texts(path, field: str = "text") -> Iterator[str]:

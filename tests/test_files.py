@@ -91,10 +91,10 @@ def test_text_files_and_quoted_line_ends(tmp_path):
 
 def test_nan_is_a_missing_value(tmp_path):
     """pandas writes it so, in JSON Lines and in parquet."""
-    jsonl = write(tmp_path / "a.jsonl", '{"title": NaN, "n": 1}\n')
-    parquet = write_parquet(tmp_path / "a.parquet", title=[float("nan")], n=[1])
+    jsonl = write(tmp_path / "a.jsonl", '{"title": NaN, "scores": [0.5, NaN]}\n')
+    parquet = write_parquet(tmp_path / "a.parquet", title=[float("nan")], scores=[[0.5, float("nan")]])
     for path in (jsonl, parquet):
-        assert list(files.read_rows(path)) == [(1, {"title": None, "n": 1})]
+        assert list(files.read_rows(path)) == [(1, {"title": None, "scores": [0.5, None]})]
 
 
 NOT_JSON = {
