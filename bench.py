@@ -286,7 +286,7 @@ def mine_ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
     rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
     texts = mine.number_texts(Source("bench", "retrieval", rows))
     found = mine.label(texts, q, p, *search.top_k(q, p, TOP, precision=precision))
-    columns, _ = mine.choose(found.scores, found.known, found.positives, "topk-percpos", margin=0.95, negatives=NEGATIVES)
+    columns, _ = mine.choose(found, "topk-percpos", margin=0.95, negatives=NEGATIVES)
     return np.where(columns >= 0, np.take_along_axis(found.passages, columns, 1), -1)
 
 

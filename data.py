@@ -124,11 +124,9 @@ def parse_type(type, where: str) -> str:
     """The type of a row. FlagEmbedding calls `retrieval` `normal`."""
     if type == "normal":
         return "retrieval"
-    if type == "symmetric_class":
-        advice = "write symmetric_clustering ('query: ' on both sides) or classification"
-        raise InputError(f"{where}: type 'symmetric_class' is FlagEmbedding's; {advice}, here or in a manifest")
     if not isinstance(type, str) or type not in KINDS:
-        raise InputError(f"{where}: type {type!r} is unknown; expected one of {', '.join(KINDS)}")
+        known = f"expected one of {', '.join(KINDS)}"
+        raise InputError(f"{where}: type {type!r} is unknown; {known}, here or for all rows in a manifest")
     return type
 
 
@@ -283,11 +281,6 @@ def beir_file(folder, name: str) -> Path:
     raise FileNotFoundError(f"{path}: no such file (.gz neither); {hint}")
 
 
-def read_texts_by_id(folder, name: str) -> dict[str, str]:
-    """`corpus.jsonl` or `queries.jsonl` of a BEIR folder as {id: text}."""
-    return texts_by_id([beir_file(folder, name)])
-
-
 def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:
     """The texts of `read_id_texts` as {id: text}.
 
@@ -333,11 +326,6 @@ def _read_ms_marco(path) -> Iterator[tuple[int, dict]]:
         if not tab:
             raise InputError(f"{path}:{number}: expected id<TAB>text, found {line[:60]!r}")
         yield number, {"_id": id, "text": text}
-
-
-def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
-    """`qrels/<split>.tsv` of a BEIR folder as {query id: {document id: grade}}."""
-    return qrels_of([beir_file(folder, f"qrels/{split}.tsv")])
 
 
 def qrels_of(files) -> dict[str, dict[str, int]]:

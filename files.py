@@ -265,6 +265,16 @@ def write_array(path, array: np.ndarray) -> None:
 # --- text and JSON ----------------------------------------------------------------------------------
 
 
+def existing(path) -> Path:
+    """The path of a file that is read."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    return path
+
+
 def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
     """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not.
 
@@ -277,12 +287,9 @@ def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 def _raw_lines(path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line with its end). A byte order mark is no part of the text."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    with reading(path, 1) as place, (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    path = existing(path)
+    unpack = gzip.open if path.suffix == ".gz" else open
+    with reading(path, 1) as place, unpack(path, "rb") as file:
         for line in file:
             yield place.line, line.decode("utf-8-sig" if place.line == 1 else "utf-8")
             place.line += 1
@@ -337,80 +344,72 @@ def kind_of(path) -> str:
 def read_rows(path, columns=None, optional=()) -> Iterator[tuple[int, dict]]:
     """(row number from 1, {column: value}) of a table, `.gz` or not; JSON Lines, CSV and TSV count lines.
 
-    The table is `.parquet`, `.csv` or `.tsv` with a header line, else JSON Lines. Of parquet the values
-    are those that JSON has; a column of another type is refused, unless it is not asked for.
+    The table is `.parquet`, `.csv` or `.tsv` with a header line, else JSON Lines.
 
-    columns: what must exist; a tuple of names means one of them. optional: what is read where it exists.
-    Without `columns` everything is.
+    columns: what every row must have; a tuple of names means one of them. Of parquet only these are
+    read, and the `optional` ones that exist; without `columns` all are, which must have values in JSON.
     """
-    kind = kind_of(path)
-    if kind == ".parquet":
-        yield from _read_parquet(Path(path), columns, optional)
-    elif kind in (".csv", ".tsv"):
-        yield from _read_lines_of_cells(path, columns, optional)
-    else:
-        fields, names = None, []
-        for number, row in read_jsonl(path):
-            if row.keys() != fields:  # most rows have the fields of the one before
-                fields = row.keys()
-                names = _wanted(list(row), columns, optional, f"{path}:{number}")
-            yield number, {name: row[name] for name in names}
+    if kind_of(path) == ".parquet":
+        yield from _read_parquet(path, columns, optional)
+        return
+    rows = _read_delimited(path) if kind_of(path) in (".csv", ".tsv") else read_jsonl(path)
+    fields = None
+    for number, row in rows:
+        if row.keys() != fields:  # most rows have the fields of the one before
+            fields = row.keys()
+            _wanted(fields, columns, optional, f"{path}:{number}")
+        yield number, row
 
 
-def _wanted(names: list[str], columns, optional, where: str) -> list[str]:
-    """Those of a table's `names` that `read_rows` was asked for."""
-    if len(set(names)) < len(names):
-        raise InputError(f"{where}: two columns have the same name; found {', '.join(names)}")
+def _wanted(names, columns, optional, where: str) -> list[str]:
+    """Those of a table's `names` that `read_rows` is asked for."""
     if columns is None:
-        return names
-    asked = set(optional)
+        return list(names)
+    wanted = set(optional)
     for column in columns:
-        alternatives = {column: None} if isinstance(column, str) else dict.fromkeys(column)
-        if not alternatives.keys() & set(names):
+        alternatives = [column] if isinstance(column, str) else column
+        if not any(name in names for name in alternatives):
             missing = " or ".join(map(repr, alternatives))
             raise InputError(f"{where}: no column {missing}; the row has {', '.join(names)}")
-        asked |= alternatives.keys()
-    return [name for name in names if name in asked]
+        wanted.update(alternatives)
+    return [name for name in names if name in wanted]
 
 
-def _read_lines_of_cells(path, columns, optional) -> Iterator[tuple[int, dict]]:
-    """CSV and TSV. The first line names the columns, and every other has as many cells."""
-    tabs = kind_of(path) == ".tsv"
-    lines = ((number, line.split("\t")) for number, line in read_lines(path)) if tabs else _read_csv(path)
-    _, header = next(lines, (1, []))
-    names = _wanted(header, columns, optional, f"{path}:1")
-    for number, cells in lines:
-        if len(cells) != len(header):
-            found = f"found {len(cells)} cells, expected {len(header)} as in the first line"
-            advice = "; no cell of a .tsv can hold a tab or a line end, quoted or not" if tabs else ""
-            raise InputError(f"{path}:{number}: {found}{advice}")
-        row = dict(zip(header, cells, strict=True))
-        yield number, {name: row[name] for name in names}
-
-
-def _read_csv(path) -> Iterator[tuple[int, list[str]]]:
-    """(number of its last line, cells) of each record; quoted cells may hold line ends."""
+def _read_delimited(path) -> Iterator[tuple[int, dict]]:
+    """CSV, and TSV without quoting. The first line names the columns; every other has as many cells."""
     csv.field_size_limit(2**31 - 1)  # a cell may be a long document
+    tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind_of(path) == ".tsv" else {}
     with reading(path, 1) as place:
-        records = csv.reader((line for _, line in _raw_lines(path)), strict=True)
+        records = csv.reader((line for _, line in _raw_lines(path)), strict=True, **tabs)
+        header = next(records, [])
+        if len(set(header)) < len(header):
+            raise InputError(f"{place}: two columns have the same name; found {', '.join(header)}")
+        place.line = 2
         for cells in records:
+            if cells and len(cells) != len(header):
+                expected = f"expected {len(header)} as in the first line"
+                advice = "; a cell of a .tsv holds no tab or line end, quoted or not" if tabs else ""
+                raise InputError(f"{path}:{records.line_num}: found {len(cells)} cells, {expected}{advice}")
             if cells:
-                yield records.line_num, cells
+                yield records.line_num, dict(zip(header, cells, strict=True))
             place.line = records.line_num + 1
 
 
-def _read_parquet(path: Path, columns, optional) -> Iterator[tuple[int, dict]]:
+# Types of arrow that JSON has no values for; in a struct or list they come after the names of its fields
+_NOT_JSON = re.compile("date|time|duration|decimal|binary|interval|extension|union|map")
+_FIELD_NAME = re.compile("[^<,]*: ")
+
+
+def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
     import pyarrow.parquet  # here: slow to import, and few runs read parquet
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     with reading(path) as place:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(existing(path))
         schema = file.schema_arrow
         names = _wanted(schema.names, columns, optional, str(path))
         for name in names:
-            if not _is_json(schema.field(name).type):
-                kind = schema.field(name).type
+            kind = str(schema.field(name).type)
+            if _NOT_JSON.search(_FIELD_NAME.sub("", kind)):
                 advice = "JSON has no value for it; write it as text, or leave the column out"
                 raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
         place.line = 1
@@ -421,20 +420,8 @@ def _read_parquet(path: Path, columns, optional) -> Iterator[tuple[int, dict]]:
                 place.line += 1
 
 
-def _is_json(kind) -> bool:
-    """Whether JSON has values of this arrow type."""
-    import pyarrow.types as types
-
-    if types.is_dictionary(kind):
-        return _is_json(kind.value_type)
-    if kind.num_fields:  # lists and structs
-        return all(_is_json(kind.field(i).type) for i in range(kind.num_fields))
-    known = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer)
-    return any(test(kind) for test in (*known, types.is_floating, types.is_boolean, types.is_null))
-
-
 def _values(column, name: str, place: reading) -> list:
-    """A column of a batch as Python's values, NaN as None. A value that cannot be read is named by its row."""
+    """A column of a batch as Python's values, NaN as None. What cannot be read is named by its row."""
     try:
         values = column.to_pylist()
     except ValueError:

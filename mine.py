@@ -64,12 +64,12 @@ from data import KINDS, Source, beir_files, normalise, read_id_texts, read_sourc
 from files import (
     InputError,
     cli,
+    existing,
     new_file,
     read_jsonl,
     reading,
     real_number,
     refuse_existing,
-    refuse_plot,
     whole_number,
     write_array,
     write_json,
@@ -92,6 +92,15 @@ RULES = {
 # What became of a candidate. The first two survived the rule
 REASONS = ("taken", "not needed", "positive", "query itself", "shifted", "above threshold")
 TAKEN, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, ABOVE = range(len(REASONS))
+
+
+class Candidates(NamedTuple):
+    """The best passages of each query, and what the rules need of them."""
+
+    passages: np.ndarray  # (Q, K) numbers of passages, best first
+    scores: np.ndarray  # (Q, K) float32
+    known: np.ndarray  # (Q, K) uint8: POSITIVE or QUERY for what must never be a negative, else 0
+    positives: list[np.ndarray]  # s(q,p) of every positive of each query
 
 
 def known_reasons(candidates: np.ndarray, positives: list, own: np.ndarray) -> np.ndarray:
@@ -121,20 +130,10 @@ def _flat(positives: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.arange(len(positives)), counts), numbers
 
 
-def thresholds(
-    scores: np.ndarray,
-    free: np.ndarray,
-    positives: list[np.ndarray],
-    rule: str,
-    margin: float,
-    sigma: str = "query",
-) -> np.ndarray:
-    """The score (Q,) float64 that a negative of each query must stay below.
-
-    For the arguments see `choose`; free (Q, K) is True where known is 0.
-    """
-    s = scores.astype(np.float64)
-    p = np.array([of_query.min() for of_query in positives], np.float64)
+def thresholds(candidates: Candidates, rule: str, margin: float, sigma: str = "query") -> np.ndarray:
+    """The score (Q,) float64 that a negative of each query must stay below."""
+    s = candidates.scores.astype(np.float64)
+    p = np.array([scores.min() for scores in candidates.positives], np.float64)
     if rule in ("topk", "topk-shifted"):
         return np.full(len(s), np.inf)
     if rule == "topk-abs":
@@ -146,10 +145,11 @@ def thresholds(
     if rule != "topk-stdmarginpos":
         raise InputError(f"rule {rule!r} is unknown; expected one of {', '.join(RULES)}")
 
+    free = candidates.known == 0
     if sigma == "query":
         return p - margin * _row_std(s, free)
     if sigma == "positives":
-        values = np.concatenate(positives).astype(np.float64)
+        values = np.concatenate(candidates.positives).astype(np.float64)
     else:
         values = (p[:, None] - s)[free]
     return p - margin * (values.std() if values.size else 0.0)
@@ -163,9 +163,7 @@ def _row_std(s: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 
 def choose(
-    scores: np.ndarray,
-    known: np.ndarray,
-    positives: list[np.ndarray],
+    candidates: Candidates,
     rule: str,
     *,
     margin: float,
@@ -176,21 +174,20 @@ def choose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Negatives of each query: their columns (Q, negatives) int64, and reasons (Q, K) uint8.
 
-    The columns are in order, hardest first, -1 where there are too few.
-
-    scores (Q, K) float32: of the candidates, best first. known (Q, K): of `known_reasons`. positives:
-    s(q,p) of every positive of each query. select: the 'top' survivors of the rule, or 'random' ones.
+    The columns are in order, hardest first, -1 where there are too few. select: the 'top' survivors of
+    the rule, or 'random' ones.
 
     >>> scores, known = np.array([[0.9, 0.8, 0.7, 0.5]]), np.array([[POSITIVE, 0, 0, 0]])
-    >>> columns, reasons = choose(scores, known, [np.array([0.9])], "topk-marginpos", margin=0.15, negatives=1)
+    >>> candidates = Candidates(None, scores, known, [np.array([0.9])])
+    >>> columns, reasons = choose(candidates, "topk-marginpos", margin=0.15, negatives=1)
     >>> columns.tolist(), [REASONS[reason] for reason in reasons[0]]
     ([[2]], ['positive', 'above threshold', 'taken', 'not needed'])
     """
     # What survives the rule
-    free = known == 0
-    reasons = np.where(free, np.uint8(NOT_NEEDED), known).astype(np.uint8)
-    limit = thresholds(scores, free, positives, rule, margin, sigma)
-    reasons[free & ~(scores < limit[:, None])] = ABOVE
+    free = candidates.known == 0
+    reasons = np.where(free, np.uint8(NOT_NEEDED), candidates.known).astype(np.uint8)
+    limit = thresholds(candidates, rule, margin, sigma)
+    reasons[free & ~(candidates.scores < limit[:, None])] = ABOVE
     if rule == "topk-shifted":
         reasons[free & (free.cumsum(1) <= margin)] = SHIFTED
     survived = reasons == NOT_NEEDED
@@ -198,12 +195,12 @@ def choose(
     # The first of them in order, or in a random order
     rank = survived.cumsum(1) - 1
     if select == "random":
-        draws = np.random.default_rng(seed).random(scores.shape)
+        draws = np.random.default_rng(seed).random(survived.shape)
         rank = np.where(survived, draws, 1).argsort(1).argsort(1)
     taken = survived & (rank < negatives)
     reasons[taken] = TAKEN
 
-    columns = np.full((len(scores), negatives), -1)
+    columns = np.full((len(survived), negatives), -1)
     row, column = taken.nonzero()
     columns[row, taken.cumsum(1)[taken] - 1] = column
     return columns, reasons
@@ -304,10 +301,8 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
 
 def read_embeddings(path, count: int, what: str) -> np.ndarray:
     """A `.npy` of `count` normalised rows, memory-mapped."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     with reading(path):
-        array = np.lib.format.open_memmap(path, mode="r")
+        array = np.lib.format.open_memmap(existing(path), mode="r")
     if array.ndim != 2 or array.dtype not in (np.float32, np.float16, np.uint16):
         expected = "float32, float16 or uint16 (bfloat16), one row per text"
         raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected {expected}")
@@ -325,15 +320,6 @@ def read_embeddings(path, count: int, what: str) -> np.ndarray:
 
 
 # --- candidates, and rows with negatives ------------------------------------------------------------
-
-
-class Candidates(NamedTuple):
-    """What the rules need of each query."""
-
-    passages: np.ndarray  # (Q, K) numbers of passages, best first
-    scores: np.ndarray  # (Q, K) float32
-    known: np.ndarray  # (Q, K) uint8, see known_reasons
-    positives: list[np.ndarray]  # s(q,p) of every positive of each query
 
 
 def top_k_together(q, p, k: int, precision: str, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
@@ -415,12 +401,9 @@ def replaced(path, keep_negatives: bool) -> str:
 
 def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) -> dict:
     """The figures of a report on what `choose` returned."""
-    scores, free = candidates.scores, candidates.known == 0
-    taken = scores[reasons == TAKEN]
-    lowest = np.array([of_query.min() for of_query in candidates.positives])
-    above_lowest = (scores > lowest[:, None])[reasons == TAKEN]
-    limit = thresholds(scores, free, candidates.positives, "topk-percpos", 0.95)
-    above_margin = (scores >= limit[:, None])[free]
+    scores, taken = candidates.scores, reasons == TAKEN
+    above_lowest = scores > thresholds(candidates, "topk-marginpos", 0)[:, None]
+    above_margin = scores >= thresholds(candidates, "topk-percpos", 0.95)[:, None]
     return {
         "queries": len(columns),
         "candidates": reasons.size,
@@ -428,11 +411,15 @@ def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) 
         "short of negatives": int((columns < 0).any(1).sum()),
         "without negatives": int((columns < 0).all(1).sum()),
         "s(q,p)": _quantiles(np.concatenate(candidates.positives)),
-        "s(q,n) taken": _quantiles(taken),
+        "s(q,n) taken": _quantiles(scores[taken]),
         "s(q,n) above threshold": _quantiles(scores[reasons == ABOVE]),
-        "taken above a positive": float(above_lowest.mean()) if taken.size else 0.0,
-        "above a 5% margin": float(above_margin.mean()) if above_margin.size else 0.0,
+        "taken above a positive": _mean(above_lowest[taken]) or 0.0,
+        "above a 5% margin": _mean(above_margin[candidates.known == 0]) or 0.0,
     }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float] | None:
@@ -482,25 +469,6 @@ def examples(texts: Texts, candidates: Candidates, columns: np.ndarray, count: i
     return "\n".join(lines)
 
 
-def plot(path, candidates: Candidates, reasons: np.ndarray) -> None:
-    """Histograms of the scores of positives, of negatives taken, and of candidates that the rule left out."""
-    import matplotlib.figure  # optional: only --plot needs it
-
-    figure = matplotlib.figure.Figure((7, 4), layout="constrained")
-    axes = figure.subplots()
-    parts = {
-        "positives": np.concatenate(candidates.positives),
-        "negatives taken": candidates.scores[reasons == TAKEN],
-        "left out by the rule": candidates.scores[(reasons == ABOVE) | (reasons == SHIFTED)],
-    }
-    for name, values in parts.items():
-        axes.hist(values, 60, density=True, histtype="step", label=f"{name} ({values.size:,})")
-    axes.set(xlabel="score", ylabel="density")
-    axes.legend()
-    with new_file(path) as temporary:
-        figure.savefig(temporary)
-
-
 GRID = {  # (rule, sigma): margins
     ("topk", None): [0],
     ("topk-shifted", None): [5, 10, 20],
@@ -525,25 +493,24 @@ def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
     several = np.bincount(query)[query] > 1
     alone = list(np.concatenate(candidates.positives)[several][:, None])
     query, number = query[several], number[several]
-    scores, known = candidates.scores[query], candidates.known[query]
-    others = (known == POSITIVE) & (candidates.passages[query] != number[:, None])
-    known = np.where(others, 0, known)
+    passages, scores, known = (part[query] for part in candidates[:3])
+    others = (known == POSITIVE) & (passages != number[:, None])
+    cases = Candidates(passages, scores, np.where(others, 0, known), alone)
 
     lines = []
     for (rule, sigma), margins in GRID.items():
         for margin in margins:
             settings = {"margin": margin, "sigma": sigma, "negatives": negatives}
-            columns, reasons = choose(*candidates[1:], rule, **settings)
-            taken = candidates.scores[reasons == TAKEN]
-            positive = others[choose(scores, known, alone, rule, **settings)[1] == TAKEN] if alone else taken[:0]
+            columns, reasons = choose(candidates, rule, **settings)
+            positive = others[choose(cases, rule, **settings)[1] == TAKEN] if alone else others
             lines.append({
                 "rule": rule,
                 "sigma": sigma,
                 "margin": margin,
                 "survivors": float((reasons <= NOT_NEEDED).sum(1).mean()),
                 "short": int((columns < 0).any(1).sum()),
-                "mean score": float(taken.mean()) if taken.size else None,
-                "known positives": float(positive.mean()) if positive.size else None,
+                "mean score": _mean(candidates.scores[reasons == TAKEN]),
+                "known positives": _mean(positive),
             })  # fmt: skip
     return lines
 
@@ -612,7 +579,7 @@ def _mine(args, rank: int, world: int) -> None:
     # Negatives: those that the rule takes
     limit = {"rule": args.rule, "margin": args.margin, "sigma": args.sigma}
     settings = {"negatives": args.negatives, "select": args.select, "seed": args.seed}
-    columns, reasons = choose(*candidates[1:], **limit, **settings)
+    columns, reasons = choose(candidates, **limit, **settings)
 
     # Report
     figures = summarise(candidates, columns, reasons)
@@ -622,15 +589,13 @@ def _mine(args, rank: int, world: int) -> None:
         figures["sweep"] = sweep(texts, candidates, args.negatives)
         print("\n" + describe_sweep(figures["sweep"]))
     print("\n" + examples(texts, candidates, columns, args.examples), end="")
-    if args.plot:
-        plot(args.plot, candidates, reasons)
     if not args.out:
         return
 
     # Rows
     negatives = [passages[row[row >= 0]].tolist() for passages, row in zip(candidates.passages, columns, strict=True)]
     if args.when_short == "random":
-        limits = thresholds(candidates.scores, candidates.known == 0, candidates.positives, **limit)
+        limits = thresholds(candidates, **limit)
         for query in (columns < 0).any(1).nonzero()[0].tolist():
             generator = np.random.default_rng((args.seed, query))
             forbidden = [*texts.positives[query], texts.own[query]]
@@ -693,7 +658,6 @@ def _parse(argv) -> argparse.Namespace:
     add = parser.add_argument_group("report").add_argument
     add("--sweep", action="store_true", help="also print every rule over a grid of margins")
     add("--examples", type=whole_number(0), default=10, help="queries printed with positive and negative")
-    add("--plot", metavar="FILE", help="histograms of the scores (.png, .svg, .pdf)")
 
     args = parser.parse_args(argv)
     given = [bool(args.query_embeddings), bool(args.corpus_embeddings)]
@@ -715,7 +679,6 @@ def main(argv=None) -> None:
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
-    refuse_plot(args.plot, args.overwrite)
     if args.rule == "topk" and args.margin:
         advice = "leave it out, or choose another --rule"
         raise InputError(f"--margin {args.margin:g}: the rule topk has none; {advice}")

@@ -50,7 +50,7 @@ BAD_ROWS = [  # a second line of a source, what is said of it
     (f'{{{PAIR}, "neg": [""]}}', "'neg' is [\"\"]"),
     (f'{{{PAIR}, "type": "quiz"}}', "type 'quiz' is unknown; expected one of retrieval, "),
     (f'{{{PAIR}, "type": ["x"]}}', "type ['x'] is unknown"),
-    (f'{{{PAIR}, "type": "symmetric_class"}}', "FlagEmbedding's; write symmetric_clustering"),
+    (f'{{{PAIR}, "type": "symmetric_class"}}', "type 'symmetric_class' is unknown; expected one of retrieval, "),
     (f'{{{PAIR}, "type": "retrieval"}}', "type 'retrieval', after rows of type 'symmetric_sts'"),
     ('{"query": "a", "pos"', "not JSON (Expecting ':' delimiter at column 21)"),
 ]
@@ -201,10 +201,10 @@ def test_beir_layout(tmp_path):
     documents = {"_id": 1, "title": "Titel", "text": "tekst "}, {"_id": "2", "title": "", "text": " los "}
     write(tmp_path / "corpus.jsonl.gz", *documents)
     write(tmp_path / "qrels" / "test.tsv", "query-id\tcorpus-id\tscore\n", "a\t1\t2\n", "a\t2\t0\n")
-    assert data.read_texts_by_id(tmp_path, "corpus.jsonl") == {"1": "Titel tekst", "2": " los "}
-    assert data.read_qrels(tmp_path) == {"a": {"1": 2, "2": 0}}
+    assert data.texts_by_id([data.beir_file(tmp_path, "corpus.jsonl")]) == {"1": "Titel tekst", "2": " los "}
+    assert data.qrels_of([data.beir_file(tmp_path, "qrels/test.tsv")]) == {"a": {"1": 2, "2": 0}}
     with pytest.raises(FileNotFoundError, match=r"dev.tsv: no such file \(.gz neither\); there are test.tsv"):
-        data.read_qrels(tmp_path, "dev")
+        data.beir_file(tmp_path, "qrels/dev.tsv")
 
 
 TEXTS = [  # file, its lines, {id: text}
@@ -259,9 +259,9 @@ BAD_TABLES = [  # reader, file, lines, message
     (data.texts_by_id, "a.jsonl", [{"_id": 1, "text": None}], "a.jsonl:1: column 'text': expected a string, found nothing"),
     (data.texts_by_id, "a.jsonl", [{"_id": 1, "text": "y", "title": 3}], "a.jsonl:1: title: expected a string, found int"),
     (data.texts_by_id, "a.jsonl", [{"_id": "1", "text": "x"}, {"_id": 1, "text": "y"}], "a.jsonl:2: id '1' occurs twice"),
-    (data.texts_by_id, "a.tsv", ["pid\tpassage\n", "1\tx\n"], "a.tsv:1: no column '_id' or 'id'; the row has pid, passage"),
+    (data.texts_by_id, "a.tsv", ["pid\tpassage\n", "1\tx\n"], "a.tsv:2: no column '_id' or 'id'; the row has pid, passage"),
     (data.texts_by_id, "a.tsv", ["1\t\"een\n", 'twee"\n'], "a.tsv:2: expected id<TAB>text, found 'twee\"'"),
-    (data.qrels_of, "a.tsv", ["qid\tpid\tgrade\n", "1\t2\t1\n"], "a.tsv:1: no column 'query-id'; the row has qid, pid"),
+    (data.qrels_of, "a.tsv", ["qid\tpid\tgrade\n", "1\t2\t1\n"], "a.tsv:2: no column 'query-id'; the row has qid, pid"),
     (data.qrels_of, "a.tsv", ["1\t2\t1\n", "1\t2\tja\n"], "a.tsv:2: expected query-id, corpus-id and a whole number, found '1 | 2 | ja'"),
     (data.qrels_of, "a.txt", ["1 2\n"], "a.txt:1: expected query-id, corpus-id and a whole number, found '1 | 2'"),
     (data.qrels_of, "a.jsonl", judgement(score=1.5), "a.jsonl:1: expected query-id, corpus-id and a whole number, found 'b | 2 | 1.5'"),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from data import normalise, read_qrels, read_source, read_texts_by_id
+from data import beir_file, normalise, qrels_of, read_source, texts_by_id
 from files import read_json, read_jsonl, read_texts
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -70,7 +70,7 @@ def test_no_training_text_holds_a_whole_evaluation_text(seen, evaluated):
 
 
 def test_dekamer_is_split_by_title_question_and_answer(seen):
-    titles, answers = (read_texts_by_id(DEMO / "eval/dekamer_answers", f"{name}.jsonl").values() for name in ("queries", "corpus"))
+    titles, answers = (texts_by_id([beir_file(DEMO / "eval/dekamer_answers", f"{name}.jsonl")]).values() for name in ("queries", "corpus"))
     questions = {row["text"] for part in ("train", "test") for row in rows(f"eval/dekamer_themes/{part}.jsonl.gz")}
     trained = {part: read_source(DEMO / f"train/dekamer_{part}.jsonl.gz").rows for part in ("title_question", "question_answer")}
 
@@ -134,7 +134,8 @@ def test_training_types():
 @pytest.mark.parametrize("name", ["algoritmekader", "captions", "dekamer_answers", "rijksoverheid_faq"])
 def test_qrels_name_every_query_and_known_documents(name):
     folder = DEMO / "eval" / name
-    corpus, queries, qrels = read_texts_by_id(folder, "corpus.jsonl"), read_texts_by_id(folder, "queries.jsonl"), read_qrels(folder)
+    corpus, queries = (texts_by_id([beir_file(folder, f"{name}.jsonl")]) for name in ("corpus", "queries"))
+    qrels = qrels_of([beir_file(folder, "qrels/test.tsv")])
     assert set(qrels) == set(queries) and not set(queries) & set(corpus)
     for judged in qrels.values():
         assert set(judged) <= set(corpus) and sum(judged.values()) >= 1

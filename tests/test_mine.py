@@ -24,7 +24,7 @@ import mine
 import model_folder
 from data import Row, Source
 from files import InputError, read_json, read_jsonl, write_jsonl
-from mine import ABOVE, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, TAKEN, choose
+from mine import ABOVE, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, TAKEN, Candidates, choose
 
 
 def test_docstring_examples():
@@ -45,11 +45,12 @@ KNOWN = np.zeros((6, 10), np.uint8)
 KNOWN[[0, 1, 1, 2, 4, 5, 5], [1, 0, 7, 4, 3, 1, 2]] = POSITIVE
 KNOWN[5, 0] = QUERY
 POSITIVES = [np.float32(row) for row in ([0.8], [0.95, 0.6], [0.5], [0.2], [-0.4], [0.98, 0.97])]
+CANDIDATES = Candidates(None, SCORES, KNOWN, POSITIVES)
 
 
 def survivors(rule, **settings):
     """Columns that the rule keeps, for each query."""
-    _, reasons = choose(SCORES, KNOWN, POSITIVES, rule, **settings)
+    _, reasons = choose(CANDIDATES, rule, **settings)
     return [np.flatnonzero(row <= NOT_NEEDED).tolist() for row in reasons]
 
 
@@ -88,8 +89,9 @@ def test_rules_by_hand(rule, margin, settings, expected):
 def test_differences_leave_the_positives_out():
     # 1 - 0.5 and 1 - 0.25: mean 0.625, sigma 0.125 (with the positive's own 0 it would be 0.31); 1 - 4 sigma is 0.5
     scores, known = np.float32([[1, 0.5, 0.25]]), np.array([[POSITIVE, 0, 0]], np.uint8)
+    candidates = Candidates(None, scores, known, [np.float32([1])])
     settings = {"margin": 4, "sigma": "difference", "negatives": 2}
-    assert choose(scores, known, [np.float32([1])], "topk-stdmarginpos", **settings)[0].tolist() == [[2, -1]]
+    assert choose(candidates, "topk-stdmarginpos", **settings)[0].tolist() == [[2, -1]]
 
 
 def slow_choose(rule, margin, sigma):
@@ -121,30 +123,30 @@ def test_rules_are_their_formulas(rule, margin, sigma):
 
 
 def test_every_candidate_has_its_reason():
-    columns, reasons = choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", margin=0.125, negatives=2)
+    columns, reasons = choose(CANDIDATES, "topk-marginpos", margin=0.125, negatives=2)
     assert columns.tolist() == [[4, 5], [-1, -1], [-1, -1], [-1, -1], [5, 6], [3, 4]]
     assert reasons[0].tolist() == [ABOVE, POSITIVE, ABOVE, ABOVE, TAKEN, TAKEN, *[NOT_NEEDED] * 4]
     assert reasons[5].tolist() == [QUERY, POSITIVE, POSITIVE, TAKEN, TAKEN, *[NOT_NEEDED] * 5]
-    _, reasons = choose(SCORES, KNOWN, POSITIVES, "topk-shifted", margin=2, negatives=1)
+    _, reasons = choose(CANDIDATES, "topk-shifted", margin=2, negatives=1)
     assert reasons[0].tolist() == [SHIFTED, POSITIVE, SHIFTED, TAKEN, *[NOT_NEEDED] * 6]
 
 
 def test_more_negatives_than_candidates():
-    columns, _ = choose(SCORES, KNOWN, POSITIVES, "topk", margin=0, negatives=12)
+    columns, _ = choose(CANDIDATES, "topk", margin=0, negatives=12)
     assert columns.shape == (6, 12) and columns[5].tolist() == [*but(start=3), -1, -1, -1, -1, -1]
 
 
 def test_a_query_with_one_candidate_or_none_has_no_sigma():
     scores = np.float32([[0.5, 0.4], [0.6, 0.3]])
     known = np.array([[POSITIVE, 0], [POSITIVE, QUERY]], np.uint8)
-    positives = [np.float32([0.5]), np.float32([0.6])]
-    columns, _ = choose(scores, known, positives, "topk-stdmarginpos", margin=1, negatives=1)
+    candidates = Candidates(None, scores, known, [np.float32([0.5]), np.float32([0.6])])
+    columns, _ = choose(candidates, "topk-stdmarginpos", margin=1, negatives=1)
     assert columns.tolist() == [[1], [-1]]
 
 
 def test_random_selection_is_seeded_and_among_the_survivors():
     settings = {"margin": 0.125, "negatives": 3, "select": "random"}
-    draw = lambda seed: choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", seed=seed, **settings)[0]  # noqa: E731
+    draw = lambda seed: choose(CANDIDATES, "topk-marginpos", seed=seed, **settings)[0]  # noqa: E731
     draws = [draw(seed) for seed in range(20)]
     assert (draws[3] == draw(3)).all()
     assert {column for columns in draws for column in columns[0].tolist()} == {4, 5, 6, 7, 8, 9}
@@ -154,10 +156,10 @@ def test_random_selection_is_seeded_and_among_the_survivors():
 def test_choosing_changes_nothing_it_was_given():
     before = SCORES.copy(), KNOWN.copy()
     for rule, margin in mine.RULES.items():
-        choose(SCORES, KNOWN, POSITIVES, rule, margin=margin)
+        choose(CANDIDATES, rule, margin=margin)
     assert (before[0] == SCORES).all() and (before[1] == KNOWN).all()
     with pytest.raises(InputError, match="rule 'bottomk' is unknown; expected one of topk,"):
-        choose(SCORES, KNOWN, POSITIVES, "bottomk", margin=0)
+        choose(CANDIDATES, "bottomk", margin=0)
 
 
 # --- texts ------------------------------------------------------------------------------------------
@@ -395,7 +397,7 @@ def test_sweep_counts_known_positives_that_a_rule_would_take():
     known = np.array([[POSITIVE, POSITIVE, 0, 0], [0, 0, 0, POSITIVE]], np.uint8)
     scores = np.float32([[0.9, 0.8, 0.5, 0.4], [0.9, 0.8, 0.7, 0.6]])
     positives = [np.float32([0.9, 0.8]), np.float32([0.6])]
-    candidates = mine.Candidates(np.array([[5, 3, 8, 9], [8, 9, 5, 1]]), scores, known, positives)
+    candidates = Candidates(np.array([[5, 3, 8, 9], [8, 9, 5, 1]]), scores, known, positives)
     texts = mine.Texts([], [], [], [], [], [[5, 3], [1]], None)
     lines = {(line["rule"], line["margin"]): line for line in mine.sweep(texts, candidates, 1)}
     shares = [lines[case]["known positives"] for case in (("topk", 0), ("topk-marginpos", 0.05), ("topk-percpos", 0.8))]
@@ -410,8 +412,8 @@ def test_examples_are_printed_as_asked(folder, data, capsys):
 
 def test_a_narrow_band_is_said():
     scores, known = np.linspace(0.98, 0.97, 50, dtype=np.float32)[None], np.zeros((1, 50), np.uint8)
-    candidates = mine.Candidates(np.arange(50)[None], scores, known, [np.float32([0.99])])
-    report = mine.summarise(candidates, *choose(*candidates[1:], "topk", margin=0))
+    candidates = Candidates(np.arange(50)[None], scores, known, [np.float32([0.99])])
+    report = mine.summarise(candidates, *choose(candidates, "topk", margin=0))
     assert report["above a 5% margin"] == 1
     assert "note: the scores are in a narrow band" in mine.describe(report)
 

@@ -87,13 +87,3 @@ def test_the_same_negatives(tmp_path, rows, vectors, rule, margin, theirs):
 
     assert len(ours) == ROWS and sum(map(len, ours.values())) > ROWS
     assert {key: negatives for key, negatives in ours.items() if negatives} == expected
-
-
-def test_plot(tmp_path, rows, vectors):
-    write_jsonl(tmp_path / "rows.jsonl", [{"query": query, "pos": [passage]} for query, passage in rows])
-    texts = mine.number_texts(Source("rows", "retrieval", [Row(query, (passage,), ()) for query, passage in rows]))
-    for name, part in (("q", texts.queries), ("p", texts.passages)):
-        np.save(tmp_path / f"{name}.npy", np.stack([vectors[text] for text in part]))
-    given = ["--query-embeddings", str(tmp_path / "q.npy"), "--corpus-embeddings", str(tmp_path / "p.npy")]
-    mine.main(["--data", str(tmp_path / "rows.jsonl"), "--sweep", *given, "--plot", str(tmp_path / "scores.svg")])
-    assert b"<svg" in (tmp_path / "scores.svg").read_bytes()
