@@ -97,7 +97,7 @@ BAD_MANIFESTS = [  # an entry, or other content; message
     ({"file": "b.jsonl", "in_batch_negatives": 1}, "in_batch_negatives is 1; expected true or false"),
     ({"file": "b.jsonl", "rati": 1}, "'rati' is unknown; it may have file, type, ratio"),
     ({"ratio": 1}, "every source needs 'file'"),
-    (json.dumps(GOOD), "a .json file is a manifest; expected {"),
+    (json.dumps(GOOD), "m.json: a .json file is a manifest, {"),
     (f"{json.dumps(GOOD)}\n" * 2, "m.json:2: not JSON (Extra data at column 1); a .json file is a manifest"),
 ]
 
@@ -270,8 +270,8 @@ BAD_TABLES = [  # reader, file, lines, message
     (data.qrels_of, "a.jsonl", ['{"query-id": "b", "corpus-id": "2", "score": NaN}'], "a.jsonl:1: expected query-id"),
     (data.qrels_of, "a.jsonl", judgement(**{"corpus-id": ["2"]}), "a.jsonl:1: expected an id"),
     (data.qrels_of, "a.tsv", [HEADER], "a.tsv: no relevance judgements; expected query-id, corpus-id and score"),
-    (data.triples_of, "a.tsv", ["1\t2\n"], "a.tsv:1: expected query<TAB>positive<TAB>negative, found '1\\t2'"),
-    (data.triples_of, "a.tsv", ["qid\tpos\tneg\n"], "a.tsv:1: expected query<TAB>positive<TAB>negative, found 'qid"),
+    (data.triples_of, "a.tsv", ["1\t2\n"], "a.tsv:1: expected three ids, query<TAB>positive<TAB>negative, found '1\\t2'"),
+    (data.triples_of, "a.tsv", ["qid\tpos\tneg\n"], "a.tsv:1: expected three ids, query<TAB>positive<TAB>negative, found 'qid"),
     (data.triples_of, "a.tsv", ["\n"], "a.tsv: no triples; expected"),
 ]  # fmt: skip
 
