@@ -2,31 +2,32 @@
 
 A *source* is one data set in one JSON Lines file (`.gz` or not). A row of a training source:
 
-    {"query": "hoe oud wordt een olifant", "pos": ["Olifanten worden 60 jaar."], "neg": ["Ze eten gras."]}
+    {"query": "hoe oud wordt een olifant", "pos": ["Tot 70 jaar."], "neg": ["Ze eten gras."]}
 
-Its `type` is `retrieval` (default), `classification`, `symmetric_sts` or `symmetric_clustering`, the same in
-all rows. `neg` may be empty or absent; other fields are ignored. FlagEmbedding (which calls `retrieval`
-`normal`) and the files that the authors' code writes have this format too. What cannot be in a row is in a
-manifest, a small `.json` file:
+Its `type` is `retrieval` (default), `classification`, `symmetric_sts` or `symmetric_clustering`,
+the same in all rows. `neg` may be empty or absent; other fields are ignored. FlagEmbedding (which
+calls `retrieval` `normal`) and the files that the authors' code writes have this format too. What
+cannot be in a row is in a manifest, a small `.json` file:
 
-    {"sources": [{"file": "mmarco.jsonl.gz", "ratio": 0.75}, {"file": "ls.jsonl", "in_batch_negatives": false}]}
+    {"sources": [{"file": "mmarco.jsonl.gz", "ratio": 0.75},
+                 {"file": "ls.jsonl", "in_batch_negatives": false}]}
 
-A retrieval corpus has the BEIR layout: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl` (`_id`,
-`text`), `qrels/<split>.tsv` (`query-id`, `corpus-id`, `score`, in any order). `prepare` makes a source of
-one, or of files without a header line: MS MARCO's texts `id<TAB>text` and triples
-`query<TAB>positive<TAB>negative`, and judgements as MS MARCO and TREC write them, `query 0 passage grade`.
-An id holds a digit: a first line without one is a header, and must have the names above.
+A retrieval corpus has the BEIR layout: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl`
+(`_id`, `text`), `qrels/<split>.tsv` (`query-id`, `corpus-id`, `score`, in any order). `prepare`
+makes a source of one, or of files without a header line: MS MARCO's texts `id<TAB>text` and triples
+`query<TAB>positive<TAB>negative`, and judgements as MS MARCO and TREC write them, `query 0 passage
+grade`. An id holds a digit: a first line without one is a header, and must have the names above.
 
     python data.py check demo/train/*.jsonl.gz          # what a training run would see
-    python data.py prepare --corpus demo/eval/dekamer_answers --split test --out runs/dekamer.jsonl.gz
+    python data.py prepare --corpus demo/eval/dekamer_answers --split test --out runs/dk.jsonl.gz
     python data.py prepare --corpus clips/beir-nl-hotpotqa --qrels BeIR/hotpotqa-qrels:train.tsv \
         --out runs/hotpotqa.jsonl.gz
 
-Tables are JSON Lines, parquet, CSV or TSV (see files.py); `owner/name[@revision][:files]` means files of a
-data set on the Hugging Face hub.
+Tables are JSON Lines, parquet, CSV or TSV (see files.py); `owner/name[@revision][:files]` means
+files of a data set on the Hugging Face hub.
 
-Left out on purpose: random subsets by size, several files per source, text shuffling (in the authors'
-loader, unused by the paper).
+Left out on purpose: random subsets by size, several files per source, text shuffling (in the
+authors' loader, unused by the paper).
 """
 
 import argparse
@@ -65,8 +66,8 @@ from files import (
 # Of E5 (arXiv 2212.03533, section 3.2)
 PREFIXES = {"query": "query: ", "passage": "passage: ", "none": ""}
 
-# Which kind of text the query and the passages of a source are. Symmetric sources get `query: ` on both
-# sides (authors' loader)
+# Which kind of text the query and the passages of a source are. Symmetric sources get `query: `
+# on both sides (authors' loader)
 KINDS = {
     "retrieval": ("query", "passage"),
     "classification": ("query", "passage"),
@@ -84,7 +85,7 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-# --- training sources -------------------------------------------------------------------------------
+# --- training sources -----------------------------------------------------------------------------
 
 
 class Row(NamedTuple):
@@ -124,8 +125,12 @@ def parse_row(row: dict, where: str) -> Row:
         value = row.get(field, [])
         if not isinstance(value, list) or not all(map(_is_text, value)) or len(value) < least:
             found = json.dumps(value, ensure_ascii=False)[:60]
-            expected = "a list of one or more texts" if least else "a list of texts (it may be empty)"
-            raise InputError(f"{where}: {field!r} is {found}; expected {expected}, none of them empty")
+            expected = (
+                "a list of one or more texts" if least else "a list of texts (it may be empty)"
+            )
+            raise InputError(
+                f"{where}: {field!r} is {found}; expected {expected}, none of them empty"
+            )
         texts[field] = tuple(value)
     return Row(query, **texts)
 
@@ -140,7 +145,9 @@ def parse_type(type, where: str) -> str:
         return "retrieval"
     if not isinstance(type, str) or type not in KINDS:
         expected = f"expected one of {', '.join(KINDS)}"
-        raise InputError(f"{where}: type {type!r} is unknown; {expected}, in the rows or in a manifest")
+        raise InputError(
+            f"{where}: type {type!r} is unknown; {expected}, in the rows or in a manifest"
+        )
     return type
 
 
@@ -190,7 +197,7 @@ _SETTINGS = {
 
 
 def read_sources(paths, seed: int = 42) -> list[Source]:
-    """Read training sources: JSON Lines files, and manifests (`.json`) that list them with settings."""
+    """Read training sources: JSON Lines files, and manifests (`.json`) that list such files."""
     sources = []
     for path in map(Path, paths):
         for settings in _read_manifest(path) if path.suffix == ".json" else [{"file": path.name}]:
@@ -204,7 +211,9 @@ def read_sources(paths, seed: int = 42) -> list[Source]:
 
 def _read_manifest(path: Path) -> list[dict]:
     """The checked entries of a manifest: a file, and settings of `read_source`."""
-    expected = 'a .json file is a manifest, {"sources": [{"file": …}, …]}; name a file of rows .jsonl'
+    expected = (
+        'a .json file is a manifest, {"sources": [{"file": …}, …]}; name a file of rows .jsonl'
+    )
     try:
         manifest = read_json(path)
     except InputError as error:
@@ -219,14 +228,20 @@ def _read_manifest(path: Path) -> list[dict]:
         where = f"{path}: source {entry['file']!r}"
         for field, value in entry.items():
             if field not in _SETTINGS:
-                raise InputError(f"{where}: {field!r} is unknown; it may have {', '.join(_SETTINGS)}")
+                raise InputError(
+                    f"{where}: {field!r} is unknown; it may have {', '.join(_SETTINGS)}"
+                )
             kind, test, expected = _SETTINGS[field]
-            if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind) or not test(value):
+            if (
+                isinstance(value, bool) != (kind is bool)
+                or not isinstance(value, kind)
+                or not test(value)
+            ):
                 raise InputError(f"{where}: {field} is {json.dumps(value)}; expected {expected}")
     return entries
 
 
-# --- batches ----------------------------------------------------------------------------------------
+# --- batches --------------------------------------------------------------------------------------
 
 
 def batch_sizes(sources: list[Source], batch_size: int) -> list[int]:
@@ -239,12 +254,14 @@ def count_batches(rows: list[int], sizes: list[int]) -> list[int]:
     return [n // size for n, size in zip(rows, sizes, strict=True)]
 
 
-def plan_batches(rows: list[int], sizes: list[int], seed: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def plan_batches(
+    rows: list[int], sizes: list[int], seed: int, epoch: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The batches of one epoch, each of one source: [(source of each row, its number there), …].
 
-    A pure function of (rows of each source, batch size of each source, seed, epoch). Rows are shuffled
-    within their source, the last partial batch of a source is dropped, and the batches are shuffled over
-    all sources: a large source comes up often.
+    A pure function of (rows of each source, batch size of each source, seed, epoch). Rows are
+    shuffled within their source, the last partial batch of a source is dropped, and the batches are
+    shuffled over all sources: a large source comes up often.
 
     >>> [sources.tolist() for sources, rows in plan_batches([10, 7], [4, 3], seed=0, epoch=0)]
     [[1, 1, 1], [1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
@@ -258,7 +275,9 @@ def plan_batches(rows: list[int], sizes: list[int], seed: int, epoch: int) -> li
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def plan_mixed_batches(rows: list[int], size: int, seed: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def plan_mixed_batches(
+    rows: list[int], size: int, seed: int, epoch: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """As `plan_batches`, but every batch is drawn from the rows of all sources at once.
 
     The paper's batches are compared with these.
@@ -271,7 +290,7 @@ def plan_mixed_batches(rows: list[int], size: int, seed: int, epoch: int) -> lis
 
 
 def plan_epoch(sources: list[Source], batch_size: int, batching: str, seed: int, epoch: int):
-    """The batches of one epoch: `plan_batches` (batching 'source') or `plan_mixed_batches` ('mixed')."""
+    """The batches of one epoch: of `plan_batches` ('source') or `plan_mixed_batches` ('mixed')."""
     rows = [len(source.rows) for source in sources]
     if batching == "source":
         return plan_batches(rows, batch_sizes(sources, batch_size), seed, epoch)
@@ -281,8 +300,8 @@ def plan_epoch(sources: list[Source], batch_size: int, batching: str, seed: int,
 def sample_group(row: Row, negatives: int, generator: np.random.Generator) -> list[str]:
     """One positive, then `negatives` negatives, drawn without replacement.
 
-    They are repeated when the row has fewer (authors' loader). A row without negatives gives its positive
-    alone: it learns from the other rows of its batch.
+    They are repeated when the row has fewer (authors' loader). A row without negatives gives its
+    positive alone: it learns from the other rows of its batch.
     """
     positive = row.pos[generator.integers(len(row.pos))]
     if not negatives or not row.neg:
@@ -311,7 +330,7 @@ def draw_batch(
     return batch_sources, rows, passages
 
 
-# --- texts and judgements ---------------------------------------------------------------------------
+# --- texts and judgements -------------------------------------------------------------------------
 
 
 def beir_file(folder, name: str) -> Path:
@@ -321,7 +340,11 @@ def beir_file(folder, name: str) -> Path:
         if file.is_file():
             return file
     others = sorted(other.name for other in path.parent.glob("*"))
-    hint = f"there are {', '.join(others[:9])}" if others else "expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+    hint = (
+        f"there are {', '.join(others[:9])}"
+        if others
+        else "expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+    )
     raise FileNotFoundError(f"{path}: no such file (.gz neither); {hint}")
 
 
@@ -342,7 +365,8 @@ def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:
 def read_id_texts(files) -> Iterator[tuple[str, str, str]]:
     """(file:line, id, text) of tables with `_id` (or `id`), `text` and perhaps `title`.
 
-    A title is put before its text, as mteb does. A `.tsv` without a header line is MS MARCO's: id<TAB>text.
+    A title is put before its text, as mteb does. A `.tsv` without a header line is MS MARCO's:
+    id<TAB>text.
     """
     for path in files:
         if kind_of(path) == ".tsv" and not _is_header(path):
@@ -360,13 +384,13 @@ def read_id_texts(files) -> Iterator[tuple[str, str, str]]:
 
 
 def _is_header(path, column: int = 0) -> bool:
-    """Whether the first line of a tab-separated file names columns: an id or a grade has a digit."""
+    """Whether a tab-separated file begins with names of columns: ids and grades have a digit."""
     _, line = next(read_lines(path), (1, ""))
     return not re.search("[0-9]", line.split("\t")[column])
 
 
 def _read_ms_marco(path) -> Iterator[tuple[int, dict]]:
-    """Lines id<TAB>text. A text may hold tabs; a line without one is the rest of a quoted cell, say."""
+    """Lines id<TAB>text. A text may hold tabs; a line without one is the end of a quoted cell."""
     for number, line in read_lines(path):
         id, tab, text = line.partition("\t")
         if not tab:
@@ -377,8 +401,8 @@ def _read_ms_marco(path) -> Iterator[tuple[int, dict]]:
 def qrels_of(files) -> dict[str, dict[str, int]]:
     """Tables with `query-id`, `corpus-id` and `score` as {query id: {document id: grade}}.
 
-    A `.tsv` may lack its header line. What is no table holds TREC's judgements, separated by white space:
-    query, 0, document, grade.
+    A `.tsv` may lack its header line. What is no table holds TREC's judgements, separated by white
+    space: query, 0, document, grade.
     """
     qrels = {}
     for path in files:
@@ -386,14 +410,16 @@ def qrels_of(files) -> dict[str, dict[str, int]]:
             where, grade = f"{path}:{number}", str(cells[-1]).strip()
             if len(cells) != 3 or not re.fullmatch(r"-?[0-9]{1,9}(\.0+)?", grade):
                 found = " | ".join(map(str, cells))[:80]
-                raise InputError(f"{where}: expected query-id, corpus-id and a whole number, found {found!r}")
+                raise InputError(
+                    f"{where}: expected query-id, corpus-id and a whole number, found {found!r}"
+                )
             query, document = (as_id(id, where) for id in cells[:2])
             qrels.setdefault(query, {})[document] = int(float(grade))
     return _not_empty(qrels, files, "relevance judgements; expected query-id, corpus-id and score")
 
 
 def _read_judgements(path) -> Iterator[tuple[int, list]]:
-    """(line number, [query id, document id, grade]); TREC's second column, of zeros, is left out."""
+    """(line number, [query id, document id, grade]), without TREC's second column, of zeros."""
     if kind_of(path) in TABLES and (kind_of(path) != ".tsv" or _is_header(path, -1)):
         for number, row in read_rows(path, columns := ["query-id", "corpus-id", "score"]):
             yield number, [row[column] for column in columns]
@@ -404,9 +430,9 @@ def _read_judgements(path) -> Iterator[tuple[int, list]]:
 
 
 def triples_of(files) -> dict[str, dict[str, int]]:
-    """MS MARCO's `query<TAB>positive<TAB>negative`, without the negatives, as {query id: {passage id: 1}}.
+    """MS MARCO's `query<TAB>positive<TAB>negative` as {query id: {passage id: 1}}.
 
-    Most pairs come many times.
+    The negatives are left out. Most pairs come many times.
     """
     qrels = {}
     for path in files:
@@ -425,7 +451,7 @@ def _not_empty(qrels: dict, files, what: str) -> dict:
     return qrels
 
 
-# --- retrieval data as a training source ------------------------------------------------------------
+# --- retrieval data as a training source ----------------------------------------------------------
 
 
 def beir_files(name, *parts: str) -> list[Path]:
@@ -448,12 +474,15 @@ def _is_data_set(name) -> bool:
 
 
 def join(
-    qrels: dict[str, dict[str, int]], queries: dict[str, str], passages: dict[str, str], counts: Counter
+    qrels: dict[str, dict[str, int]],
+    queries: dict[str, str],
+    passages: dict[str, str],
+    counts: Counter,
 ) -> Iterator[dict]:
     """Rows of a training source: each query with all its positives, in the order of the judgements.
 
-    Negatives are for `mine.py`. counts gets the rows, their pairs of query and positive, and for what
-    reasons judgements were left out.
+    Negatives are for `mine.py`. counts gets the rows, their pairs of query and positive, and for
+    what reasons judgements were left out.
     """
     for id, grades in qrels.items():
         positives = {}  # a set that keeps its order
@@ -463,7 +492,9 @@ def join(
             elif not queries.get(id, "").strip():
                 counts["whose query is empty" if id in queries else "whose query is missing"] += 1
             elif not passages.get(passage, "").strip():
-                counts["whose passage is empty" if passage in passages else "whose passage is missing"] += 1
+                counts[
+                    "whose passage is empty" if passage in passages else "whose passage is missing"
+                ] += 1
             elif passages[passage] in positives:
                 counts["of equal passages"] += 1
             else:
@@ -474,7 +505,7 @@ def join(
             yield {"query": queries[id], "pos": list(positives), "type": "retrieval"}
 
 
-# --- command line -----------------------------------------------------------------------------------
+# --- command line ---------------------------------------------------------------------------------
 
 
 def describe(sources: list[Source], batch_size: int) -> str:
@@ -482,12 +513,16 @@ def describe(sources: list[Source], batch_size: int) -> str:
     sizes = batch_sizes(sources, batch_size)
     counts = count_batches([len(source.rows) for source in sources], sizes)
     width = max(12, *(len(source.name) for source in sources))
-    head = f"{'source':<{width}} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8} {'neg/row':>8}"
+    head = (
+        f"{'source':<{width}} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8} {'neg/row':>8}"
+    )
     lines = [f"{head}   median (max) characters: query / pos / neg"]
     for source, size, batches in zip(sources, sizes, counts, strict=True):
         rows = source.rows
         texts = [[row.query for row in rows]]
-        texts += [[text for row in rows for text in getattr(row, field)] for field in ("pos", "neg")]
+        texts += [
+            [text for row in rows for text in getattr(row, field)] for field in ("pos", "neg")
+        ]
         lengths = " / ".join(map(_lengths, texts))
         figures = f"{len(rows):>9,} {size:>6} {batches:>8} {len(texts[2]) / len(rows):>8.1f}"
         lines.append(f"{source.name:<{width}} {source.type:<20} {figures}   {lengths}")
@@ -507,7 +542,11 @@ def examples(sources: list[Source]) -> str:
     for source in sources:
         row = source.rows[0]
         query, passage = (PREFIXES[kind] for kind in KINDS[source.type])
-        lines += ["", f"{source.name}, first row as the encoder gets it:", f"  {query}{row.query[:160]}"]
+        lines += [
+            "",
+            f"{source.name}, first row as the encoder gets it:",
+            f"  {query}{row.query[:160]}",
+        ]
         lines += [f"  + {passage}{text[:160]}" for text in row.pos[:2]]
         lines += [f"  - {passage}{text[:160]}" for text in row.neg[:2]]
     return "\n".join(lines)
@@ -548,8 +587,8 @@ def _prepare(args) -> None:
     counts, total = Counter(), sum(map(len, qrels.values()))
 
     def reasons() -> str:
-        left_out = (counts - Counter(rows=total, pairs=total)).items()
-        return ", ".join(f"{count:,} {reason}" for reason, count in left_out)
+        left_out = [reason for reason in counts if reason not in ("rows", "pairs")]
+        return ", ".join(f"{counts[reason]:,} {reason}" for reason in left_out)
 
     def rows() -> Iterator[dict]:
         yield from join(qrels, queries, passages, counts)
@@ -568,7 +607,9 @@ def _prepare(args) -> None:
 
 
 def main(argv=None) -> None:
-    description = "Training data: check what a training run would see, make sources of retrieval data."
+    description = (
+        "Training data: check what a training run would see, make sources of retrieval data."
+    )
     parser = argparse.ArgumentParser(description=description)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -576,7 +617,12 @@ def main(argv=None) -> None:
     command = commands.add_parser("check", help=help)
     add = command.add_argument
     add("files", nargs="+", help="JSON Lines sources (.jsonl, .jsonl.gz) or manifests (.json)")
-    add("--batch-size", type=whole_number(2), default=1024, help="queries per batch (the paper's 1024)")
+    add(
+        "--batch-size",
+        type=whole_number(2),
+        default=1024,
+        help="queries per batch (the paper's 1024)",
+    )
     add("--seed", type=whole_number(0), default=42)
     command.set_defaults(run=_check)
 
@@ -590,7 +636,12 @@ def main(argv=None) -> None:
     triples = "instead of judgements: query<TAB>positive<TAB>negative, ids of MS MARCO"
     either.add_argument("--triples", metavar="FILE", help=triples)
     add("--split", help="of the judgements of a BEIR data set (default: train)")
-    add("--expect", type=whole_number(1), metavar="N", help="pairs to expect, printed next to those found")
+    add(
+        "--expect",
+        type=whole_number(1),
+        metavar="N",
+        help="pairs to expect, printed next to those found",
+    )
     add("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
     add("--overwrite", action="store_true", help="replace --out")
     command.set_defaults(run=_prepare)

@@ -1,16 +1,18 @@
-"""Files in and out: tables and JSON that people hand over, names of the Hugging Face hub, output that is complete or absent.
+"""Files in and out: what people hand over is read as they mean it, output is complete or absent.
 
 In: JSON Lines, parquet, CSV and TSV tables, plain text (each with `.gz` or not), or files of a data
-set on the hub, `owner/name[@revision][:files]`. Tab-separated files are read without quoting: a cell
-is what is between two tabs. NaN in a table is what pandas writes for a missing value, so it is None.
+set on the hub, `owner/name[@revision][:files]`. Tab-separated files are read without quoting: a
+cell is what is between two tabs. NaN in a table is what pandas writes for a missing value, so it is
+None.
 
-Out: JSON, JSON Lines and arrays. They are written in a temporary folder next to their place and moved
-there when they are complete; what a killed process left of its own is removed by the next one.
+Out: JSON, JSON Lines and arrays. They are written in a temporary folder next to their place and
+moved there when they are complete; what a killed process left of its own is removed by the next
+one.
 
-A user's mistake is an `InputError`: where, what was found, what was expected, what to do. `cli` prints
-it as one line; `reading` makes one of whatever Python raises while a user's file is read. Nothing is
-downloaded unless a hub name was given, no pickle is read or written, and no name in a file leads out
-of its folder.
+A user's mistake is an `InputError`: where, what was found, what was expected, what to do. `cli`
+prints it as one line; `reading` makes one of whatever Python raises while a user's file is read.
+Nothing is downloaded unless a hub name was given, no pickle is read or written, and no name in a
+file leads out of its folder.
 """
 
 import argparse
@@ -35,7 +37,7 @@ from typing import IO
 
 import numpy as np
 
-# --- the user's mistakes ----------------------------------------------------------------------------
+# --- the user's mistakes --------------------------------------------------------------------------
 
 
 class InputError(ValueError):
@@ -43,7 +45,7 @@ class InputError(ValueError):
 
 
 class reading:
-    """A block that reads a user's file: what Python raises in it becomes an `InputError` with its place.
+    """A block that reads a user's file: what it raises becomes an `InputError` with its place.
 
         with reading(path) as place:
             for place.line, line in enumerate(file, 1):
@@ -77,12 +79,17 @@ def _explain(error: Exception) -> str:
     reason = " ".join(str(error).split())[:200]
     if isinstance(error, UnicodeDecodeError):
         byte = error.object[error.start]
-        return f"byte 0x{byte:02x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8"
+        return (
+            f"byte 0x{byte:02x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8"
+        )
     if isinstance(error, UnicodeEncodeError):
         return "half of a surrogate pair (\\ud…) is no character; remove it"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error.msg} at column {error.colno})"
-    if isinstance(error, EOFError | OSError | zlib.error) or type(error).__module__ == "pyarrow.lib":
+    if (
+        isinstance(error, EOFError | OSError | zlib.error)
+        or type(error).__module__ == "pyarrow.lib"
+    ):
         return f"damaged, or not what its name says ({reason}); copy or download it again"
     if isinstance(error, KeyError):
         return f"no field {reason}"
@@ -95,7 +102,9 @@ def cli(main) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
-    except BrokenPipeError:  # `… | head` closed the pipe: a table may end there, a file was not written
+    except (
+        BrokenPipeError
+    ):  # `… | head` closed the pipe: a table may end there, a file was not written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except InputError as error:
@@ -135,7 +144,9 @@ def _number_type(kind: type, name: str, low: float, high: float):
 def refuse_existing(path, overwrite: bool) -> None:
     """Stop before the work, not after it, when its result would replace something."""
     if Path(path).exists() and not overwrite:
-        raise InputError(f"{path}: exists already; choose another name, or add --overwrite to replace it")
+        raise InputError(
+            f"{path}: exists already; choose another name, or add --overwrite to replace it"
+        )
 
 
 def refuse_plot(path, overwrite: bool) -> None:
@@ -151,8 +162,13 @@ def refuse_plot(path, overwrite: bool) -> None:
 
 
 def inside(folder, name: str, where) -> Path:
-    """`folder / name`, unless that leads out of `folder`: a name that a file holds is not trusted."""
-    if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+    """`folder / name`, unless that leads out of `folder`: a name in a file is not trusted."""
+    if (
+        not isinstance(name, str)
+        or not name
+        or Path(name).is_absolute()
+        or ".." in Path(name).parts
+    ):
         raise InputError(f"{where}: {name!r} is not a file name inside {folder}")
     return Path(folder) / name
 
@@ -164,22 +180,22 @@ _LOCK, _OLD = ".lock", ".old"  # in a workspace: held by its process; what a new
 
 @contextlib.contextmanager
 def new_file(path) -> Iterator[Path]:
-    """A temporary name that is moved to `path` when the block ends well, and removed when it does not."""
+    """A temporary name, moved to `path` when the block ends well, removed when it does not."""
     path = Path(path)
     with _workspace(path) as workspace:
         temporary = workspace / path.name
         yield temporary
-        # The permissions of any new file, whatever the writer gave it (safetensors: for its owner alone)
+        # The permissions of any new file, whatever the writer gave it (safetensors: 0600)
         temporary.chmod((workspace / _LOCK).stat().st_mode)
         os.replace(temporary, path)
 
 
 @contextlib.contextmanager
 def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder that is moved to `path` when the block ends well, and removed when it does not.
+    """A temporary folder, moved to `path` when the block ends well, removed when it does not.
 
-    With `overwrite` it replaces a model folder or an empty one, and nothing else: a mistyped name must
-    not cost other files.
+    With `overwrite` it replaces a model folder or an empty one, and nothing else: a mistyped name
+    must not cost other files.
     """
     path = Path(path).resolve()
     refuse_existing(path, overwrite)
@@ -192,7 +208,7 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
         temporary = workspace / path.name
         temporary.mkdir()
         yield temporary
-        # Two moves, since a folder cannot be replaced in one. Killed in between: see _remove_leftovers
+        # Two moves, since a folder cannot be replaced in one; see also _remove_leftovers
         if path.exists():
             os.replace(path, workspace / _OLD)
         os.replace(temporary, path)
@@ -211,7 +227,9 @@ def _workspace(path: Path) -> Iterator[Path]:
         except (BlockingIOError, FileNotFoundError):
             continue  # before it was locked, another process took it for a leftover
         except OSError:
-            lock = contextlib.nullcontext()  # a disk without locks, where no leftover is removed either
+            lock = (
+                contextlib.nullcontext()
+            )  # a disk without locks, where no leftover is removed either
         break
     with lock:
         try:
@@ -221,7 +239,7 @@ def _workspace(path: Path) -> Iterator[Path]:
 
 
 def _lock(workspace: Path) -> IO:
-    """The locked file of a workspace. Closing it, or the end of its process on any host, frees it."""
+    """The locked file of a workspace; closing it, or the end of its process, frees it."""
     lock = open(workspace / _LOCK, "a")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.stat(workspace / _LOCK)  # fails when the folder was removed just before
@@ -247,7 +265,7 @@ def write_json(path, value) -> None:
 
 
 def write_jsonl(path, rows) -> None:
-    """Rows as JSON Lines, compressed when the name ends in `.gz`. Same rows, same bytes: no time stamp."""
+    """Rows as JSON Lines, compressed for a name in `.gz`; same rows, same bytes (no time stamp)."""
     with new_file(path) as temporary, contextlib.ExitStack() as stack:
         file = stack.enter_context(open(temporary, "wb"))
         if str(path).endswith(".gz"):
@@ -262,7 +280,7 @@ def write_array(path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-# --- text and JSON ----------------------------------------------------------------------------------
+# --- text and JSON --------------------------------------------------------------------------------
 
 
 def existing(path) -> Path:
@@ -330,7 +348,7 @@ def _constant(name: str) -> None:
 _JSON = json.JSONDecoder(parse_constant=_constant)
 
 
-# --- tables -----------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 TABLES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 
@@ -342,12 +360,13 @@ def kind_of(path) -> str:
 
 
 def read_rows(path, columns=None, optional=()) -> Iterator[tuple[int, dict]]:
-    """(row number from 1, {column: value}) of a table, `.gz` or not; JSON Lines, CSV and TSV count lines.
+    """(row number from 1, {column: value}) of a table; JSON Lines, CSV and TSV count lines.
 
-    The table is `.parquet`, `.csv` or `.tsv` with a header line, else JSON Lines.
+    The table is `.parquet`, `.csv` or `.tsv` with a header line, else JSON Lines; `.gz` or not.
 
     columns: what every row must have; a tuple of names means one of them. Of parquet only these are
-    read, and the `optional` ones that exist; without `columns` all are, which must have values in JSON.
+    read, and the `optional` ones that exist; without `columns` all are, which must have values in
+    JSON.
     """
     if kind_of(path) == ".parquet":
         yield from _read_parquet(path, columns, optional)
@@ -376,7 +395,7 @@ def _wanted(names, columns, optional, where: str) -> list[str]:
 
 
 def _read_delimited(path) -> Iterator[tuple[int, dict]]:
-    """CSV, and TSV without quoting. The first line names the columns; every other has as many cells."""
+    """CSV, and TSV without quoting. The first line names the columns of all others."""
     csv.field_size_limit(2**31 - 1)  # a cell may be a long document
     tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind_of(path) == ".tsv" else {}
     with reading(path, 1) as place:
@@ -388,14 +407,18 @@ def _read_delimited(path) -> Iterator[tuple[int, dict]]:
         for cells in records:
             if cells and len(cells) != len(header):
                 expected = f"expected {len(header)} as in the first line"
-                advice = "; a cell of a .tsv holds no tab or line end, quoted or not" if tabs else ""
-                raise InputError(f"{path}:{records.line_num}: found {len(cells)} cells, {expected}{advice}")
+                advice = (
+                    "; a cell of a .tsv holds no tab or line end, quoted or not" if tabs else ""
+                )
+                raise InputError(
+                    f"{path}:{records.line_num}: found {len(cells)} cells, {expected}{advice}"
+                )
             if cells:
                 yield records.line_num, dict(zip(header, cells, strict=True))
             place.line = records.line_num + 1
 
 
-# Types of arrow that JSON has no values for; in a struct or list they come after the names of its fields
+# Types of arrow that JSON has no values for. In a struct or list the names of its fields come first
 _NOT_JSON = re.compile("date|time|duration|decimal|binary|interval|extension|union|map")
 _FIELD_NAME = re.compile("[^<,]*: ")
 
@@ -421,7 +444,7 @@ def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
 
 
 def _values(column, name: str, place: reading) -> list:
-    """A column of a batch as Python's values, NaN as None. What cannot be read is named by its row."""
+    """A column of a batch, NaN as None. A value that cannot be read is named by its row."""
     try:
         values = column.to_pylist()
     except ValueError:
@@ -439,7 +462,7 @@ def _without_nan(value):
 
 
 def read_texts(path, field: str = "text") -> Iterator[str]:
-    """The texts of a corpus file: one per row of a table, in its `field`; of any other file one per line."""
+    """The texts of a corpus file: of a table the `field` of each row, of any other each line."""
     if kind_of(path) not in TABLES:
         yield from (line for _, line in read_lines(path))
         return
@@ -462,16 +485,18 @@ def as_id(value, where: str) -> str:
     return str(value)
 
 
-# --- the Hugging Face hub -----------------------------------------------------------------------------
+# --- the Hugging Face hub -------------------------------------------------------------------------
 
-HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")  # owner/name[@revision][:files]
+HUB_NAME = re.compile(
+    r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?"
+)  # owner/name[@revision][:files]
 
 
 def hub_folder(name: str, files: list[str], kind: str = "dataset") -> Path:
-    """The local copy of a hub repository, `owner/name[@revision]`, with its files that match one of `files`.
+    """The local copy of a hub repository, `owner/name[@revision]`: its files that match `files`.
 
-    kind: dataset or model. Downloads what the cache lacks; with HF_HUB_OFFLINE=1 nothing. Nothing else
-    in this project downloads.
+    kind: dataset or model. Downloads what the cache lacks; with HF_HUB_OFFLINE=1 nothing. Nothing
+    else in this project downloads.
     """
     # Here: slow to import, and only hub names need it
     from huggingface_hub import snapshot_download
@@ -479,7 +504,9 @@ def hub_folder(name: str, files: list[str], kind: str = "dataset") -> Path:
 
     repository, revision, _ = HUB_NAME.fullmatch(name).groups()
     try:
-        folder = snapshot_download(repository, repo_type=kind, revision=revision, allow_patterns=files)
+        folder = snapshot_download(
+            repository, repo_type=kind, revision=revision, allow_patterns=files
+        )
         return Path(folder)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -498,15 +525,17 @@ def is_hub_name(name) -> bool:
 def find_files(name) -> list[Path]:
     """A data file, or the files of a hub data set: `owner/name[@revision][:pattern]`.
 
-    Without a pattern these are its parquet files. `allenai/c4:multilingual/c4-nl-validation.*.json.gz`
-    is the corpus that the paper trimmed on.
+    Without a pattern these are its parquet files.
+    `allenai/c4:multilingual/c4-nl-validation.*.json.gz` is the corpus that the paper trimmed on.
     """
     if not is_hub_name(name):
         return [Path(name)]
     repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
     pattern = pattern or "*.parquet"
     folder = hub_folder(str(name), [pattern])
-    names = {path: path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    names = {
+        path: path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    }
     paths = sorted(path for path, inside in names.items() if fnmatch.fnmatch(inside, pattern))
     if not paths:
         page = f"https://huggingface.co/datasets/{repository}/tree/main"

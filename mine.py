@@ -1,16 +1,16 @@
-"""Hard negatives for a training source (arXiv 2509.12340, training data): exact search, then a rule.
+"""Hard negatives for a training source (arXiv 2509.12340): exact search, then a rule.
 
 In: a training source (JSON Lines, see data.py). The passages searched are all its positives, with
 `--include-negatives` its negatives too, with `--corpus` also a corpus (BEIR's or MS MARCO's, see
 data.py). They get the prefix that the source's type gives them in training.
 
 Out: the same rows with `neg`, `pos_scores` and `neg_scores`, and next to them `<out>.json` with
-settings and report. Other fields of a row stay. Negatives and scores of its own are replaced, which is
-counted on the screen; with `--keep-negatives` its negatives come first, without repeats.
+settings and report. Other fields of a row stay. Negatives and scores of its own are replaced, which
+is counted on the screen; with `--keep-negatives` its negatives come first, without repeats.
 
-For a query q let p be its positive of the lowest score, s a score (cosine), and n run through those of
-the `--top` best passages that are neither positives of q nor q itself. NV-Retriever (arXiv 2407.15831)
-keeps n while its score is strictly below a threshold, then takes the best:
+For a query q let p be its positive of the lowest score, s a score (cosine), and n run through those
+of the `--top` best passages that are neither positives of q nor q itself. NV-Retriever (arXiv
+2407.15831) keeps n while its score is strictly below a threshold, then takes the best:
 
     topk                no threshold
     topk-shifted        no threshold, but the first N are left out             N = 10
@@ -20,30 +20,35 @@ keeps n while its score is strictly below a threshold, then takes the best:
                         (that is m s(q,p), and right for negative scores too)
     topk-stdmarginpos   s(q,n) < s(q,p) - m sigma                              m = 1
 
-**TopK-STDMarginPos is E5-NL's rule, and nothing public defines it**: neither sigma nor m, K or the model
-that mined. Its name says TopK-MarginPos with a standard deviation as the margin. Three readings, `--sigma`:
+**TopK-STDMarginPos is E5-NL's rule, and nothing public defines it**: neither sigma nor m, K or the
+model that mined. Its name says TopK-MarginPos with a standard deviation as the margin. Three
+readings, `--sigma`:
 
-    query        sigma_q = std { s(q,n) : n as above }                         of each query (default)
+    query        sigma_q = std { s(q,n) : n as above }        of each query (default)
     positives    sigma   = std { s(q,p) : all pairs of the data set }
     difference   sigma   = std { s(q,p) - s(q,n) : all q, n of the data set }
 
-The default is the only one that adapts to the query, as a summary of the paper says the mining does
-("dynamic"), and needs nothing but the query's own list. All three follow the width of the model's score
-band, which a fixed margin does not: the cosines of E5 models lie between 0.7 and 1, where topk-percpos may
-leave nearly nothing. With sigma 0 (equal scores, or fewer than two n) a negative must score strictly below
-the positive. sigma is the population's (divided by the count, in float64).
+The default is the only one that adapts to the query, as a summary of the paper says the mining
+does ("dynamic"), and needs nothing but the query's own list. All three follow the width of the
+model's score band, which a fixed margin does not: the cosines of E5 models lie between 0.7 and 1,
+where topk-percpos may leave nearly nothing. With sigma 0 (equal scores, or fewer than two n) a
+negative must score strictly below the positive. sigma is the population's (divided by the count,
+in float64).
 
-    python mine.py --model runs/toy --data demo/train/dekamer_title_answer.jsonl.gz --sweep --out runs/mined.jsonl.gz
-    python mine.py --model intfloat/multilingual-e5-base --data mmarco.jsonl.gz --corpus beir-nl-mmarco \
-        --cache runs/cache --store bfloat16 --precision bfloat16 --out runs/mined/mmarco.jsonl.gz
-        # 8.8 million passages: disk and patience
-    torchrun --nproc_per_node 8 mine.py …                         # the same on 8 GPUs; needs --cache
-    python mine.py --data source.jsonl --write-texts texts        # what to embed, in order, for any model
-    python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy --out mined.jsonl
+    python mine.py --model runs/toy --data demo/train/dekamer_title_answer.jsonl.gz --sweep \
+        --out runs/mined.jsonl.gz
+    python mine.py --model intfloat/multilingual-e5-base --data mmarco.jsonl.gz \
+        --corpus beir-nl-mmarco --cache runs/cache --store bfloat16 --precision bfloat16 \
+        --out runs/mined/mmarco.jsonl.gz                     # 8.8 million passages: patience
+    torchrun --nproc_per_node 8 mine.py …                    # the same on 8 GPUs; needs --cache
+    python mine.py --data source.jsonl --write-texts texts   # what to embed, for any model
+    python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy \
+        --out mined.jsonl
 
-Left out on purpose: approximate indexes, rescoring by a cross-encoder. The texts are held in memory, the
-embeddings need not be (`--cache`). numpy has no bfloat16: embeddings stored so are uint16 arrays, the upper
-halves of float32. Letters: Q queries, K candidates of each, N passages, D width.
+Left out on purpose: approximate indexes, rescoring by a cross-encoder. The texts are held in
+memory, the embeddings need not be (`--cache`). numpy has no bfloat16: embeddings stored so are
+uint16 arrays, the upper halves of float32. Letters: Q queries, K candidates of each, N passages, D
+width.
 """
 
 import argparse
@@ -77,7 +82,7 @@ from files import (
 )
 from search import as_float32, score, top_k
 
-# --- the rules --------------------------------------------------------------------------------------
+# --- the rules ------------------------------------------------------------------------------------
 
 # Their usual margins: NV-Retriever's, but for the paper's own rule, of which none is known
 RULES = {
@@ -106,8 +111,9 @@ class Candidates(NamedTuple):
 def known_reasons(candidates: np.ndarray, positives: list, own: np.ndarray) -> np.ndarray:
     """(Q, K) uint8: POSITIVE or QUERY for what must never be a negative, else 0.
 
-    candidates (Q, K), positives (Q lists) and own (Q; -1: none) are numbers of *texts*: passages whose
-    texts are equal but for case and white space have one number, so a positive is known under every id.
+    candidates (Q, K), positives (Q lists) and own (Q; -1: none) are numbers of *texts*: passages
+    whose texts are equal but for case and white space have one number, so a positive is known under
+    every id.
 
     >>> known_reasons(np.array([[4, 2, 7, 9]]), [[7]], np.array([4])).tolist()
     [[3, 0, 2, 0]]
@@ -130,7 +136,9 @@ def _flat(positives: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.arange(len(positives)), counts), numbers
 
 
-def thresholds(candidates: Candidates, rule: str, margin: float, sigma: str = "query") -> np.ndarray:
+def thresholds(
+    candidates: Candidates, rule: str, margin: float, sigma: str = "query"
+) -> np.ndarray:
     """The score (Q,) float64 that a negative of each query must stay below."""
     s = candidates.scores.astype(np.float64)
     p = np.array([scores.min() for scores in candidates.positives], np.float64)
@@ -174,8 +182,8 @@ def choose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Negatives of each query: their columns (Q, negatives) int64, and reasons (Q, K) uint8.
 
-    The columns are in order, hardest first, -1 where there are too few. select: the 'top' survivors of
-    the rule, or 'random' ones.
+    The columns are in order, hardest first, -1 where there are too few. select: the 'top' survivors
+    of the rule, or 'random' ones.
 
     >>> scores, known = np.array([[0.9, 0.8, 0.7, 0.5]]), np.array([[POSITIVE, 0, 0, 0]])
     >>> candidates = Candidates(None, scores, known, [np.array([0.9])])
@@ -206,7 +214,7 @@ def choose(
     return columns, reasons
 
 
-# --- texts and their embeddings ---------------------------------------------------------------------
+# --- texts and their embeddings -------------------------------------------------------------------
 
 
 class Texts(NamedTuple):
@@ -225,7 +233,7 @@ class Texts(NamedTuple):
 
 
 class _Numbers(dict):
-    """Digest of a normalised text (a text may be long) -> its number; `texts` has the first of each."""
+    """Digest of a normalised text (it may be long) -> number; `texts` has the first of each."""
 
     def __init__(self):
         self.texts = []
@@ -239,31 +247,46 @@ class _Numbers(dict):
 
 
 def number_texts(source: Source, corpus=(), include_negatives: bool = False) -> Texts:
-    """Number the texts where they first occur: passages of `corpus`, then positives, then negatives."""
+    """Number the texts as they first occur: those of `corpus`, then positives, then negatives."""
     query, passage = _Numbers(), _Numbers()
     for text in corpus:
         passage(text)
     row_query = [query(row.query) for row in source.rows]
     row_positives = [[passage(text) for text in row.pos] for row in source.rows]
-    row_negatives = [[passage(text) for text in row.neg if include_negatives] for row in source.rows]
+    row_negatives = [
+        [passage(text) for text in row.neg if include_negatives] for row in source.rows
+    ]
 
     positives = [{} for _ in query]
     for number, of_row in zip(row_query, row_positives, strict=True):
         positives[number] |= dict.fromkeys(of_row)
     positives = [list(numbers) for numbers in positives]
     own = np.array([passage.get(key, -1) for key in query])
-    return Texts(query.texts, passage.texts, row_query, row_positives, row_negatives, positives, own)
+    return Texts(
+        query.texts, passage.texts, row_query, row_positives, row_negatives, positives, own
+    )
 
 
 SHARD = 8192  # texts embedded between two writes to the cache
 
 
-def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int | None, store: str,
-                cache=None, weights: str = "", rank: int = 0, world: int = 1) -> np.ndarray:
-    """Embeddings (N, D) stored as `store` (float32, float16, bfloat16). With `cache`, a folder, they are written shard by shard and
-    memory-mapped; of several processes (rank of world) each makes some of the shards.
+def embed_texts(
+    model,
+    tokenizer,
+    texts: list[str],
+    kind: str,
+    max_length: int | None,
+    store: str,
+    cache=None,
+    weights: str = "",
+    rank: int = 0,
+    world: int = 1,
+) -> np.ndarray:
+    """Embeddings (N, D) stored as `store` (float32, float16, bfloat16).
 
-    A shard's name is a hash of all that decides its numbers: weights, tokenizer, pooling, prefix, limit, dtypes and the texts themselves.
+    With `cache`, a folder, they are written shard by shard and memory-mapped; of several processes
+    (rank of world) each makes some of the shards. A shard's name is a hash of all that decides its
+    numbers: weights, tokenizer, pooling, prefix, limit, dtypes and the texts themselves.
     """
 
     def embed(texts: list[str]) -> np.ndarray:
@@ -275,8 +298,17 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
     if cache is None:
         return embed(texts)
     config = model.config
-    made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling, dict(config.prompts)[kind]]
-    made_by += [min(max_length or config.max_length, config.max_length), str(model.words.weight.dtype), store]
+    made_by = [
+        weights,
+        hashlib.sha256(tokenizer.json).hexdigest(),
+        config.pooling,
+        dict(config.prompts)[kind],
+    ]
+    made_by += [
+        min(max_length or config.max_length, config.max_length),
+        str(model.words.weight.dtype),
+        store,
+    ]
     shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
     keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
     joined_path = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
@@ -289,9 +321,13 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
         if not done:
             with new_file(joined_path) as temporary:
                 dtype = "uint16" if store == "bfloat16" else store
-                joined = np.lib.format.open_memmap(temporary, "w+", dtype, (len(texts), config.hidden_size))
+                joined = np.lib.format.open_memmap(
+                    temporary, "w+", dtype, (len(texts), config.hidden_size)
+                )
                 for number, key in enumerate(keys):
-                    joined[number * SHARD : (number + 1) * SHARD] = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
+                    joined[number * SHARD : (number + 1) * SHARD] = np.load(
+                        Path(cache) / f"{key}.shard.npy", mmap_mode="r"
+                    )
                 joined.flush()
         for key in keys:
             (Path(cache) / f"{key}.shard.npy").unlink(missing_ok=True)
@@ -319,11 +355,13 @@ def read_embeddings(path, count: int, what: str) -> np.ndarray:
     return array
 
 
-# --- candidates, and rows with negatives ------------------------------------------------------------
+# --- candidates, and rows with negatives ----------------------------------------------------------
 
 
-def top_k_together(q, p, k: int, precision: str, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
-    """`top_k` by `world` processes, each for its share of the queries; all get the results of all."""
+def top_k_together(
+    q, p, k: int, precision: str, rank: int, world: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`top_k` by `world` processes, each for its share of the queries; all get all results."""
     share = slice(rank * len(q) // world, (rank + 1) * len(q) // world)
     results = top_k(q[share], p, k, precision=precision, progress=not rank)
     if world == 1:
@@ -332,26 +370,39 @@ def top_k_together(q, p, k: int, precision: str, rank: int, world: int) -> tuple
     for part in map(torch.from_numpy, results):
         full = part.new_zeros(len(q), part.shape[1])
         full[share] = part
-        together.append(e5nl.add_up(full.cuda() if torch.cuda.is_available() else full).cpu().numpy())
+        together.append(
+            e5nl.add_up(full.cuda() if torch.cuda.is_available() else full).cpu().numpy()
+        )
     return tuple(together)
 
 
-def label(texts: Texts, q: np.ndarray, p: np.ndarray, scores: np.ndarray, passages: np.ndarray) -> Candidates:
+def label(
+    texts: Texts, q: np.ndarray, p: np.ndarray, scores: np.ndarray, passages: np.ndarray
+) -> Candidates:
     """What the rules need, from what `top_k` returned for queries q (Q, D) in passages p (N, D)."""
     query, numbers = _flat(texts.positives)
     blocks = [slice(start, start + 1024) for start in range(0, len(query), 1024)]
     positives = np.concatenate([score(q[query[block]], p[numbers[block]]) for block in blocks])
-    positives = np.split(positives, np.flatnonzero(np.diff(query)) + 1)  # each query has at least one
+    positives = np.split(
+        positives, np.flatnonzero(np.diff(query)) + 1
+    )  # each query has at least one
     known = known_reasons(passages, texts.positives, texts.own)
     return Candidates(passages, scores, known, positives)
 
 
 def fill(
-    numbers: list[int], limit: float, forbidden: list[int], wanted: int, q: np.ndarray, p: np.ndarray, generator
+    numbers: list[int],
+    limit: float,
+    forbidden: list[int],
+    wanted: int,
+    q: np.ndarray,
+    p: np.ndarray,
+    generator,
 ) -> list[int]:
-    """`numbers` with random passages added up to `wanted`: none twice or forbidden, all below the limit.
+    """`numbers` with random passages added up to `wanted`.
 
-    Fewer than `wanted` when twenty draws for each do not find them.
+    None comes twice, none is forbidden, all score below the limit. Fewer than `wanted` when twenty
+    draws for each do not find them.
     """
     drawn = generator.integers(len(p), size=20 * (wanted - len(numbers))).tolist()
     drawn = [n for n in dict.fromkeys(drawn) if n not in numbers and n not in forbidden]
@@ -359,14 +410,18 @@ def fill(
     return numbers + below[: wanted - len(numbers)]
 
 
-def mined_rows(path, source: Source, texts: Texts, negatives: list[list[int]], q, p, args) -> Iterator[dict]:
+def mined_rows(
+    path, source: Source, texts: Texts, negatives: list[list[int]], q, p, args
+) -> Iterator[dict]:
     """The rows of `path`, which `source` was read from, with negatives; their other fields stay.
 
     negatives: those of each query. args: of the command line.
     """
     least = args.negatives if args.when_short == "drop" else 0
     numbers = zip(texts.row_query, texts.row_positives, texts.row_negatives, strict=True)
-    for (_, fields), row, (query, positives, own) in zip(read_jsonl(path), source.rows, numbers, strict=True):
+    for (_, fields), row, (query, positives, own) in zip(
+        read_jsonl(path), source.rows, numbers, strict=True
+    ):
         # Their own negatives first, without repeats
         chosen = {}
         if args.keep_negatives:
@@ -390,13 +445,15 @@ def replaced(path, keep_negatives: bool) -> str:
     """What mining replaces in the rows of `path`: the names of fields, and of how many rows."""
     counts = Counter()
     for _, row in read_jsonl(path):
-        counts.update(name for name, value in row.items() if value and name.startswith(("neg", "pos_scores")))
+        counts.update(
+            name for name, value in row.items() if value and name.startswith(("neg", "pos_scores"))
+        )
     if keep_negatives:
         counts.pop("neg", None)
     return ", ".join(f"{name} of {count:,} rows" for name, count in sorted(counts.items()))
 
 
-# --- the report -------------------------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
 def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) -> dict:
@@ -407,7 +464,9 @@ def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) 
     return {
         "queries": len(columns),
         "candidates": reasons.size,
-        "became of them": {reason: int((reasons == code).sum()) for code, reason in enumerate(REASONS)},
+        "became of them": {
+            reason: int((reasons == code).sum()) for code, reason in enumerate(REASONS)
+        },
         "short of negatives": int((columns < 0).any(1).sum()),
         "without negatives": int((columns < 0).all(1).sum()),
         "s(q,p)": _quantiles(np.concatenate(candidates.positives)),
@@ -438,10 +497,14 @@ def describe(figures: dict) -> str:
         lines.append(f"  {reason:<24}{n:>13,}{n / max(1, count):>9.1%}")
     lines.append(f"{'scores':<26}" + "".join(f"{name:>8}" for name in figures["s(q,p)"]))
     for name in ("s(q,p)", "s(q,n) taken", "s(q,n) above threshold"):
-        lines.append(f"  {name:<24}" + "".join(f"{value:>8.3f}" for value in (figures[name] or {}).values()))
+        lines.append(
+            f"  {name:<24}" + "".join(f"{value:>8.3f}" for value in (figures[name] or {}).values())
+        )
     short, without = figures["short of negatives"], figures["without negatives"]
     lines.append(f"short of negatives: {short:,} queries; without any: {without:,}")
-    lines.append(f"taken negatives above a positive of their query: {figures['taken above a positive']:.2%}")
+    lines.append(
+        f"taken negatives above a positive of their query: {figures['taken above a positive']:.2%}"
+    )
     if figures["above a 5% margin"] > 0.9:
         share = f"{figures['above a 5% margin']:.0%}"
         advice = f"topk-percpos with its usual 0.95 would leave out {share} of the candidates"
@@ -484,9 +547,9 @@ GRID = {  # (rule, sigma): margins
 def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
     """Every rule over a grid of margins, on one search: one dict per line of the table.
 
-    'known positives' tests a rule against labels: of the queries with several positives, each positive in
-    turn is the only one that is known, and the share of the negatives taken that are among the others is
-    counted. None without such queries.
+    'known positives' tests a rule against labels: of the queries with several positives, each
+    positive in turn is the only one that is known, and the share of the negatives taken that are
+    among the others is counted. None without such queries.
     """
     # One case per positive of a query with several: the others are candidates like any passage
     query, number = _flat(texts.positives)
@@ -526,7 +589,7 @@ def describe_sweep(lines: list[dict]) -> str:
     return "\n".join(table)
 
 
-# --- command line -----------------------------------------------------------------------------------
+# --- command line ---------------------------------------------------------------------------------
 
 
 def _read(args) -> tuple[Source, Texts]:
@@ -548,7 +611,7 @@ def _write_texts(folder, texts: Texts, kinds: tuple[str, str]) -> None:
 
 
 def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: int):
-    """Embeddings of the queries and of the passages, given or made, and what says which they are."""
+    """Embeddings of queries and passages, given or made, and what says which they are."""
     if args.query_embeddings:
         q = read_embeddings(args.query_embeddings, len(texts.queries), "queries")
         p = read_embeddings(args.corpus_embeddings, len(texts.passages), "passages")
@@ -557,7 +620,13 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: in
     weights = model_folder.weights_hash(folder)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)
-    options = {"store": args.store, "cache": args.cache, "weights": weights, "rank": rank, "world": world}
+    options = {
+        "store": args.store,
+        "cache": args.cache,
+        "weights": weights,
+        "rank": rank,
+        "world": world,
+    }
     q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, **options)
     p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, **options)
     return q, p, {"weights": weights, "prompts": dict(model.config.prompts)}
@@ -583,7 +652,9 @@ def _mine(args, rank: int, world: int) -> None:
 
     # Report
     figures = summarise(candidates, columns, reasons)
-    print(f"\n{args.rule}, margin {args.margin:g}, sigma {args.sigma}, the best {args.top} passages")
+    print(
+        f"\n{args.rule}, margin {args.margin:g}, sigma {args.sigma}, the best {args.top} passages"
+    )
     print(describe(figures))
     if args.sweep:
         figures["sweep"] = sweep(texts, candidates, args.negatives)
@@ -593,7 +664,10 @@ def _mine(args, rank: int, world: int) -> None:
         return
 
     # Rows
-    negatives = [passages[row[row >= 0]].tolist() for passages, row in zip(candidates.passages, columns, strict=True)]
+    negatives = [
+        passages[row[row >= 0]].tolist()
+        for passages, row in zip(candidates.passages, columns, strict=True)
+    ]
     if args.when_short == "random":
         limits = thresholds(candidates, **limit)
         for query in (columns < 0).any(1).nonzero()[0].tolist():
@@ -608,8 +682,14 @@ def _mine(args, rank: int, world: int) -> None:
     if names := replaced(args.data, args.keep_negatives):
         print(f"{args.data}: replaced {names} (--keep-negatives keeps a row's own negatives)")
     write_jsonl(args.out, rows)
-    settings = {name: value for name, value in vars(args).items() if name not in ("out", "overwrite", "cache")}
-    write_json(f"{args.out}.json", {"settings": settings | made_by, "rows": len(rows), "report": figures})
+    settings = {
+        name: value
+        for name, value in vars(args).items()
+        if name not in ("out", "overwrite", "cache")
+    }
+    write_json(
+        f"{args.out}.json", {"settings": settings | made_by, "rows": len(rows), "report": figures}
+    )
     average = sum(len(row["neg"]) for row in rows) / len(rows)
     print(f"{args.out}: {len(rows):,} rows, {average:.1f} negatives per row")
 
@@ -621,43 +701,82 @@ def _parse(argv) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--data", required=True, help="training source (.jsonl, .jsonl.gz)")
-    add("--out", help="the same rows with negatives; next to them <out>.json with settings and report")
+    add(
+        "--out",
+        help="the same rows with negatives; next to them <out>.json with settings and report",
+    )
     add("--overwrite", action="store_true", help="replace --out")
 
     add = parser.add_argument_group("passages").add_argument
-    add("--corpus", help="search this corpus too: BEIR folder or hub repository, or files (see data.py)")
+    add(
+        "--corpus",
+        help="search this corpus too: BEIR folder or hub repository, or files (see data.py)",
+    )
     add("--include-negatives", action="store_true", help="search the source's negatives too")
-    add("--keep-negatives", action="store_true", help="a row's own negatives stay, and are searched too")
+    add(
+        "--keep-negatives",
+        action="store_true",
+        help="a row's own negatives stay, and are searched too",
+    )
 
     add = parser.add_argument_group("embeddings").add_argument
     add("--model", help="model folder or hub name")
     add("--query-embeddings", help="instead of a model: .npy, one row per distinct query")
     add("--corpus-embeddings", help="instead of a model: .npy, one row per distinct passage")
-    add("--write-texts", metavar="DIR", help="write queries.jsonl and passages.jsonl to embed, and stop")
+    add(
+        "--write-texts",
+        metavar="DIR",
+        help="write queries.jsonl and passages.jsonl to embed, and stop",
+    )
     add("--query-length", type=whole_number(3), default=450, help="tokens")
     add("--passage-length", type=whole_number(3), default=500, help="tokens")
-    floats, default = ["float32", "bfloat16"], "bfloat16" if torch.cuda.is_available() else "float32"
+    floats, default = (
+        ["float32", "bfloat16"],
+        "bfloat16" if torch.cuda.is_available() else "float32",
+    )
     add("--dtype", choices=floats, default=default, help="of the encoder")
-    add("--store", choices=[*floats, "float16"], default="float32", help="of the embeddings searched")
+    add(
+        "--store",
+        choices=[*floats, "float16"],
+        default="float32",
+        help="of the embeddings searched",
+    )
     help = "of the products that choose candidates; changes the time, not the result"
     add("--precision", choices=floats, default="float32", help=help)
-    add("--cache", help="keep embeddings in this folder, search them from disk, resume a killed run")
+    add(
+        "--cache", help="keep embeddings in this folder, search them from disk, resume a killed run"
+    )
 
     add = parser.add_argument_group("rule (see the top of mine.py)").add_argument
-    add("--top", type=whole_number(1), default=100, help="candidates per query; the paper does not say")
+    add(
+        "--top",
+        type=whole_number(1),
+        default=100,
+        help="candidates per query; the paper does not say",
+    )
     add("--rule", choices=list(RULES), default="topk-stdmarginpos")
     usual = ", ".join(f"{rule} {margin}" for rule, margin in RULES.items())
     add("--margin", type=real_number(-1e6), help=f"N, m, factor of sigma; {usual}")
     add("--sigma", choices=["query", "positives", "difference"], default="query")
     add("--negatives", type=whole_number(1), default=7)
-    add("--select", choices=["top", "random"], default="top", help="which of those that the rule keeps")
+    add(
+        "--select",
+        choices=["top", "random"],
+        default="top",
+        help="which of those that the rule keeps",
+    )
     help = "a row with fewer: leave it out, keep it, or add random passages"
     add("--when-short", choices=["drop", "keep", "random"], default="keep", help=help)
     add("--seed", type=whole_number(0), default=42)
 
     add = parser.add_argument_group("report").add_argument
     add("--sweep", action="store_true", help="also print every rule over a grid of margins")
-    add("--examples", type=whole_number(0), default=10, help="queries printed with positive and negative")
+    add(
+        "--examples",
+        type=whole_number(0),
+        default=10,
+        help="queries printed with positive and negative",
+    )
 
     args = parser.parse_args(argv)
     given = [bool(args.query_embeddings), bool(args.corpus_embeddings)]

@@ -85,7 +85,8 @@ def test_text_files_and_quoted_line_ends(tmp_path):
     assert list(files.read_texts(path)) == texts, "a byte order mark and blank lines are no text"
     assert [text for _, text in files.read_lines(path, blank=True)] == [texts[0], "", texts[1], "", texts[2], ""]
     path = write(tmp_path / "c.csv", "\ufeffid,text\n", '1,"een\ntwee ""drie"""\n', "\n", "2,vier\n")
-    assert [(n, row["text"]) for n, row in files.read_rows(path)] == [(3, 'een\ntwee "drie"'), (5, "vier")]
+    assert [(n, row["text"]) for n, row in files.read_rows(path)] == [(3, 'een\ntwee "drie"'), (5,
+    "vier")]
 
 
 def test_nan_is_a_missing_value(tmp_path):

@@ -2,8 +2,8 @@
 
     python -m pytest tests/test_mine.py
 
-The 6 x 10 matrix below is the hand-worked example: one row per query, best candidate first. The comparison
-with sentence-transformers' hard negatives is in tests/parity/.
+The 6 x 10 matrix below is the hand-worked example: one row per query, best candidate first. The
+comparison with sentence-transformers' hard negatives is in tests/parity/.
 """
 
 import doctest
