@@ -253,18 +253,16 @@ def number_texts(source: Source, corpus=(), include_negatives: bool = False) -> 
         passage(text)
     row_query = [query(row.query) for row in source.rows]
     row_positives = [[passage(text) for text in row.pos] for row in source.rows]
-    row_negatives = [
-        [passage(text) for text in row.neg if include_negatives] for row in source.rows
-    ]
+    searched = (row.neg if include_negatives else () for row in source.rows)
+    row_negatives = [[passage(text) for text in negatives] for negatives in searched]
 
     positives = [{} for _ in query]
     for number, of_row in zip(row_query, row_positives, strict=True):
         positives[number] |= dict.fromkeys(of_row)
     positives = [list(numbers) for numbers in positives]
     own = np.array([passage.get(key, -1) for key in query])
-    return Texts(
-        query.texts, passage.texts, row_query, row_positives, row_negatives, positives, own
-    )
+    of_rows = (row_query, row_positives, row_negatives)
+    return Texts(query.texts, passage.texts, *of_rows, positives, own)
 
 
 SHARD = 8192  # texts embedded between two writes to the cache
@@ -298,17 +296,9 @@ def embed_texts(
     if cache is None:
         return embed(texts)
     config = model.config
-    made_by = [
-        weights,
-        hashlib.sha256(tokenizer.json).hexdigest(),
-        config.pooling,
-        dict(config.prompts)[kind],
-    ]
-    made_by += [
-        min(max_length or config.max_length, config.max_length),
-        str(model.words.weight.dtype),
-        store,
-    ]
+    made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling]
+    length = min(max_length or config.max_length, config.max_length)
+    made_by += [dict(config.prompts)[kind], length, str(model.words.weight.dtype), store]
     shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
     keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
     joined_path = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
@@ -321,13 +311,11 @@ def embed_texts(
         if not done:
             with new_file(joined_path) as temporary:
                 dtype = "uint16" if store == "bfloat16" else store
-                joined = np.lib.format.open_memmap(
-                    temporary, "w+", dtype, (len(texts), config.hidden_size)
-                )
+                shape = (len(texts), config.hidden_size)
+                joined = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
                 for number, key in enumerate(keys):
-                    joined[number * SHARD : (number + 1) * SHARD] = np.load(
-                        Path(cache) / f"{key}.shard.npy", mmap_mode="r"
-                    )
+                    shard = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
+                    joined[number * SHARD : (number + 1) * SHARD] = shard
                 joined.flush()
         for key in keys:
             (Path(cache) / f"{key}.shard.npy").unlink(missing_ok=True)
@@ -366,13 +354,13 @@ def top_k_together(
     results = top_k(q[share], p, k, precision=precision, progress=not rank)
     if world == 1:
         return results
-    together = []
+
+    # Each fills its rows of a table of zeros, and the tables are added up
+    device, together = "cuda" if torch.cuda.is_available() else "cpu", []
     for part in map(torch.from_numpy, results):
-        full = part.new_zeros(len(q), part.shape[1])
-        full[share] = part
-        together.append(
-            e5nl.add_up(full.cuda() if torch.cuda.is_available() else full).cpu().numpy()
-        )
+        table = torch.zeros(len(q), part.shape[1], dtype=part.dtype, device=device)
+        table[share] = part.to(device)
+        together.append(e5nl.add_up(table).cpu().numpy())
     return tuple(together)
 
 
@@ -383,22 +371,13 @@ def label(
     query, numbers = _flat(texts.positives)
     blocks = [slice(start, start + 1024) for start in range(0, len(query), 1024)]
     positives = np.concatenate([score(q[query[block]], p[numbers[block]]) for block in blocks])
-    positives = np.split(
-        positives, np.flatnonzero(np.diff(query)) + 1
-    )  # each query has at least one
+    # One part per query: each has at least one positive
+    positives = np.split(positives, np.flatnonzero(np.diff(query)) + 1)
     known = known_reasons(passages, texts.positives, texts.own)
     return Candidates(passages, scores, known, positives)
 
 
-def fill(
-    numbers: list[int],
-    limit: float,
-    forbidden: list[int],
-    wanted: int,
-    q: np.ndarray,
-    p: np.ndarray,
-    generator,
-) -> list[int]:
+def fill(numbers: list[int], limit: float, forbidden: list, wanted: int, q, p, generator) -> list:
     """`numbers` with random passages added up to `wanted`.
 
     None comes twice, none is forbidden, all score below the limit. Fewer than `wanted` when twenty
@@ -419,14 +398,12 @@ def mined_rows(
     """
     least = args.negatives if args.when_short == "drop" else 0
     numbers = zip(texts.row_query, texts.row_positives, texts.row_negatives, strict=True)
-    for (_, fields), row, (query, positives, own) in zip(
-        read_jsonl(path), source.rows, numbers, strict=True
-    ):
-        # Their own negatives first, without repeats
+    rows = zip(read_jsonl(path), source.rows, numbers, strict=True)
+    for (_, fields), row, (query, positives, own) in rows:
+        # Its own negatives first, then the mined ones, without repeats
         chosen = {}
-        if args.keep_negatives:
-            for number, text in zip(own, row.neg, strict=True):
-                chosen.setdefault(number, text)
+        for number, text in zip(own, row.neg, strict=True) if args.keep_negatives else ():
+            chosen.setdefault(number, text)
         for number in negatives[query]:
             chosen.setdefault(number, texts.passages[number])
         if len(chosen) < least:
@@ -443,13 +420,10 @@ def mined_rows(
 
 def replaced(path, keep_negatives: bool) -> str:
     """What mining replaces in the rows of `path`: the names of fields, and of how many rows."""
+    prefixes = ("neg_" if keep_negatives else "neg", "pos_scores")
     counts = Counter()
     for _, row in read_jsonl(path):
-        counts.update(
-            name for name, value in row.items() if value and name.startswith(("neg", "pos_scores"))
-        )
-    if keep_negatives:
-        counts.pop("neg", None)
+        counts.update(name for name, value in row.items() if value and name.startswith(prefixes))
     return ", ".join(f"{name} of {count:,} rows" for name, count in sorted(counts.items()))
 
 
@@ -620,15 +594,9 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: in
     weights = model_folder.weights_hash(folder)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)
-    options = {
-        "store": args.store,
-        "cache": args.cache,
-        "weights": weights,
-        "rank": rank,
-        "world": world,
-    }
-    q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, **options)
-    p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, **options)
+    options = (args.store, args.cache, weights, rank, world)
+    q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, *options)
+    p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, *options)
     return q, p, {"weights": weights, "prompts": dict(model.config.prompts)}
 
 
@@ -646,15 +614,14 @@ def _mine(args, rank: int, world: int) -> None:
     candidates = label(texts, q, p, *best)
 
     # Negatives: those that the rule takes
-    limit = {"rule": args.rule, "margin": args.margin, "sigma": args.sigma}
+    rule = {"rule": args.rule, "margin": args.margin, "sigma": args.sigma}
     settings = {"negatives": args.negatives, "select": args.select, "seed": args.seed}
-    columns, reasons = choose(candidates, **limit, **settings)
+    columns, reasons = choose(candidates, **rule, **settings)
 
     # Report
     figures = summarise(candidates, columns, reasons)
-    print(
-        f"\n{args.rule}, margin {args.margin:g}, sigma {args.sigma}, the best {args.top} passages"
-    )
+    named = f"{args.rule}, margin {args.margin:g}, sigma {args.sigma}"
+    print(f"\n{named}, the best {args.top} passages")
     print(describe(figures))
     if args.sweep:
         figures["sweep"] = sweep(texts, candidates, args.negatives)
@@ -664,17 +631,15 @@ def _mine(args, rank: int, world: int) -> None:
         return
 
     # Rows
-    negatives = [
-        passages[row[row >= 0]].tolist()
-        for passages, row in zip(candidates.passages, columns, strict=True)
-    ]
+    best = zip(candidates.passages, columns, strict=True)
+    negatives = [passages[of_query[of_query >= 0]].tolist() for passages, of_query in best]
     if args.when_short == "random":
-        limits = thresholds(candidates, **limit)
+        limits = thresholds(candidates, **rule)
         for query in (columns < 0).any(1).nonzero()[0].tolist():
             generator = np.random.default_rng((args.seed, query))
             forbidden = [*texts.positives[query], texts.own[query]]
-            wanted = (limits[query], forbidden, args.negatives)
-            negatives[query] = fill(negatives[query], *wanted, q[query], p, generator)
+            more = (limits[query], forbidden, args.negatives, q[query], p, generator)
+            negatives[query] = fill(negatives[query], *more)
     rows = list(mined_rows(args.data, source, texts, negatives, q, p, args))
     if not rows:
         advice = "lower --margin or --negatives, raise --top, or choose --when-short keep"
@@ -682,105 +647,68 @@ def _mine(args, rank: int, world: int) -> None:
     if names := replaced(args.data, args.keep_negatives):
         print(f"{args.data}: replaced {names} (--keep-negatives keeps a row's own negatives)")
     write_jsonl(args.out, rows)
+
     settings = {
-        name: value
-        for name, value in vars(args).items()
-        if name not in ("out", "overwrite", "cache")
+        name: vars(args)[name] for name in vars(args).keys() - {"out", "overwrite", "cache"}
     }
-    write_json(
-        f"{args.out}.json", {"settings": settings | made_by, "rows": len(rows), "report": figures}
-    )
+    about = {"settings": settings | made_by, "rows": len(rows), "report": figures}
+    write_json(f"{args.out}.json", about)
     average = sum(len(row["neg"]) for row in rows) / len(rows)
     print(f"{args.out}: {len(rows):,} rows, {average:.1f} negatives per row")
 
 
 def _parse(argv) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Hard negatives for a training source.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    defaults = argparse.ArgumentDefaultsHelpFormatter
+    description = "Hard negatives for a training source."
+    parser = argparse.ArgumentParser(description=description, formatter_class=defaults)
     add = parser.add_argument
     add("--data", required=True, help="training source (.jsonl, .jsonl.gz)")
-    add(
-        "--out",
-        help="the same rows with negatives; next to them <out>.json with settings and report",
-    )
+    add("--out", help="the same rows with negatives; <out>.json gets settings and report")
     add("--overwrite", action="store_true", help="replace --out")
 
     add = parser.add_argument_group("passages").add_argument
-    add(
-        "--corpus",
-        help="search this corpus too: BEIR folder or hub repository, or files (see data.py)",
-    )
+    add("--corpus", help="searched too: BEIR folder, hub repository, or files (see data.py)")
     add("--include-negatives", action="store_true", help="search the source's negatives too")
-    add(
-        "--keep-negatives",
-        action="store_true",
-        help="a row's own negatives stay, and are searched too",
-    )
+    help = "a row's own negatives stay; implies --include-negatives"
+    add("--keep-negatives", action="store_true", help=help)
 
     add = parser.add_argument_group("embeddings").add_argument
     add("--model", help="model folder or hub name")
     add("--query-embeddings", help="instead of a model: .npy, one row per distinct query")
     add("--corpus-embeddings", help="instead of a model: .npy, one row per distinct passage")
-    add(
-        "--write-texts",
-        metavar="DIR",
-        help="write queries.jsonl and passages.jsonl to embed, and stop",
-    )
+    help = "write queries.jsonl and passages.jsonl to embed, in order, and stop"
+    add("--write-texts", metavar="DIR", help=help)
     add("--query-length", type=whole_number(3), default=450, help="tokens")
     add("--passage-length", type=whole_number(3), default=500, help="tokens")
-    floats, default = (
-        ["float32", "bfloat16"],
-        "bfloat16" if torch.cuda.is_available() else "float32",
-    )
-    add("--dtype", choices=floats, default=default, help="of the encoder")
-    add(
-        "--store",
-        choices=[*floats, "float16"],
-        default="float32",
-        help="of the embeddings searched",
-    )
+    default = "bfloat16" if torch.cuda.is_available() else "float32"
+    floats = ["float32", "bfloat16", "float16"]
+    add("--dtype", choices=floats[:2], default=default, help="of the encoder")
+    add("--store", choices=floats, default="float32", help="of the embeddings searched")
     help = "of the products that choose candidates; changes the time, not the result"
-    add("--precision", choices=floats, default="float32", help=help)
-    add(
-        "--cache", help="keep embeddings in this folder, search them from disk, resume a killed run"
-    )
+    add("--precision", choices=floats[:2], default="float32", help=help)
+    add("--cache", help="keep embeddings in this folder, search them there, resume a killed run")
 
     add = parser.add_argument_group("rule (see the top of mine.py)").add_argument
-    add(
-        "--top",
-        type=whole_number(1),
-        default=100,
-        help="candidates per query; the paper does not say",
-    )
+    help = "candidates per query; the paper does not say"
+    add("--top", type=whole_number(1), default=100, help=help)
     add("--rule", choices=list(RULES), default="topk-stdmarginpos")
     usual = ", ".join(f"{rule} {margin}" for rule, margin in RULES.items())
     add("--margin", type=real_number(-1e6), help=f"N, m, factor of sigma; {usual}")
     add("--sigma", choices=["query", "positives", "difference"], default="query")
     add("--negatives", type=whole_number(1), default=7)
-    add(
-        "--select",
-        choices=["top", "random"],
-        default="top",
-        help="which of those that the rule keeps",
-    )
+    help = "which of those that the rule keeps"
+    add("--select", choices=["top", "random"], default="top", help=help)
     help = "a row with fewer: leave it out, keep it, or add random passages"
     add("--when-short", choices=["drop", "keep", "random"], default="keep", help=help)
     add("--seed", type=whole_number(0), default=42)
 
     add = parser.add_argument_group("report").add_argument
     add("--sweep", action="store_true", help="also print every rule over a grid of margins")
-    add(
-        "--examples",
-        type=whole_number(0),
-        default=10,
-        help="queries printed with positive and negative",
-    )
+    add("--examples", type=whole_number(0), default=10, help="queries to print with texts")
 
     args = parser.parse_args(argv)
-    given = [bool(args.query_embeddings), bool(args.corpus_embeddings)]
-    if not args.write_texts and (any(given) == bool(args.model) or given[0] != given[1]):
+    given = {bool(args.query_embeddings), bool(args.corpus_embeddings)}
+    if not args.write_texts and (len(given) > 1 or bool(args.model) in given):
         parser.error("give --model, or both --query-embeddings and --corpus-embeddings")
     if not args.write_texts and not args.out and not args.sweep:
         parser.error("give --out, or --sweep alone to see what the rules would do")
@@ -809,8 +737,7 @@ def main(argv=None) -> None:
 
     with e5nl.processes() as (rank, world):
         if world > 1 and not args.cache:
-            advice = "add --cache DIR"
-            raise InputError(f"several processes share their embeddings through a folder: {advice}")
+            raise InputError("several processes share embeddings through a folder: add --cache DIR")
         _mine(args, rank, world)
 
 
