@@ -121,8 +121,9 @@ def known_reasons(candidates: np.ndarray, positives: list, own: np.ndarray) -> n
     known = np.zeros(candidates.shape, np.uint8)
     known[candidates == own[:, None]] = QUERY
 
+    # Where a candidate is a positive. In blocks: all pairs at once would take much memory
     query, number = _flat(positives)
-    for start in range(0, len(query), 4096):  # in blocks: all pairs at once would take much memory
+    for start in range(0, len(query), 4096):
         rows = query[start : start + 4096]
         pair, column = (candidates[rows] == number[start : start + 4096, None]).nonzero()
         known[rows[pair], column] = POSITIVE
@@ -140,6 +141,7 @@ def thresholds(
     candidates: Candidates, rule: str, margin: float, sigma: str = "query"
 ) -> np.ndarray:
     """The score (Q,) float64 that a negative of each query must stay below."""
+    # The scores of the formulas at the top, in float64
     s = candidates.scores.astype(np.float64)
     p = np.array([scores.min() for scores in candidates.positives], np.float64)
     if rule in ("topk", "topk-shifted"):
@@ -153,6 +155,7 @@ def thresholds(
     if rule != "topk-stdmarginpos":
         raise InputError(f"rule {rule!r} is unknown; expected one of {', '.join(RULES)}")
 
+    # sigma is over what may be a negative at all
     free = candidates.known == 0
     if sigma == "query":
         return p - margin * _row_std(s, free)
@@ -208,6 +211,7 @@ def choose(
     taken = survived & (rank < negatives)
     reasons[taken] = TAKEN
 
+    # From one mark per candidate to a list of columns per query
     columns = np.full((len(survived), negatives), -1)
     row, column = taken.nonzero()
     columns[row, taken.cumsum(1)[taken] - 1] = column
@@ -251,15 +255,19 @@ def number_texts(source: Source, corpus=(), include_negatives: bool = False) -> 
     query, passage = _Numbers(), _Numbers()
     for text in corpus:
         passage(text)
+
+    # What each row has, by number
     row_query = [query(row.query) for row in source.rows]
     row_positives = [[passage(text) for text in row.pos] for row in source.rows]
     searched = (row.neg if include_negatives else () for row in source.rows)
     row_negatives = [[passage(text) for text in negatives] for negatives in searched]
 
+    # A query's positives are those of all rows that ask it
     positives = [{} for _ in query]
     for number, of_row in zip(row_query, row_positives, strict=True):
         positives[number] |= dict.fromkeys(of_row)
     positives = [list(numbers) for numbers in positives]
+    # Queries and passages have the same digest where their texts are equal
     own = np.array([passage.get(key, -1) for key in query])
     of_rows = (row_query, row_positives, row_negatives)
     return Texts(query.texts, passage.texts, *of_rows, positives, own)
@@ -295,18 +303,24 @@ def embed_texts(
 
     if cache is None:
         return embed(texts)
+
+    # What decides the numbers of a shard becomes its name
     config = model.config
     made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling]
     length = min(max_length or config.max_length, config.max_length)
     made_by += [dict(config.prompts)[kind], length, str(model.words.weight.dtype), store]
     shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
     keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
+
+    # Each process embeds its share of what is missing
     joined_path = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
     done = joined_path.exists()
     for key, shard in list(zip(keys, shards, strict=True))[rank::world] if not done else ():
         if not (path := Path(cache) / f"{key}.shard.npy").exists():
             write_array(path, embed(shard))
     e5nl.wait()
+
+    # The first one joins all shards
     if rank == 0:
         if not done:
             with new_file(joined_path) as temporary:
@@ -330,9 +344,11 @@ def read_embeddings(path, count: int, what: str) -> np.ndarray:
     if array.ndim != 2 or array.dtype not in (np.float32, np.float16, np.uint16):
         expected = "float32, float16 or uint16 (bfloat16), one row per text"
         raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected {expected}")
+    # Rows belong to texts by their place alone
     if len(array) != count:
         advice = "--write-texts DIR writes the texts to embed, in their order"
         raise InputError(f"{path}: {len(array):,} rows for {count:,} {what}; {advice}")
+    # A dot product is the cosine only where every row has length 1 (which NaN has not)
     for start in range(0, count, SHARD):
         lengths = np.linalg.norm(as_float32(array[start : start + SHARD]), axis=1)
         wrong = ~(abs(lengths - 1) < 0.01)
@@ -368,6 +384,7 @@ def label(
     texts: Texts, q: np.ndarray, p: np.ndarray, scores: np.ndarray, passages: np.ndarray
 ) -> Candidates:
     """What the rules need, from what `top_k` returned for queries q (Q, D) in passages p (N, D)."""
+    # Scores of positives, in blocks that fit into memory
     query, numbers = _flat(texts.positives)
     blocks = [slice(start, start + 1024) for start in range(0, len(query), 1024)]
     positives = np.concatenate([score(q[query[block]], p[numbers[block]]) for block in blocks])
@@ -413,9 +430,9 @@ def mined_rows(
         mined = {"query": row.query, "pos": list(row.pos), "neg": list(chosen.values())}
         mined |= {"pos_scores": scores[: len(positives)], "neg_scores": scores[len(positives) :]}
         mined["type"] = source.type
-        # Fields such as neg_ids would describe other negatives
-        kept = {name: value for name, value in fields.items() if not name.startswith("neg_")}
-        yield mined | {name: value for name, value in kept.items() if name not in mined}
+        # A field such as neg_ids would describe other negatives
+        fields = {name: fields[name] for name in fields if not name.startswith("neg_")}
+        yield mined | {name: fields[name] for name in fields if name not in mined}
 
 
 def replaced(path, keep_negatives: bool) -> str:
@@ -432,6 +449,7 @@ def replaced(path, keep_negatives: bool) -> str:
 
 def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) -> dict:
     """The figures of a report on what `choose` returned."""
+    # Hard ones: above the lowest positive (margin 0), and what topk-percpos would leave out
     scores, taken = candidates.scores, reasons == TAKEN
     above_lowest = scores > thresholds(candidates, "topk-marginpos", 0)[:, None]
     above_margin = scores >= thresholds(candidates, "topk-percpos", 0.95)[:, None]
@@ -489,21 +507,20 @@ def describe(figures: dict) -> str:
 def examples(texts: Texts, candidates: Candidates, columns: np.ndarray, count: int) -> str:
     """Queries spread over the source, each with its first positive and its hardest negative."""
     mined = (columns >= 0).any(1).nonzero()[0]
-    spread = np.unique(np.linspace(0, len(mined) - 1, count).astype(int)) if len(mined) else []
+    spread = np.linspace(0, len(mined) - 1, count if len(mined) else 0)
     lines = []
-
-    def add(mark: str, text: str) -> None:
-        lines.append(f"{mark:<8}{' '.join(text.split())[:140]}")
-
-    for query in mined[spread]:
-        negative = columns[query, 0]
-        add("", texts.queries[query])
-        positive = texts.passages[texts.positives[query][0]]
-        add(f"+ {candidates.positives[query][0]:.3f}", positive)
-        passage = texts.passages[candidates.passages[query, negative]]
-        add(f"- {candidates.scores[query, negative]:.3f}", passage)
-        lines.append("")
+    for query in mined[np.unique(spread.astype(int))]:
+        hardest = columns[query, 0]
+        positive, negative = texts.positives[query][0], candidates.passages[query, hardest]
+        scores = candidates.positives[query][0], candidates.scores[query, hardest]
+        lines.append(f"        {_short(texts.queries[query])}")
+        lines.append(f"+ {scores[0]:.3f} {_short(texts.passages[positive])}")
+        lines.append(f"- {scores[1]:.3f} {_short(texts.passages[negative])}\n")
     return "\n".join(lines)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:140]
 
 
 GRID = {  # (rule, sigma): margins
@@ -534,6 +551,7 @@ def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
     others = (known == POSITIVE) & (passages != number[:, None])
     cases = Candidates(passages, scores, np.where(others, 0, known), alone)
 
+    # Each rule on the real candidates, and on those cases
     lines = []
     for (rule, sigma), margins in GRID.items():
         for margin in margins:
@@ -630,7 +648,7 @@ def _mine(args, rank: int, world: int) -> None:
     if not args.out:
         return
 
-    # Rows
+    # Those of each query, with random ones where they are too few
     best = zip(candidates.passages, columns, strict=True)
     negatives = [passages[of_query[of_query >= 0]].tolist() for passages, of_query in best]
     if args.when_short == "random":
@@ -640,6 +658,8 @@ def _mine(args, rank: int, world: int) -> None:
             forbidden = [*texts.positives[query], texts.own[query]]
             more = (limits[query], forbidden, args.negatives, q[query], p, generator)
             negatives[query] = fill(negatives[query], *more)
+
+    # Rows, and what is said of them
     rows = list(mined_rows(args.data, source, texts, negatives, q, p, args))
     if not rows:
         advice = "lower --margin or --negatives, raise --top, or choose --when-short keep"
@@ -648,9 +668,8 @@ def _mine(args, rank: int, world: int) -> None:
         print(f"{args.data}: replaced {names} (--keep-negatives keeps a row's own negatives)")
     write_jsonl(args.out, rows)
 
-    settings = {
-        name: vars(args)[name] for name in vars(args).keys() - {"out", "overwrite", "cache"}
-    }
+    left_out = ("out", "overwrite", "cache")
+    settings = {name: value for name, value in vars(args).items() if name not in left_out}
     about = {"settings": settings | made_by, "rows": len(rows), "report": figures}
     write_json(f"{args.out}.json", about)
     average = sum(len(row["neg"]) for row in rows) / len(rows)
@@ -719,6 +738,8 @@ def _parse(argv) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = _parse(argv)
+
+    # Mistakes that can be seen before anything is read
     if args.out:
         if not args.out.endswith((".jsonl", ".jsonl.gz")):
             raise InputError(f"--out {args.out}: expected a name that ends in .jsonl or .jsonl.gz")
