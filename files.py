@@ -64,8 +64,10 @@ class reading:
         return self
 
     def __exit__(self, kind, error, traceback):
+        # What says all there is to say, and interrupts
         if not isinstance(error, Exception) or isinstance(error, InputError | FileNotFoundError):
             return
+        # A number means that the operating system refused; libraries raise plain OSErrors too
         if isinstance(error, OSError) and error.errno:
             error.filename = error.filename or str(self.path)
             return
@@ -78,18 +80,14 @@ def _explain(error: Exception) -> str:
     """What an exception says to the person whose file was read."""
     reason = " ".join(str(error).split())[:200]
     if isinstance(error, UnicodeDecodeError):
-        byte = error.object[error.start]
-        return (
-            f"byte 0x{byte:02x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8"
-        )
+        byte = f"byte 0x{error.object[error.start]:02x} at column {error.start + 1}"
+        return f"{byte} is not UTF-8; convert the file to UTF-8"
     if isinstance(error, UnicodeEncodeError):
         return "half of a surrogate pair (\\ud…) is no character; remove it"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error.msg} at column {error.colno})"
-    if (
-        isinstance(error, EOFError | OSError | zlib.error)
-        or type(error).__module__ == "pyarrow.lib"
-    ):
+    of_parquet = type(error).__module__ == "pyarrow.lib"
+    if of_parquet or isinstance(error, EOFError | OSError | zlib.error):
         return f"damaged, or not what its name says ({reason}); copy or download it again"
     if isinstance(error, KeyError):
         return f"no field {reason}"
@@ -102,15 +100,15 @@ def cli(main) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
-    except (
-        BrokenPipeError
-    ):  # `… | head` closed the pipe: a table may end there, a file was not written
+    except BrokenPipeError:
+        # `… | head` closed the pipe: a table may end there, a file was not written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:  # no such file, no permission, a full disk
+    except OSError as error:
+        # No such file, no permission, a full disk
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
@@ -144,9 +142,8 @@ def _number_type(kind: type, name: str, low: float, high: float):
 def refuse_existing(path, overwrite: bool) -> None:
     """Stop before the work, not after it, when its result would replace something."""
     if Path(path).exists() and not overwrite:
-        raise InputError(
-            f"{path}: exists already; choose another name, or add --overwrite to replace it"
-        )
+        advice = "choose another name, or add --overwrite to replace it"
+        raise InputError(f"{path}: exists already; {advice}")
 
 
 def refuse_plot(path, overwrite: bool) -> None:
@@ -163,19 +160,16 @@ def refuse_plot(path, overwrite: bool) -> None:
 
 def inside(folder, name: str, where) -> Path:
     """`folder / name`, unless that leads out of `folder`: a name in a file is not trusted."""
-    if (
-        not isinstance(name, str)
-        or not name
-        or Path(name).is_absolute()
-        or ".." in Path(name).parts
-    ):
+    parts = Path(name).parts if isinstance(name, str) else ()
+    if not parts or Path(name).is_absolute() or ".." in parts:
         raise InputError(f"{where}: {name!r} is not a file name inside {folder}")
     return Path(folder) / name
 
 
 # --- output that is complete or absent ------------------------------------------------------------
 
-_LOCK, _OLD = ".lock", ".old"  # in a workspace: held by its process; what a new folder replaces
+# In a workspace: the file that its process holds, and what a new folder replaces
+_LOCK, _OLD = ".lock", ".old"
 
 
 @contextlib.contextmanager
@@ -224,13 +218,13 @@ def _workspace(path: Path) -> Iterator[Path]:
         workspace.mkdir()
         try:
             lock = _lock(workspace)
+            break
         except (BlockingIOError, FileNotFoundError):
-            continue  # before it was locked, another process took it for a leftover
+            pass  # before it was locked, another process took it for a leftover
         except OSError:
-            lock = (
-                contextlib.nullcontext()
-            )  # a disk without locks, where no leftover is removed either
-        break
+            # A disk without locks, where no leftover is removed either
+            lock = contextlib.nullcontext()
+            break
     with lock:
         try:
             yield workspace
@@ -250,12 +244,16 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove the workspaces in `folder` whose process is gone: their lock is free."""
     for workspace in folder.glob(".*.tmp"):
         name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", workspace.name)
+        # One that its process has just removed, or that is somebody else's, raises or is passed by
         with contextlib.suppress(OSError):
-            if name and {file.name for file in workspace.iterdir()} <= {_LOCK, _OLD, name[1]}:
-                with _lock(workspace):
-                    if (workspace / _OLD).exists() and not (folder / name[1]).exists():
-                        os.replace(workspace / _OLD, folder / name[1])  # killed between two moves
-                    shutil.rmtree(workspace)
+            files = {file.name for file in workspace.iterdir()}
+            if not name or files and _LOCK not in files:
+                continue
+            with _lock(workspace):
+                # Killed between the two moves of new_folder
+                if _OLD in files and not (folder / name[1]).exists():
+                    os.replace(workspace / _OLD, folder / name[1])
+                shutil.rmtree(workspace)
 
 
 def write_json(path, value) -> None:
@@ -332,8 +330,9 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
             if not isinstance(row, dict):
                 found = type(row).__name__
                 raise InputError(f"{place}: expected a JSON object {{…}}, found {found}")
+            # Half of a surrogate pair alone has no bytes in UTF-8, which raises
             if "\\ud" in line.lower():
-                json.dumps(row, ensure_ascii=False).encode()  # raises where half of a pair is alone
+                json.dumps(row, ensure_ascii=False).encode()
         yield place.line, row
     if not place.line:
         raise InputError(f"{path}: no rows; expected JSON Lines, one object per line")
@@ -374,7 +373,8 @@ def read_rows(path, columns=None, optional=()) -> Iterator[tuple[int, dict]]:
     rows = _read_delimited(path) if kind_of(path) in (".csv", ".tsv") else read_jsonl(path)
     fields = None
     for number, row in rows:
-        if row.keys() != fields:  # most rows have the fields of the one before
+        # Most rows have the fields of the one before
+        if row.keys() != fields:
             fields = row.keys()
             _wanted(fields, columns, optional, f"{path}:{number}")
         yield number, row
@@ -406,13 +406,9 @@ def _read_delimited(path) -> Iterator[tuple[int, dict]]:
         place.line = 2
         for cells in records:
             if cells and len(cells) != len(header):
-                expected = f"expected {len(header)} as in the first line"
-                advice = (
-                    "; a cell of a .tsv holds no tab or line end, quoted or not" if tabs else ""
-                )
-                raise InputError(
-                    f"{path}:{records.line_num}: found {len(cells)} cells, {expected}{advice}"
-                )
+                found = f"found {len(cells)} cells, expected {len(header)} as in the first line"
+                advice = "; a cell of a .tsv holds no tab or line end, quoted or not"
+                raise InputError(f"{path}:{records.line_num}: {found}{advice if tabs else ''}")
             if cells:
                 yield records.line_num, dict(zip(header, cells, strict=True))
             place.line = records.line_num + 1
@@ -430,11 +426,15 @@ def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
         file = pyarrow.parquet.ParquetFile(existing(path))
         schema = file.schema_arrow
         names = _wanted(schema.names, columns, optional, str(path))
+
+        # Before any row: a value that JSON has not would stop the work at its end
         for name in names:
             kind = str(schema.field(name).type)
             if _NOT_JSON.search(_FIELD_NAME.sub("", kind)):
                 advice = "JSON has no value for it; write it as text, or leave the column out"
                 raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
+
+        # Column by column, then row by row
         place.line = 1
         for batch in file.iter_batches(1024, columns=names):
             values = [_values(batch[name], f"column {name!r}", place) for name in names]
@@ -448,6 +448,7 @@ def _values(column, name: str, place: reading) -> list:
     try:
         values = column.to_pylist()
     except ValueError:
+        # Which one is it?
         for number, value in enumerate(column, place.line):
             with reading(f"{place.path}:{number}: {name}"):
                 value.as_py()
@@ -487,9 +488,8 @@ def as_id(value, where: str) -> str:
 
 # --- the Hugging Face hub -------------------------------------------------------------------------
 
-HUB_NAME = re.compile(
-    r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?"
-)  # owner/name[@revision][:files]
+# owner/name[@revision][:files]
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")
 
 
 def hub_folder(name: str, files: list[str], kind: str = "dataset") -> Path:
@@ -503,11 +503,9 @@ def hub_folder(name: str, files: list[str], kind: str = "dataset") -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, revision, _ = HUB_NAME.fullmatch(name).groups()
+    options = {"repo_type": kind, "revision": revision, "allow_patterns": files}
     try:
-        folder = snapshot_download(
-            repository, repo_type=kind, revision=revision, allow_patterns=files
-        )
-        return Path(folder)
+        return Path(snapshot_download(repository, **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{name}: neither here nor to be had from the hub ({reason})") from None
@@ -533,10 +531,11 @@ def find_files(name) -> list[Path]:
     repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
     pattern = pattern or "*.parquet"
     folder = hub_folder(str(name), [pattern])
-    names = {
-        path: path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-    }
-    paths = sorted(path for path, inside in names.items() if fnmatch.fnmatch(inside, pattern))
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and fnmatch.fnmatch(path.relative_to(folder).as_posix(), pattern)
+    ]
     if not paths:
         page = f"https://huggingface.co/datasets/{repository}/tree/main"
         raise InputError(f"{name}: no file {pattern!r} there; look at {page}")

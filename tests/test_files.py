@@ -286,6 +286,7 @@ def test_what_is_no_model_folder_is_never_replaced(tmp_path):
 KILLED = {  # what is being written when SIGKILL comes
     "a file": "with files.new_file('uit') as new: new.write_text('half'); kill()",
     "a folder": "with files.new_folder('uit') as new: (new / 'half').touch(); kill()",
+    "a library's own temporary": "with files.new_file('uit') as new: (new.parent / 'x.tmp').touch(); kill()",
     "before the lock": "files._lock = kill\nwith files.new_file('uit'): pass",
 }
 
