@@ -120,17 +120,15 @@ def parse_row(row: dict, where: str) -> Row:
     if not _is_text(query):
         found = json.dumps(query)[:60]
         raise InputError(f"{where}: 'query' is {found}; every row needs a text to search with")
+
     texts = {}
     for field, least in (("pos", 1), ("neg", 0)):
         value = row.get(field, [])
         if not isinstance(value, list) or not all(map(_is_text, value)) or len(value) < least:
             found = json.dumps(value, ensure_ascii=False)[:60]
-            expected = (
-                "a list of one or more texts" if least else "a list of texts (it may be empty)"
-            )
-            raise InputError(
-                f"{where}: {field!r} is {found}; expected {expected}, none of them empty"
-            )
+            expected = "one or more texts" if least else "texts (it may be empty)"
+            expected = f"expected a list of {expected}, none of them empty"
+            raise InputError(f"{where}: {field!r} is {found}; {expected}")
         texts[field] = tuple(value)
     return Row(query, **texts)
 
@@ -144,10 +142,8 @@ def parse_type(type, where: str) -> str:
     if type == "normal":
         return "retrieval"
     if not isinstance(type, str) or type not in KINDS:
-        expected = f"expected one of {', '.join(KINDS)}"
-        raise InputError(
-            f"{where}: type {type!r} is unknown; {expected}, in the rows or in a manifest"
-        )
+        expected = f"expected one of {', '.join(KINDS)}, in the rows or in a manifest"
+        raise InputError(f"{where}: type {type!r} is unknown; {expected}")
     return type
 
 
@@ -168,6 +164,7 @@ def read_source(
     rows, given = [], type
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
+        # One type in all rows; a row that names none has that of the rows before it
         if given is None:
             of_row = parse_type(row.get("type", type or "retrieval"), where)
             if rows and of_row != type:
@@ -176,6 +173,7 @@ def read_source(
             type = of_row
         rows.append(parse_row(row, where))
 
+    # A share of the rows, in file order
     if ratio < 1:
         kept = np.random.default_rng(seed).permutation(len(rows))[: max(1, int(len(rows) * ratio))]
         rows = [rows[i] for i in np.sort(kept)]
@@ -203,6 +201,7 @@ def read_sources(paths, seed: int = 42) -> list[Source]:
         for settings in _read_manifest(path) if path.suffix == ".json" else [{"file": path.name}]:
             file = inside(path.parent, settings.pop("file"), path)
             sources.append(read_source(file, seed=seed, **settings))
+    # Names are what reports and resumed runs know a source by
     for name, count in Counter(source.name for source in sources).items():
         if count > 1:
             raise InputError(f"source {name!r} is given more than once; rename one of the files")
@@ -211,13 +210,13 @@ def read_sources(paths, seed: int = 42) -> list[Source]:
 
 def _read_manifest(path: Path) -> list[dict]:
     """The checked entries of a manifest: a file, and settings of `read_source`."""
-    expected = (
-        'a .json file is a manifest, {"sources": [{"file": …}, …]}; name a file of rows .jsonl'
-    )
+    expected = 'a .json file is a manifest, {"sources": [{"file": …}]}; name one of rows .jsonl'
     try:
         manifest = read_json(path)
     except InputError as error:
         raise InputError(f"{error}; {expected}") from None
+
+    # Nothing that would be silently ignored
     entries = manifest.get("sources")
     if set(manifest) != {"sources"} or not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: {expected}")
@@ -228,15 +227,12 @@ def _read_manifest(path: Path) -> list[dict]:
         where = f"{path}: source {entry['file']!r}"
         for field, value in entry.items():
             if field not in _SETTINGS:
-                raise InputError(
-                    f"{where}: {field!r} is unknown; it may have {', '.join(_SETTINGS)}"
-                )
+                known = ", ".join(_SETTINGS)
+                raise InputError(f"{where}: {field!r} is unknown; it may have {known}")
             kind, test, expected = _SETTINGS[field]
-            if (
-                isinstance(value, bool) != (kind is bool)
-                or not isinstance(value, kind)
-                or not test(value)
-            ):
+            # Python counts true and false among the whole numbers
+            fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+            if not fits or not test(value):
                 raise InputError(f"{where}: {field} is {json.dumps(value)}; expected {expected}")
     return entries
 
@@ -266,12 +262,15 @@ def plan_batches(
     >>> [sources.tolist() for sources, rows in plan_batches([10, 7], [4, 3], seed=0, epoch=0)]
     [[1, 1, 1], [1, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
     """
+    # Rows are shuffled within their source and cut into batches
     generator = np.random.default_rng((seed, epoch))
     batches = []
     for source, (n, size) in enumerate(zip(rows, sizes, strict=True)):
         order = generator.permutation(n)
         for start in range(0, n - size + 1, size):
             batches.append((np.full(size, source), order[start : start + size]))
+
+    # Batches are shuffled over all sources
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
@@ -282,6 +281,7 @@ def plan_mixed_batches(
 
     The paper's batches are compared with these.
     """
+    # All rows as pairs of source and number, shuffled, then cut into batches
     sources = np.repeat(np.arange(len(rows)), rows)
     numbers = np.concatenate([np.arange(n) for n in rows])
     order = np.random.default_rng((seed, epoch)).permutation(len(sources))
@@ -306,6 +306,7 @@ def sample_group(row: Row, negatives: int, generator: np.random.Generator) -> li
     positive = row.pos[generator.integers(len(row.pos))]
     if not negatives or not row.neg:
         return [positive]
+    # The numbers of the negatives, as often as it takes to have enough
     pool = np.tile(np.arange(len(row.neg)), -(-negatives // len(row.neg)))
     return [positive, *(row.neg[i] for i in generator.permutation(pool)[:negatives])]
 
@@ -323,6 +324,8 @@ def draw_batch(
     """
     batch_sources = [sources[number] for number in numbers]
     rows = [source.rows[i] for source, i in zip(batch_sources, chosen, strict=True)]
+
+    # A source's own number of negatives goes before the run's
     passages = []
     for source, row in zip(batch_sources, rows, strict=True):
         wanted = negatives if source.negatives is None else source.negatives
@@ -333,19 +336,16 @@ def draw_batch(
 # --- texts and judgements -------------------------------------------------------------------------
 
 
-def beir_file(folder, name: str) -> Path:
-    """A file of a BEIR folder, or the same with `.gz`."""
-    path = Path(folder) / name
-    for file in (path, Path(f"{path}.gz")):
-        if file.is_file():
-            return file
-    others = sorted(other.name for other in path.parent.glob("*"))
-    hint = (
-        f"there are {', '.join(others[:9])}"
-        if others
-        else "expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
-    )
-    raise FileNotFoundError(f"{path}: no such file (.gz neither); {hint}")
+def beir_file(folder, *names: str) -> Path:
+    """The first of these files that a BEIR folder has, each with `.gz` or not."""
+    paths = [Path(folder) / f"{name}{end}" for name in names for end in ("", ".gz")]
+    for path in paths:
+        if path.is_file():
+            return path
+    others = sorted(other.name for other in paths[0].parent.glob("*"))[:9]
+    usual = "expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
+    hint = f"there are {', '.join(others)}" if others else usual
+    raise FileNotFoundError(f"{paths[0]}: no such file (.gz neither); {hint}")
 
 
 def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:
@@ -369,6 +369,7 @@ def read_id_texts(files) -> Iterator[tuple[str, str, str]]:
     id<TAB>text.
     """
     for path in files:
+        # By the names of its columns, or by their place
         if kind_of(path) == ".tsv" and not _is_header(path):
             rows = _read_ms_marco(path)
         else:
@@ -377,6 +378,7 @@ def read_id_texts(files) -> Iterator[tuple[str, str, str]]:
             where = f"{path}:{number}"
             id = as_id(row["_id"] if "_id" in row else row["id"], where)
             text = as_text(row["text"], f"{where}: column 'text'")
+            # What pandas and others write for no title
             title = row.get("title")
             if title not in (None, ""):
                 text = f"{as_text(title, f'{where}: title')} {text}".strip()
@@ -409,10 +411,9 @@ def qrels_of(files) -> dict[str, dict[str, int]]:
         for number, cells in _read_judgements(path):
             where, grade = f"{path}:{number}", str(cells[-1]).strip()
             if len(cells) != 3 or not re.fullmatch(r"-?[0-9]{1,9}(\.0+)?", grade):
-                found = " | ".join(map(str, cells))[:80]
-                raise InputError(
-                    f"{where}: expected query-id, corpus-id and a whole number, found {found!r}"
-                )
+                found = f"found {' | '.join(map(str, cells))[:80]!r}"
+                expected = "query-id, corpus-id and a whole number"
+                raise InputError(f"{where}: expected {expected}, {found}")
             query, document = (as_id(id, where) for id in cells[:2])
             qrels.setdefault(query, {})[document] = int(float(grade))
     return _not_empty(qrels, files, "relevance judgements; expected query-id, corpus-id and score")
@@ -455,7 +456,7 @@ def _not_empty(qrels: dict, files, what: str) -> dict:
 
 
 def beir_files(name, *parts: str) -> list[Path]:
-    """Of a BEIR folder or hub repository the first of `parts` (`corpus.jsonl`, …) that it has.
+    """The first of `parts` (`corpus.jsonl`, …) that a BEIR folder or hub repository has.
 
     Any other name means files: see `find_files`.
     """
@@ -463,10 +464,7 @@ def beir_files(name, *parts: str) -> list[Path]:
         return find_files(name)
     if is_hub_name(name):
         name = hub_folder(str(name), [f"{part}*" for part in parts])
-    for part in parts:
-        if any((Path(name) / f"{part}{end}").is_file() for end in ("", ".gz")):
-            return [beir_file(name, part)]
-    return [beir_file(name, parts[0])]  # raises
+    return [beir_file(name, *parts)]
 
 
 def _is_data_set(name) -> bool:
@@ -485,24 +483,27 @@ def join(
     what reasons judgements were left out.
     """
     for id, grades in qrels.items():
-        positives = {}  # a set that keeps its order
+        query, positives = queries.get(id), {}  # keys alone: a set that keeps its order
         for passage, grade in grades.items():
+            text = passages.get(passage)
             if grade <= 0:
                 counts["judged not relevant"] += 1
-            elif not queries.get(id, "").strip():
-                counts["whose query is empty" if id in queries else "whose query is missing"] += 1
-            elif not passages.get(passage, "").strip():
-                counts[
-                    "whose passage is empty" if passage in passages else "whose passage is missing"
-                ] += 1
-            elif passages[passage] in positives:
+            elif query is None:
+                counts["whose query is missing"] += 1
+            elif not query.strip():
+                counts["whose query is empty"] += 1
+            elif text is None:
+                counts["whose passage is missing"] += 1
+            elif not text.strip():
+                counts["whose passage is empty"] += 1
+            elif text in positives:
                 counts["of equal passages"] += 1
             else:
-                positives[passages[passage]] = None
+                positives[text] = None
         if positives:
             counts["rows"] += 1
             counts["pairs"] += len(positives)
-            yield {"query": queries[id], "pos": list(positives), "type": "retrieval"}
+            yield {"query": query, "pos": list(positives), "type": "retrieval"}
 
 
 # --- command line ---------------------------------------------------------------------------------
@@ -513,18 +514,15 @@ def describe(sources: list[Source], batch_size: int) -> str:
     sizes = batch_sizes(sources, batch_size)
     counts = count_batches([len(source.rows) for source in sources], sizes)
     width = max(12, *(len(source.name) for source in sources))
-    head = (
-        f"{'source':<{width}} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8} {'neg/row':>8}"
-    )
-    lines = [f"{head}   median (max) characters: query / pos / neg"]
+    head = f"{'source':<{width}} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8}"
+    lines = [f"{head} {'neg/row':>8}   median (max) characters: query / pos / neg"]
     for source, size, batches in zip(sources, sizes, counts, strict=True):
         rows = source.rows
-        texts = [[row.query for row in rows]]
-        texts += [
-            [text for row in rows for text in getattr(row, field)] for field in ("pos", "neg")
-        ]
+        positives = [text for row in rows for text in row.pos]
+        negatives = [text for row in rows for text in row.neg]
+        texts = ([row.query for row in rows], positives, negatives)
         lengths = " / ".join(map(_lengths, texts))
-        figures = f"{len(rows):>9,} {size:>6} {batches:>8} {len(texts[2]) / len(rows):>8.1f}"
+        figures = f"{len(rows):>9,} {size:>6} {batches:>8} {len(negatives) / len(rows):>8.1f}"
         lines.append(f"{source.name:<{width}} {source.type:<20} {figures}   {lengths}")
     total = f"{sum(len(source.rows) for source in sources):>9,} {'':>6} {sum(counts):>8}"
     lines.append(f"{'in all':<{width}} {'':<20} {total}")
@@ -542,11 +540,8 @@ def examples(sources: list[Source]) -> str:
     for source in sources:
         row = source.rows[0]
         query, passage = (PREFIXES[kind] for kind in KINDS[source.type])
-        lines += [
-            "",
-            f"{source.name}, first row as the encoder gets it:",
-            f"  {query}{row.query[:160]}",
-        ]
+        lines += ["", f"{source.name}, first row as the encoder gets it:"]
+        lines.append(f"  {query}{row.query[:160]}")
         lines += [f"  + {passage}{text[:160]}" for text in row.pos[:2]]
         lines += [f"  - {passage}{text[:160]}" for text in row.neg[:2]]
     return "\n".join(lines)
@@ -607,9 +602,7 @@ def _prepare(args) -> None:
 
 
 def main(argv=None) -> None:
-    description = (
-        "Training data: check what a training run would see, make sources of retrieval data."
-    )
+    description = "Training data: check what a training run would see, make sources."
     parser = argparse.ArgumentParser(description=description)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -617,12 +610,7 @@ def main(argv=None) -> None:
     command = commands.add_parser("check", help=help)
     add = command.add_argument
     add("files", nargs="+", help="JSON Lines sources (.jsonl, .jsonl.gz) or manifests (.json)")
-    add(
-        "--batch-size",
-        type=whole_number(2),
-        default=1024,
-        help="queries per batch (the paper's 1024)",
-    )
+    add("--batch-size", type=whole_number(2), default=1024, help="queries per batch (the paper's)")
     add("--seed", type=whole_number(0), default=42)
     command.set_defaults(run=_check)
 
@@ -636,12 +624,7 @@ def main(argv=None) -> None:
     triples = "instead of judgements: query<TAB>positive<TAB>negative, ids of MS MARCO"
     either.add_argument("--triples", metavar="FILE", help=triples)
     add("--split", help="of the judgements of a BEIR data set (default: train)")
-    add(
-        "--expect",
-        type=whole_number(1),
-        metavar="N",
-        help="pairs to expect, printed next to those found",
-    )
+    add("--expect", type=whole_number(1), metavar="N", help="pairs to expect, to be compared")
     add("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
     add("--overwrite", action="store_true", help="replace --out")
     command.set_defaults(run=_prepare)
