@@ -28,9 +28,7 @@ import argparse
 import copy
 import itertools
 import json
-import math
 import re
-import shutil
 import sys
 import unicodedata
 import zlib
@@ -41,7 +39,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from tokenizers import Encoding, Tokenizer
+from torch import Tensor
 from tqdm import tqdm
 
 import e5nl
@@ -67,6 +67,7 @@ CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)  # vocab
 LOW_SHARE = 0.95  # warned below; Dutch trimmed on other Dutch keeps 98 % and more of the tokens
 CHUNK_CHARACTERS = 500_000  # tokenised at once: keeps all cores busy, takes some tens of MB
 COUNTED_CHUNKS = 64  # whose distinct words are held at once
+CHECKED_ROWS = 65_536  # of a table that are compared at once
 SAMPLE_TOKENS = 128  # tokens of the texts that are embedded with both models
 
 # --- 1. count ---------------------------------------------------------------------------------------------------------------
@@ -259,19 +260,24 @@ def dump_tokenizer(spec: dict) -> bytes:
 
 
 def read_files(folder: Path) -> dict[str, dict]:
-    """{name: content} of the JSON files that name pieces or their ids."""
+    """{name: content} of the JSON files that name pieces by their ids."""
     path = folder / "tokenizer.json"
     files = {path.name: parse_tokenizer(path.read_bytes(), path)} if path.is_file() else {}
-    names = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
-    return files | {name: read_json(folder / name) for name in names if (folder / name).is_file()}
+    if (folder / "config.json").is_file():
+        files["config.json"] = read_json(folder / "config.json")
+    return files
 
 
-def map_ids(files: dict[str, dict], to: Callable[[int], int]) -> dict[str, dict]:
-    """The same files with `to(id)` in every place that names a piece by its id."""
+def map_ids(files: dict[str, dict], special_ids: dict[str, int], to: Callable[[int], int]) -> dict:
+    """The same files with `to(id)` in every place that names a piece by its id.
+
+    special_ids: {role: id} of the tokenizer. Where config.json says otherwise the tokenizer is
+    right: multilingual-e5-small's configuration says pad 0, its <pad> is 1.
+    """
+    # All but the vocabulary, which is large and names no ids.
     vocabulary = files["tokenizer.json"]["model"]["vocab"]
-    files = copy.deepcopy(files, {id(vocabulary): vocabulary})  # all but the vocabulary, which is large and names no ids
-    spec, settings, config = (files.get(name, {}) for name in ("tokenizer.json", "tokenizer_config.json", "config.json"))
-    added = {token["content"]: token["id"] for token in spec.get("added_tokens") or []}
+    files = copy.deepcopy(files, {id(vocabulary): vocabulary})
+    spec, config = files["tokenizer.json"], files.get("config.json", {})
     for token in spec.get("added_tokens") or []:
         token["id"] = to(token["id"])
     if spec.get("post_processor"):
@@ -280,11 +286,9 @@ def map_ids(files: dict[str, dict], to: Callable[[int], int]) -> dict[str, dict]
         spec["model"]["unk_id"] = to(spec["model"]["unk_id"])
     if spec.get("padding"):
         spec["padding"]["pad_id"] = to(spec["padding"]["pad_id"])
-    for key, id_ in config.items():
-        if key.endswith("_token_id") and isinstance(id_, int):
-            # Where the two differ the tokenizer is right: multilingual-e5-small's configuration says pad 0, its <pad> is 1.
-            token = settings.get(key.removesuffix("_id"))
-            config[key] = to(added.get(token["content"] if isinstance(token, dict) else token, id_))
+    for key, stated in config.items():
+        if key.endswith("_token_id") and isinstance(stated, int):
+            config[key] = to(special_ids.get(key.removesuffix("_token_id"), stated))
     return files
 
 
@@ -304,25 +308,21 @@ def _map_post_processor(processor: dict, to: Callable[[int], int]) -> None:
         raise InputError(f"tokenizer.json: post-processor {kind} is unknown; {expected}")
 
 
-def trim_files(files: dict[str, dict], kept: np.ndarray) -> dict[str, dict]:
+def trim_files(files: dict[str, dict], special_ids: dict[str, int], kept: np.ndarray) -> dict:
     """The same files for the pieces `kept` (old ids, ascending)."""
-    trimmed = map_ids(files, {int(old): new for new, old in enumerate(kept)}.__getitem__)
-    spec = trimmed["tokenizer.json"]
-    vocabulary = spec["model"]["vocab"]
-    spec["model"]["vocab"] = [vocabulary[id] for id in kept if id < len(vocabulary)]
+    new_ids = {old: new for new, old in enumerate(kept.tolist())}
+    trimmed = map_ids(files, special_ids, new_ids.__getitem__)
+    model = trimmed["tokenizer.json"]["model"]
+    model["vocab"] = [model["vocab"][id] for id in kept if id < len(model["vocab"])]
     if "config.json" in files:
-        trimmed["config.json"]["vocab_size"] = len(kept)
-        kind, *pad = files["config.json"]["model_type"], *(some["config.json"].get("pad_token_id") for some in (files, trimmed))
-        if kind != "bert" and pad[0] != pad[1]:
-            found = f"pad_token_id {pad[0]} would become {pad[1]}, and {kind} counts positions from it"
-            raise InputError(f"config.json: {found}; expected a tokenizer with its special tokens first, as XLM-R has")
-    # PreTrainedTokenizerFast reads tokenizer.json, XLMRobertaTokenizer would look for the sentencepiece model with all its pieces.
-    # One file holds the ids and one the names: what repeats them (added_tokens_decoder, special_tokens_map.json) is left out.
-    contents = {token["content"] for token in spec["added_tokens"]}
-    settings = {name: token for name, token in model_folder.XLMR_TOKENS.items() if token in contents}
-    settings |= trimmed.pop("special_tokens_map.json", {}) | trimmed.get("tokenizer_config.json", {})
-    settings.pop("added_tokens_decoder", None)
-    trimmed["tokenizer_config.json"] = settings | {"tokenizer_class": "PreTrainedTokenizerFast"}
+        before, after = files["config.json"], trimmed["config.json"]
+        after["vocab_size"] = len(kept)
+        pads = before.get("pad_token_id"), after.get("pad_token_id")
+        if before["model_type"] != "bert" and pads[0] != pads[1]:
+            moved = f"pad_token_id {pads[0]} would become {pads[1]}"
+            reason = f"{before['model_type']} counts positions from it"
+            expected = "expected a tokenizer with its special tokens first, as XLM-R has"
+            raise InputError(f"config.json: {moved}, and {reason}; {expected}")
     return trimmed
 
 
@@ -333,27 +333,27 @@ TABLE = re.compile(r"(^|\.)embeddings\.word_embeddings\.weight$")
 BY_PIECE = re.compile(TABLE.pattern + r"|^lm_head\.(bias|decoder\.(weight|bias))$|^cls\.predictions\.(bias|decoder\.(weight|bias))$")
 
 
-def kept_rows(tensors: Iterable[str], kept: np.ndarray) -> dict[str, np.ndarray]:
-    """{tensor: the rows of it that stay} for the tensors that have a row a piece."""
-    return {name: kept for name in tensors if BY_PIECE.search(name)}
-
-
-def parameters(tensors: dict[str, model_folder.Stored]) -> int:
+def parameters(tensors: dict[str, Tensor]) -> int:
     """Numbers that can be learned: position_ids and other tensors of integers hold none."""
-    return sum(math.prod(tensor.shape) for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF")))
+    return sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
 
 
 class Model(NamedTuple):
-    """A model folder, found sound. tensors is empty where the folder holds a tokenizer alone."""
+    """A model folder, found sound. config is None where the folder holds a tokenizer alone."""
 
     folder: Path
     files: dict[str, dict]  # the JSON files that name ids
     tokenizer: model_folder.Tokenizer
     pieces: list[str]
     special: set[int]  # ids that the files name
-    prefixes: list[str]
-    tensors: dict[str, model_folder.Stored]
+    config: model_folder.Config | None
+    tensors: dict[str, Tensor]  # memory-mapped, under the checkpoint's names
     rows: int  # of the embedding table
+
+    @property
+    def prefixes(self) -> list[str]:
+        """What is put before texts."""
+        return [prefix for _, prefix in self.config.prompts] if self.config else [*PREFIXES.values()]
 
     @property
     def sizes(self) -> dict[str, float]:
@@ -367,24 +367,36 @@ def read_model(folder: Path) -> Model:
     files = read_files(folder)  # first: a BPE or WordPiece tokenizer is refused by name
     tokenizer = model_folder.read_tokenizer(folder)
     backend, size, special = tokenizer.backend, tokenizer.vocab_size, set()
-    map_ids(files, lambda id: special.add(id) or id)
-    # An added token that the file gives another id than its place in the vocabulary is silently moved back when loaded.
-    moved = [token["id"] for token in files["tokenizer.json"]["added_tokens"] if backend.token_to_id(token["content"]) != token["id"]]
-    if stale := sorted({*moved, *(special - set(range(size))), *({size} if backend.get_vocab_size() != size else ())}):
-        found = f"{backend.get_vocab_size():,} pieces with ids from 0, but a file here names another id {stale[0]:,}"
-        raise InputError(f"{folder / 'tokenizer.json'}: {found}; another tool left stale ids, go back to the original model")
-    model = Model(folder, files, tokenizer, [backend.id_to_token(id) for id in range(size)], special, list(PREFIXES.values()), {}, size)
+    map_ids(files, tokenizer.special_ids, lambda id: special.add(id) or id)
+
+    # An added token whose id is not its place in the vocabulary is silently moved when loaded.
+    stale = special - set(range(size))
+    for token in files["tokenizer.json"]["added_tokens"]:
+        if backend.token_to_id(token["content"]) != token["id"]:
+            stale.add(token["id"])
+    if backend.get_vocab_size() != size:
+        stale.add(size)
+    if stale:
+        pieces = f"{backend.get_vocab_size():,} pieces with ids from 0"
+        other = f"but a file here names another id {min(stale):,}"
+        advice = "another tool left stale ids, go back to the original model"
+        raise InputError(f"{folder / 'tokenizer.json'}: {pieces}, {other}; {advice}")
+
+    pieces = [backend.id_to_token(id) for id in range(size)]
+    model = Model(folder, files, tokenizer, pieces, special, None, {}, size)
     if "config.json" not in files and not any(folder.glob("*.safetensors")):
         return model
-    config, tensors = model_folder.parse_config(folder), model_folder.stored_tensors(folder)
-    rows = {name: tensor.shape[0] for name, tensor in tensors.items() if BY_PIECE.search(name)}
-    if not any(map(TABLE.search, rows)):
-        raise InputError(f"{folder}: no tensor embeddings.word_embeddings.weight; the weights do not belong to the configuration")
-    for name, number in rows.items():
-        if number != config.vocab_size or not 0 <= number - size <= model_folder.SPARE_ROWS:
-            found = f"tensor {name} has {number:,} rows, config.json vocab_size {config.vocab_size:,}, tokenizer.json {size:,} pieces"
-            raise InputError(f"{folder}: {found}; they do not belong together")
-    return model._replace(prefixes=[prefix for _, prefix in config.prompts], tensors=tensors, rows=config.vocab_size)
+    config, tensors = model_folder.parse_config(folder), model_folder.map_tensors(folder)
+    tables = {name: len(tensor) for name, tensor in tensors.items() if BY_PIECE.search(name)}
+    if not any(map(TABLE.search, tables)):
+        missing = "no tensor embeddings.word_embeddings.weight"
+        raise InputError(f"{folder}: {missing}; the weights do not belong to the configuration")
+    for name, rows in tables.items():
+        if rows != config.vocab_size:
+            stated = f"tensor {name} has {rows:,} rows, config.json vocab_size {config.vocab_size:,}"
+            raise InputError(f"{folder}: {stated}; they do not belong together")
+    model_folder.check_pieces(folder, config, tokenizer)
+    return model._replace(config=config, tensors=tensors, rows=config.vocab_size)
 
 
 def rank_candidates(model: Model, pieces: np.ndarray, counts: np.ndarray, vocab_size: int, min_frequency: int, keep_characters: bool):
@@ -403,27 +415,26 @@ def rank_candidates(model: Model, pieces: np.ndarray, counts: np.ndarray, vocab_
 
 
 def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
-    for name, content in trim_files(model.files, kept).items():
-        if name == "tokenizer.json":
-            (out / name).write_bytes(dump_tokenizer(content))
-        else:
-            write_json(out / name, content)
-    if model.tensors:
-        model_folder.write_stored(out / "model.safetensors", model.tensors, kept_rows(model.tensors, kept))
-    copy_settings(model.folder, out)
+    """The folder of the pieces `kept`: the rows of the tables, all other tensors as they are.
 
-
-def copy_settings(folder: Path, out: Path) -> None:
-    """Copy the sentence-transformers files (modules, pooling, prompts, longest input): they know no ids.
-
-    Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the old vocabulary.
+    Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the
+    old vocabulary.
     """
-    for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, out / name)
-    for file in folder.glob("[0-9]_*/config.json"):
-        (out / file.parent.name).mkdir()
-        shutil.copyfile(file, out / file.parent.name / file.name)
+    files = trim_files(model.files, model.tokenizer.special_ids, kept)
+    stored = dump_tokenizer(files["tokenizer.json"])
+    tokenizer = model_folder.Tokenizer(stored, model.tokenizer.config)
+    if model.config is None:
+        (out / "tokenizer.json").write_bytes(stored)
+        settings = model_folder.tokenizer_settings(tokenizer, model.tokenizer.config.get("model_max_length"))
+        write_json(out / "tokenizer_config.json", settings)
+        return
+    tensors = {}
+    for name, file in model_folder.weight_files(model.folder).items():
+        by_piece = BY_PIECE.search(name)
+        tensor = model_folder.read_tensor(file, name, rows=kept if by_piece else None)
+        tensors[model_folder.modern(name)] = tensor
+    model_folder.write_tensors(out, tensors)
+    model_folder.write_settings(out, model.config, tokenizer, files["config.json"])
 
 
 # --- 4. prove ---------------------------------------------------------------------------------------------------------------
@@ -493,16 +504,20 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]
     return failures
 
 
-def check_weights(before: dict[str, model_folder.Stored], after: dict[str, model_folder.Stored], kept: np.ndarray) -> list[str]:
+def check_weights(before: dict[str, Tensor], after: dict[str, Tensor], kept: np.ndarray) -> list[str]:
     """Tensors that are not, byte for byte, what they were, or the kept rows of it."""
+    before = {model_folder.modern(name): tensor for name, tensor in before.items()}
     failures = [f"tensor {name} is in one checkpoint only" for name in sorted(before.keys() ^ after.keys())]
-    rows = kept_rows(before, kept)
-    expected = model_folder.resize(before, rows)
     for name in sorted(before.keys() & after.keys()):
-        with open(after[name].file, "rb") as file:
-            file.seek(after[name].start)
-            same = all(file.read(len(block)) == block for block in model_folder.read_blocks(before[name], rows.get(name)))
-        if not same or after[name][2:] != expected[name][2:]:
+        old, new = (torch.atleast_1d(tensors[name]) for tensors in (before, after))
+        rows = torch.from_numpy(kept) if BY_PIECE.search(name) else torch.arange(len(old))
+        same = new.dtype == old.dtype and new.shape == (len(rows), *old.shape[1:])
+        # As bytes, since NaN does not equal itself; some rows at a time, to copy no table whole.
+        for start in range(0, len(rows) if same else 0, CHECKED_ROWS):
+            chosen = rows[start : start + CHECKED_ROWS]
+            written = new[start : start + CHECKED_ROWS]
+            same &= torch.equal(written.view(torch.uint8), old[chosen].view(torch.uint8))
+        if not same:
             failures.append(f"tensor {name} changed")
     return failures
 

@@ -21,12 +21,11 @@ import pytest
 import tokenizers
 import torch
 from parity import cases
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 import e5nl
 import files
-import model_folder
 from data import Row, Source
 from files import InputError
 
@@ -96,179 +95,6 @@ def test_cls_pooling_takes_the_first_token(make_model):
 def test_docstring_examples():
     results = doctest.testmod(e5nl)
     assert results.failed == 0 and results.attempted >= 1
-
-
-# --- model folders ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"model_type": "xlm-roberta", "pooling": "cls", "layer_norm_eps": 3e-4, "type_vocab_size": 3, "hidden_dropout_prob": 0.2},
-        {"model_type": "bert", "pad_token_id": 0, "num_hidden_layers": 1, "attention_probs_dropout_prob": 0.3, "max_seq_length": 17},
-        {"model_type": "camembert", "pad_token_id": 4, "prompts": (("query", "zoek: "), ("passage", "tekst: "), ("none", ""))},
-    ],
-)
-def test_save_then_load_keeps_everything(tmp_path, make_model, tokenizer, changes):
-    model = make_model(**changes)
-    e5nl.save(model, tokenizer, tmp_path)
-    again, tokenizer_again = e5nl.load(tmp_path)
-    assert again.config == model.config
-    assert tokenizer_again.json == tokenizer.json
-    assert torch.equal(again.unused_positions, model.unused_positions) and len(model.unused_positions) == model.config.position_offset
-    state = again.state_dict()
-    assert state.keys() == model.state_dict().keys() and all(torch.equal(state[key], tensor) for key, tensor in model.state_dict().items())
-    assert not again.training and all(parameter.requires_grad for parameter in again.parameters())
-
-
-def test_the_checkpoint_has_the_names_and_shapes_of_transformers(folder):
-    tensors = load_file(folder / "model.safetensors")
-    assert len(tensors) == 3 + 2 + 2 * 16
-    assert tensors["embeddings.position_embeddings.weight"].shape == (66, 24), "the two rows before the offset are back"
-    assert tensors["encoder.layer.1.attention.self.key.bias"].shape == (24,)
-    assert tensors["encoder.layer.0.intermediate.dense.weight"].shape == (40, 24)
-
-
-def rewrite(folder, change) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors")
-
-
-def test_left_out_tensors_prefixes_and_half_precision_are_accepted(folder):
-    before = e5nl.load(folder)[0].state_dict()
-
-    def change(tensors):
-        renamed = {f"roberta.{name}": tensor.half() for name, tensor in tensors.items()}
-        tensors.clear()
-        extra = ("roberta.pooler.dense.weight", "roberta.embeddings.position_ids", "lm_head.bias")
-        tensors.update(renamed | {name: torch.ones(3) for name in extra})
-
-    rewrite(folder, change)
-    for name, tensor in e5nl.load(folder)[0].state_dict().items():
-        assert tensor.dtype == torch.float32 and torch.equal(tensor, before[name].half().float())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.pop("encoder.layer.1.attention.self.key.bias"), "tensor encoder.layer.1.attention.self.key.bias is missing"),
-        (
-            lambda t: t.update({"encoder.layer.2.output.dense.bias": torch.ones(24)}),
-            "1 tensors have no place in 2 layers.*encoder.layer.2.output.dense.bias",
-        ),
-        (
-            lambda t: t.update({"encoder.layer.0.output.dense.weight": torch.ones(40, 24)}),
-            r"encoder.layer.0.output.dense.weight is \(40, 24\), config.json asks for \(24, 40\)",
-        ),
-    ],
-)
-def test_weights_that_do_not_fit_are_named(folder, change, message):
-    rewrite(folder, change)
-    with pytest.raises(InputError, match=message):
-        e5nl.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
-        ({"is_decoder": True}, "is_decoder is True"),
-        ({"add_cross_attention": True}, "add_cross_attention is True"),
-        ({"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'; this encoder knows 'gelu' only"),
-        ({"model_type": "t5"}, "model_type is 't5'; this encoder knows 'bert' or"),
-        ({"hidden_size": None}, "no field 'hidden_size'"),
-        ({"vocab_size": 1000}, r"tokenizer.json has \d+ pieces, config.json 1,000; the two do not belong together"),
-    ],
-)
-def test_configurations_that_are_not_implemented_are_refused(folder, values, message):
-    config = {key: value for key, value in (json.loads((folder / "config.json").read_text()) | values).items() if value is not None}
-    (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=message):
-        e5nl.load(folder)
-
-
-def test_a_folder_without_tokenizer_or_weights_or_configuration(folder):
-    (folder / "tokenizer.json").rename(folder / "elders.json")
-    with pytest.raises(InputError, match="tokenizer.json: no such file; a model folder needs it"):
-        e5nl.load(folder)
-    (folder / "elders.json").rename(folder / "tokenizer.json")
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(InputError, match="pytorch_model.bin: a pickle can run any code .* convert it with: python -c"):
-        e5nl.load(folder)
-    (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(InputError, match="model.safetensors: no such file"):
-        e5nl.load(folder)
-    (folder / "config.json").unlink()
-    with pytest.raises(InputError, match="config.json: no such file; .* is not a model folder"):
-        e5nl.load(folder)
-    with pytest.raises(FileNotFoundError, match="geen_map: no such folder; expected a model folder or the name of a hub repository"):
-        e5nl.load(folder / "geen_map")
-
-
-def test_a_damaged_weight_file_is_named(folder):
-    path = folder / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="model.safetensors: damaged or not safetensors"):
-        e5nl.load(folder)
-
-
-def test_shards_are_read_and_may_not_leave_the_folder(folder):
-    expected = e5nl.load(folder)[0].state_dict()
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    halves = {f"model-{i}.safetensors": dict(list(tensors.items())[i::2]) for i in range(2)}
-    for name, half in halves.items():
-        save_file(half, folder / name)
-    index = {"weight_map": {tensor: name for name, half in halves.items() for tensor in half}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in e5nl.load(folder)[0].state_dict().items())
-    index["weight_map"]["x"] = "../model.safetensors"
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(InputError, match="'../model.safetensors' is not a file name inside"):
-        e5nl.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "modules.json: module Dense is not implemented"),
-        ("config.json", {"attention_probs_dropout_prob": 1.0}, "attention_probs_dropout_prob is 1.0; expected a share below 1"),
-        ("config.json", {"num_attention_heads": 5}, "config.json: hidden_size 24 is not a multiple of 5 heads"),
-        ("config.json", {"hidden_size": "24"}, "config.json: hidden_size is '24'; expected a whole number from 0"),
-        ("config.json", {"layer_norm_eps": None}, "config.json: layer_norm_eps is None; expected a number from 0"),
-        ("config_sentence_transformers.json", {"prompts": {"query": 3}}, "prompts is {'query': 3}; expected"),
-    ],
-)
-def test_what_cannot_be_read_right_is_refused(folder, file, content, message):
-    if isinstance(content, dict):
-        content = json.loads((folder / file).read_text()) | content
-    (folder / file).write_text(json.dumps(content))
-    with pytest.raises(InputError, match=re.escape(message)):
-        e5nl.load(folder)
-
-
-def test_the_longest_input_of_sentence_transformers_counts(folder):
-    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
-    model, tokenizer = e5nl.load(folder)
-    long, short = e5nl.embed(model, tokenizer, ["de fiets " * 30, "de fiets " * 20], "none")
-    assert abs(long - short).max() < 1e-6 and tokenizer.cut == 2 and len(model.positions.weight) == 64
-
-
-def test_a_model_is_not_overwritten_unless_asked(folder, make_model, tokenizer):
-    with pytest.raises(InputError, match="holds a model already; .*--overwrite"):
-        e5nl.save(make_model(seed=2), tokenizer, folder)
-    e5nl.save(make_model(seed=2), tokenizer, folder, overwrite=True)
-    assert torch.equal(e5nl.load(folder)[0].words.weight, make_model(seed=2).words.weight)
-
-
-def test_a_hub_name_is_a_folder_of_the_cache(tmp_path, monkeypatch, hub, folder, make_model):
-    monkeypatch.chdir(tmp_path)
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    hub("eigenaar/model", files, "model")
-    assert torch.equal(e5nl.load("eigenaar/model@main")[0].words.weight, make_model().words.weight)
-    with pytest.raises(InputError, match="niemand/bestaat-niet@main: neither here nor to be had from the hub"):
-        e5nl.load("niemand/bestaat-niet@main")
 
 
 # --- texts to embeddings ----------------------------------------------------------------------------------------------------
@@ -363,14 +189,6 @@ def test_texts_are_read_as_they_are_needed(make_model, tokenizer, monkeypatch):
     found = e5nl.embed(model, tokenizer, Texts(), "query")
     assert taken == list(range(45)) and ahead[0] <= 20, "the encoder started when two windows at most were read"
     np.testing.assert_allclose(found, np.tile(e5nl.embed(model, tokenizer, TEXTS, "query"), (7, 1))[:45], atol=1e-6)
-
-
-@pytest.mark.parametrize("at_once", [1, 100, 10**9])
-def test_loading_in_bfloat16_is_loading_and_converting(folder, monkeypatch, at_once):
-    monkeypatch.setattr(model_folder, "AT_ONCE", at_once)
-    model, _ = e5nl.load(folder, dtype=torch.bfloat16)
-    for (name, found), expected in zip(model.state_dict().items(), e5nl.load(folder)[0].state_dict().values(), strict=True):
-        assert found.dtype == torch.bfloat16 and torch.equal(found, expected.bfloat16()), name
 
 
 def test_two_processes_embed_as_one(tmp_path, folder):
