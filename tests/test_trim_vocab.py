@@ -146,8 +146,8 @@ def test_real_counts_equal_counting_one_text_at_a_time(real, monkeypatch):
     aside = [text for text in texts if len(text) % 3 == 0]
     expected = collections.Counter(id for text in texts if text not in aside for id in tokenizer.encode(text).ids)
     monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 3000)
-    pieces, number, weighted = trim_vocab.count_pieces(tokenizer, names, "text", lambda text: len(text) % 3 == 0)
-    assert {id: n for id, n in enumerate(pieces[0].tolist()) if n} == expected and weighted.tolist() == pieces[0].tolist()
+    pieces, number = trim_vocab.count_pieces(tokenizer, texts, lambda text: len(text) % 3 == 0)
+    assert {id: n for id, n in enumerate(pieces[0].tolist()) if n} == expected
     assert number.tolist() == [len(texts) - len(aside), len(aside)] and 0 < len(aside) < len(texts)
     assert pieces[1].sum() == sum(len(tokenizer.encode(text).ids) for text in aside)
 
@@ -174,13 +174,12 @@ def test_real_words_counted_once_give_the_counts_of_the_texts(real, lines, token
     assert len(plain) > 0.9 * len(lines) and not any(map(trim_vocab.PLAIN.fullmatch, odd[:16]))
 
 
-def test_pieces_that_reach_over_spaces_are_counted_in_whole_texts(tmp_path):
+def test_pieces_that_reach_over_spaces_are_counted_in_whole_texts():
     pieces = [("<unk>", 0.0), ("▁", -4.0), *((letter, -4.0) for letter in "abc"), ("▁a", -3.0), ("▁b", -3.0), ("▁c", -3.0), ("▁b▁c", -3.5)]
     tokenizer = tokenizers.Tokenizer(models.Unigram(pieces, 0))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
     texts = ["龍"] * 1000 + ["a b c", "c b", "b c\nb"]  # the first ones are not counted by words anyhow, so they show nothing
-    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    counts, _, _ = trim_vocab.count_pieces(tokenizer, [str(tmp_path / "texts.jsonl")], "text", lambda text: False)
+    counts, _ = trim_vocab.count_pieces(tokenizer, texts, lambda text: False)
     assert {id: n for id, n in enumerate(counts[0].tolist()) if n} == one_by_one(tokenizer, texts)
     assert counts[0, tokenizer.token_to_id("▁b▁c")] == 2
 
@@ -248,13 +247,10 @@ def test_formats_give_the_same_texts(tmp_path):
 @pytest.mark.parametrize(
     "name, expected",
     [
-        ("nl.txt:12", ("nl.txt", 12, 1.0)),
-        ("nl.txt:x0.25", ("nl.txt", None, 0.25)),
-        ("nl.txt:12:x3", ("nl.txt", 12, 3.0)),
-        ("nl.txt:x3:12", ("nl.txt:x3", 12, 1.0)),  # one order
-        ("C:nl.txt", ("C:nl.txt", None, 1.0)),
-        ("owner/name:12", ("owner/name", 12, 1.0)),
-        ("owner/name@refs/pr/1:nl/*.gz:7:x2", ("owner/name@refs/pr/1:nl/*.gz", 7, 2.0)),
+        ("nl.txt:12", ("nl.txt", 12)),
+        ("C:nl.txt", ("C:nl.txt", None)),
+        ("owner/name:12", ("owner/name", 12)),
+        ("owner/name@refs/pr/1:nl/*.gz:7", ("owner/name@refs/pr/1:nl/*.gz", 7)),
     ],
 )
 def test_names(name, expected):
@@ -274,37 +270,10 @@ def test_a_corpus_of_the_hub_by_its_name(folder, tmp_path, hub, lines):
     refused("owner/none: neither here nor to be had", folder, "owner/none", tmp_path / "more")
 
 
-def test_weights_by_hand(greek, tmp_path):
-    (tmp_path / "a.txt").write_text("b b\nc\n")
-    (tmp_path / "b.txt").write_text("c c c\nd\n")
-    tokenizer = backend(greek)
-    id = tokenizer.token_to_id
-    names = [f"{tmp_path}/a.txt:x2.5", f"{tmp_path}/b.txt", f"{tmp_path}/b.txt:1:x0.5"]
-    pieces, number, weighted = trim_vocab.count_pieces(tokenizer, names, "text", lambda text: text == "d")
-    assert weighted[[id("b"), id("c"), id("d"), id("<s>")]].tolist() == [5.0, 2.5 + 3 + 1.5, 0.0, 2 * 2.5 + 1 + 0.5]
-    assert pieces[:, [id("b"), id("c"), id("d")]].tolist() == [[2, 7, 0], [0, 0, 1]] and number.tolist() == [4, 1]
-
-
-def test_weights_decide_what_is_kept(greek, tmp_path):
-    (tmp_path / "a.txt").write_text("b\n" * 3)
-    (tmp_path / "b.txt").write_text("c\n" * 2)
-    (tmp_path / "check.txt").write_text("pas\n")
-
-    def letters(*names) -> set[str]:
-        options = ["--vocab-size", "15", "--no-keep-characters", "--min-frequency", "3", "--check", f"{tmp_path}/check.txt", "--overwrite"]
-        assert main(["--model", str(greek), "--corpus", *names, "--out", str(tmp_path / "out"), *options]) == 0
-        assert json.loads((tmp_path / "out/trim_report.json").read_text())["corpus"] == {"texts": 5, "tokens": 10}  # as they are
-        return {"b", "c"} & backend(tmp_path / "out").get_vocab().keys()
-
-    assert letters(f"{tmp_path}/a.txt", f"{tmp_path}/b.txt") == {"b"}
-    assert letters(f"{tmp_path}/a.txt", f"{tmp_path}/b.txt:x1.5") == {"b", "c"}
-    assert letters(f"{tmp_path}/a.txt:x0.9", f"{tmp_path}/b.txt:x1.5") == {"c"}
-
-
 def test_chunks_lose_nothing(monkeypatch, greek):
     monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 200)
     texts = ["", "a" * 500, "b", "", "c" * 60, "d" * 60, "e"]
-    chunks = list(trim_vocab.cut_chunks(iter(texts)))
+    chunks = list(trim_vocab.chunk_texts(iter(texts)))
     assert sum(chunks, []) == texts and [len(chunk) for chunk in chunks] == [1, 3, 1, 2]
     tokenizer = backend(greek)
     for number in (0, 1, 7):
@@ -542,7 +511,7 @@ def test_report_by_hand(greek, tmp_path, capsys):
     assert report["before"]["pieces_per_word"] == 15 / 5 and report["after"]["pieces_per_word"] == 14 / 5
     assert report["coverage"] == {"14": 12 / 15} and report["dropped"] == [["b", 2], ["z", 2], ["λ", 1]]
     printed = capsys.readouterr().out
-    numbers = [r"pieces +47 +16\n", r"per word +3\.000 +2\.800\n", r"all kept +25\.00% +all give the same pieces; 1 were"]
+    numbers = [r"pieces +47 +16\n", r"per word +3\.000 +2\.800\n", r"all kept +25\.00% +all give the same pieces; 1 embedded with both"]
     for line in [*numbers, r"unknown +5   b z λ\n"]:
         assert re.search(line, printed), line
 
@@ -571,7 +540,7 @@ def test_few_tokens_kept_is_said(folder, corpus, tmp_path, capsys):
     with open(tmp_path / "check.txt", "w") as file:
         file.write(corpus.read_text() + "\n3.")
     assert run(folder, tmp_path / "en.txt", tmp_path / "out", "--check", str(tmp_path / "check.txt"), "--overwrite") == 0
-    assert re.search(r"warning: few of the tokens .* another language", capsys.readouterr().out)
+    assert re.search(r"warning: few tokens are kept .* another language", capsys.readouterr().out)
 
 
 # --- the property that the proof rests on -----------------------------------------------------------------------------------
