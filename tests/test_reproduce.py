@@ -409,7 +409,7 @@ def test_figures_by_hand(capsys):
 def test_the_readme_shows_the_plan_as_it_is_printed(tmp_path):
     """Where this test runs may have other disks and GPUs."""
     command = [sys.executable, "reproduce.py", "--size", "base", "--dry-run", "--gpu", "H100", "--processes", "1"]
-    readme = (DEMO.parent / "README.md").read_text()
+    readme = (DEMO.parent / "docs/reproduce.md").read_text()
     printed = subprocess.run(command, capture_output=True, text=True, cwd=DEMO.parent).stdout
     before, after = re.split(r"[0-9.]+ GB are free", printed)
     assert before in readme and after in readme and len(before.splitlines()) == COUNT + 5
