@@ -50,14 +50,16 @@ class Kind(NamedTuple):
 
 
 def _is_label(value) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool) and (not isinstance(value, float) or value.is_integer())
+    if isinstance(value, str):
+        return True
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63 and value == int(value)
 
 
 TEXT = Kind(lambda value: isinstance(value, str), "a text")
 LABEL = Kind(_is_label, "a text or a whole number")
 LABELS = Kind(lambda value: isinstance(value, list) and all(map(_is_label, value)), "a list of texts or whole numbers")
 BINARY = Kind(lambda value: isinstance(value, int | float) and value in (0, 1), "0 or 1")
-NUMBER = Kind(lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number")
+NUMBER = Kind(lambda value: isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300, "a number")
 
 
 class Type(NamedTuple):
@@ -563,11 +565,11 @@ def fingerprint(task: Task, folder=None) -> str:
 
 def _raw_rows(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict]]:
     """(file:row, row) of a split, of the task's language."""
-    rows, needs = [], (*task.needs, *(["lang"] if task.language else []))
+    alternatives = {what: [task.columns[what]] if what in task.columns else names for what, (names, _) in TYPES[task.type].columns.items()}
+    rows, names = [], [] if task.transform else list(map(tuple, alternatives.values()))  # a transform makes the columns
+    needs = [*task.needs, *(["lang"] if task.language else []), *names]
     for file in files:
-        for number, row in read_rows(file):
-            if missing := [name for name in needs if name not in row]:
-                raise InputError(f"{file}:{number}: no column {missing[0]!r}; the row has {', '.join(row) or 'nothing'}")
+        for number, row in read_rows(file, needs, ["text", *sum(alternatives.values(), [])]):
             if not task.language or row["lang"] == task.language:
                 rows.append((f"{file}:{number}", row))
     if not rows:
@@ -590,7 +592,7 @@ def read_columns(task: Task, split: str, folder=None) -> dict[str, list]:
                 raise InputError(f"{where}: no column {' or '.join(map(repr, names))}; the row has {', '.join(row) or 'nothing'}")
             values.append(row[name])
         if kind is not TEXT and kind_of(files[0]) in (".csv", ".tsv"):
-            values = _numbers(values)
+            values = _numbers(values, int if kind is LABEL else float)
         for (where, _), value in zip(rows, values, strict=True):
             if not kind.good(value):
                 raise InputError(f"{where}: column {name!r} is {str(value)[:60]!r}; expected {kind.expected}")
@@ -603,12 +605,16 @@ def read_columns(task: Task, split: str, folder=None) -> dict[str, list]:
     return found
 
 
-def _numbers(values: list[str]) -> list:
-    """A column of a CSV file, where all is text, as numbers when each of them is one."""
+def _numbers(values: list[str], kind: type) -> list:
+    """A column of a CSV file, where all is text, as numbers when each of them is one; labels (int) only as they are usually written.
+
+    `01` and `1` are two labels, and so are `1.1` and `1.2`.
+    """
     try:
-        return [float(value) for value in values]
+        numbers = [kind(value) for value in values]
     except ValueError:
         return values
+    return values if kind is int and list(map(str, numbers)) != values else numbers
 
 
 def flat_labels(rows: dict[str, list]) -> list:

@@ -203,6 +203,10 @@ def test_csv_columns_are_numbers_where_all_are(hub):
     rows[1]["label"] = "faq"
     hub(task.repository.partition("@")[0], hub_files({"default/train": rows, "default/test": rows}, "csv"), commit=task.revision)
     assert read_columns(task, "test")["label"] == ["0", "faq", "2"]
+    for labels in (["01", "1", "2"], ["1.1", "1.2", "3"]):
+        rows = [{"sentence1": "a", "label": label} for label in labels]
+        hub(task.repository.partition("@")[0], hub_files({"default/train": rows, "default/test": rows}, "csv"), commit=task.revision)
+        assert read_columns(task, "test")["label"] == labels, "labels that a number would merge or change stay texts"
 
 
 CARDS = [  # the head of a README.md, configuration, split, what is found
@@ -370,6 +374,8 @@ def test_task_files_as_a_whole(tmp_path):
 BAD_ROWS = [  # type, changes of one row (None: taken out), message
     ("STS", {"sentence2": None}, r"test.jsonl:2: no column 'sentence2'; the row has sentence1, score, label, text"),
     ("STS", {"score": "4"}, r"test.jsonl:2: column 'score' is '4'; expected a number"),
+    ("STS", {"score": 10**400}, r"test.jsonl:2: column 'score' is '1000.*; expected a number"),
+    ("Clustering", {"label": 10**400}, r"test.jsonl:2: column 'label' is '1000.*; expected a text or a whole number"),
     ("STS", {"sentence1": 7}, r"test.jsonl:2: column 'sentence1' is '7'; expected a text"),
     ("PairClassification", {"label": 2}, r"test.jsonl:2: column 'label' is '2'; expected 0 or 1"),
     ("PairClassification", {"label": 1}, r"test.jsonl: all labels are 1; there is nothing to tell apart"),

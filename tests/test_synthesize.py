@@ -759,7 +759,7 @@ def test_rows_without_scores_are_not_filtered(tmp_path):
     assert len(rows_of(tmp_path / "ls" / "ls.jsonl.gz")) == 2
     for change, message in [
         ({}, r"row 5 \(sl\) has no pos_scores"), ({"pos_scores": [0.5]}, "has no neg_scores"),
-        ({"pos_scores": 0.5}, "has 0.5 as pos_scores"), ({"pos_scores": ["0.5"]}, "as pos_scores"), ({"pos_scores": [float("nan")]}, "NaN"),
+        ({"pos_scores": 0.5}, "has 0.5 as pos_scores"), ({"pos_scores": ["0.5"]}, "as pos_scores"), ({"pos_scores": [float("nan")]}, "null")
     ]:  # fmt: skip
         write_jsonl(path, [triplet(5) | change])
         with pytest.raises(InputError, match=message):

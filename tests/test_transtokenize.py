@@ -310,7 +310,7 @@ def test_bad_parallel_text(make_english, tmp_path):
     bad(r"nowhere.txt: no such file", three, tmp_path / "nowhere.txt")
     bad(r"a.tsv:2: expected source<TAB>target, found 'b'", write(tmp_path / "a.tsv", "a\tx\nb\n"))
     row = write(tmp_path / "a.jsonl", '{"en": "a", "nl": "x"}\n{"en": "b"}\n')
-    bad(r"a.jsonl:2: field 'nl': expected a text, found NoneType", row)
+    bad(r"a.jsonl:2: no column 'nl'; the row has en", row)
     bad(r"a.jsonl:1: field 'nl.x': expected a text", row, fields=("--fields", "en", "nl.x"))
     empty = [write(tmp_path / name, "\n\n") for name in ("empty.en", "empty.nl")]
     bad(r"no pair of sentences with words on both sides", *empty)

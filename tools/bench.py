@@ -284,10 +284,10 @@ def _train(name: str, folder: str, dtype: str, batch: str, threads: str) -> None
 
 def mine_ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
     rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
-    texts = mine.collect(Source("bench", "retrieval", rows))
-    found = mine.judge(texts, q, p, search.top_k(q, p, TOP, precision=precision), "min")
+    texts = mine.number_texts(Source("bench", "retrieval", rows))
+    found = mine.label(texts, q, p, *search.top_k(q, p, TOP, precision=precision))
     columns, _ = mine.choose(found.scores, found.known, found.positives, "topk-percpos", margin=0.95, negatives=NEGATIVES)
-    return np.where(columns >= 0, np.take_along_axis(found.candidates, columns, 1), -1)
+    return np.where(columns >= 0, np.take_along_axis(found.passages, columns, 1), -1)
 
 
 def mine_sentence_transformers(q: np.ndarray, p: np.ndarray, faiss: bool) -> np.ndarray:
