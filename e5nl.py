@@ -28,6 +28,7 @@ import json
 import lzma
 import math
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -53,6 +54,7 @@ from data import (
     count_batches,
     describe,
     draw_batch,
+    lacking_negatives,
     plan_epoch,
     read_sources,
 )
@@ -63,6 +65,7 @@ from files import (
     read_json,
     read_jsonl,
     read_lines,
+    read_texts,
     real_number,
     refuse_existing,
     refuse_plot,
@@ -272,22 +275,54 @@ def save(model: Encoder, tokenizer: Tokenizer, folder, overwrite: bool = False) 
 # --- several processes ------------------------------------------------------------------------------------------------------
 
 
+# What mpirun (Open MPI; MPICH and Intel MPI) and srun call the number of processes that they started.
+STARTED_TOGETHER = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def launched() -> tuple[int, int]:
+    """(RANK, WORLD_SIZE) as a launcher set them in the environment, (0, 1) without a launcher.
+
+    Stops where several processes were started that would not find each other: each would train alone, all in one folder.
+    """
+    rank, world = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    if not rank and not world:
+        for name in STARTED_TOGETHER:
+            if os.environ.get(name, "1") != "1":
+                raise InputError(
+                    f"{name} is {os.environ[name]}: that many processes were started, but RANK and WORLD_SIZE are not set; "
+                    "start them with torchrun, or set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each"
+                )
+        return 0, 1
+
+    numbers = rank.isdecimal() and world.isdecimal()
+    if not numbers or not int(rank) < int(world):
+        raise InputError(f"RANK is {rank!r}, WORLD_SIZE is {world!r}; expected both, RANK from 0 to WORLD_SIZE - 1, or neither")
+    if int(world) > 1:
+        for name in ("MASTER_ADDR", "MASTER_PORT"):
+            if not os.environ.get(name):
+                raise InputError(f"WORLD_SIZE is {world}, but {name} is not set; every process needs that of the first one")
+    return int(rank), int(world)
+
+
 @contextlib.contextmanager
 def processes() -> Iterator[tuple[int, int]]:
-    """(rank, how many processes): joins the others that torchrun started, over nccl on GPUs and gloo elsewhere; (0, 1) without torchrun.
+    """(rank, how many processes): joins those that torchrun or another launcher started, (0, 1) without one.
 
+    They meet as torch's `env://` says (see `launched`), over nccl on GPUs and gloo elsewhere.
     Within the block only the first process prints.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    rank, world = launched()
+    if world == 1:
         yield 0, 1
         return
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        # Without LOCAL_RANK: ranks are counted node by node, or each process sees a GPU of its own.
+        local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
     torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    rank = torch.distributed.get_rank()
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if rank else sys.stdout):
-            yield rank, torch.distributed.get_world_size()
+            yield rank, world
     finally:
         torch.distributed.destroy_process_group()
 
@@ -310,6 +345,12 @@ def add_up(tensor: Tensor) -> Tensor:
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(tensor)
     return tensor
+
+
+def shared_number() -> int:
+    """A random number that all processes of this run have, and hardly another run."""
+    number = torch.tensor(0 if rank_and_world()[0] else secrets.randbits(62))
+    return int(add_up(number.to("cuda" if torch.cuda.is_available() else "cpu")))
 
 
 # --- texts to embeddings ----------------------------------------------------------------------------------------------------
@@ -534,6 +575,8 @@ def train(model: Encoder, tokenizer: Tokenizer, sources, *,
     optimizer, done: go on after `done` steps, with the optimizer that took them.
     """
     an_epoch = batches_an_epoch(sources, batch_size, batching)
+    if lacking := lacking_negatives(sources, batch_size, batching, negatives, in_batch):
+        raise InputError(lacking)
     steps = epochs * an_epoch if steps is None else steps
     prompts, device, (rank, world) = dict(model.config.prompts), model.words.weight.device, rank_and_world()
     optimizer = optimizer or new_optimizer(model, weight_decay, decay_all)
@@ -647,11 +690,14 @@ def _train(args) -> None:
         folder = find(args.model)
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
-        print(describe(sources, args.batch_size))
+        print(describe(sources, args.batch_size, args.batching))
         settings |= {"processes": world, "weights": weights_hash(folder), "sources": {s.name: s.digest() for s in sources}}
         if started:
             _refuse_other(read_json(out / "settings.json"), settings, out)
-        batches_an_epoch(sources, args.batch_size, args.batching)  # an error leaves no folder
+        # Both are checked again by train(), but here an error leaves no folder.
+        batches_an_epoch(sources, args.batch_size, args.batching)
+        if lacking := lacking_negatives(sources, args.batch_size, args.batching, args.negatives, settings["in_batch"]):
+            raise InputError(lacking)
         if rank == 0 and not started:
             retire_model(out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
@@ -744,17 +790,21 @@ def plot(path, lines: list[dict]) -> None:
         figure.savefig(temporary, format=Path(path).suffix[1:])
 
 
-class _Lines:
-    """The lines of a text file, counted once and read from the disk each time they are gone through."""
+class _Texts:
+    """The texts of a file (see `files.read_texts`), counted once and read from the disk each time they are gone through.
 
-    def __init__(self, path):
-        self.path, self.count = path, sum(1 for _ in read_lines(path))
+    Text n is line n of a text file, blank or not.
+    """
+
+    def __init__(self, path, field: str):
+        self.path, self.field = path, field
+        self.count = sum(1 for _ in self)
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[str]:
-        return (text for _, text in read_lines(self.path))
+        return read_texts(self.path, self.field, blank=True)
 
 
 def _embed(args) -> None:
@@ -762,9 +812,9 @@ def _embed(args) -> None:
     if out.suffix not in (".npy", ".safetensors"):
         raise InputError(f"--out {out}: expected a name that ends in .npy or .safetensors")
     refuse_existing(out, args.overwrite)
-    texts = _Lines(args.input)
+    texts = _Texts(args.input, args.field)
     if not len(texts):
-        raise InputError(f"{args.input}: no texts; expected one a line")
+        raise InputError(f"{args.input}: no texts; expected one per line or row")
     with processes() as (rank, _):
         model, tokenizer = load(args.model, dtype=getattr(torch, args.dtype))
         print(summary(model, tokenizer))
@@ -838,7 +888,8 @@ def main(argv=None) -> None:
 
     command = commands.add_parser("embed", help="texts to embeddings", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     command.add_argument("--model", required=True, help="model folder or hub name")
-    command.add_argument("--input", required=True, help="a text a line, .gz or not")
+    command.add_argument("--input", required=True, help="one text per line, or a table (.jsonl, .json, .csv, .tsv, .parquet); .gz or not")
+    command.add_argument("--field", default="text", help="of the table")
     command.add_argument("--kind", required=True, choices=list(PREFIXES), help="chooses the prefix")
     command.add_argument("--out", required=True, help=".npy, or .safetensors with one tensor, embeddings")
     command.add_argument("--overwrite", action="store_true", help="replace --out")

@@ -240,10 +240,13 @@ def read_rows(path, columns=None) -> Iterator[tuple[int, dict]]:
             yield number, row if columns is None else {column: row[column] for column in columns if column in row}
 
 
-def read_texts(path, field: str = "text") -> Iterator[str]:
-    """The texts of a corpus file: one a row of a table (see `read_rows`), in its `field`; of any other file one a line."""
+def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:
+    """The texts of a corpus file: one a row of a table (see `read_rows`), in its `field`; of any other file one a line.
+
+    Blank lines of a text file are left out unless `blank`.
+    """
     if kind_of(path) not in (".jsonl", ".json", ".parquet", ".csv", ".tsv"):
-        yield from (line for _, line in read_lines(path))
+        yield from (line for _, line in read_lines(path, blank))
         return
     for number, row in read_rows(path, [field]):
         yield as_text(row.get(field), f"{path}:{number}: field {field!r}")

@@ -6,17 +6,22 @@ Comparisons with transformers and sentence-transformers stand in tests/parity/.
 """
 
 import doctest
+import gzip
+import itertools
 import json
 import lzma
 import math
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import tokenizers
 import torch
@@ -24,6 +29,7 @@ from parity import cases
 from safetensors.torch import load_file, save_file
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+import data
 import e5nl
 import files
 import model_folder
@@ -386,6 +392,88 @@ def test_two_processes_embed_as_one(tmp_path, folder):
     assert cut[0] != "0" and two.stdout.count(cut) == 1, "both processes' texts are counted, and said once"
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "options"),
+    [
+        ("texts.txt", "een\n\n \ntwee woorden\n", []),
+        ("texts.jsonl", '{"text": "een"}\n{"text": ""}\n{"text": " "}\n{"text": "twee woorden"}\n', []),
+        ("texts.json", '{"zin": "een"}\n{"zin": ""}\n{"zin": " "}\n{"zin": "twee woorden"}\n', ["--field", "zin"]),
+        ("texts.csv.gz", 'id,zin\n7,een\n8,""\n9," "\n7,twee woorden\n', ["--field", "zin"]),
+        ("texts.tsv", "id\ttext\n7\teen\n8\t\n9\t \n7\ttwee woorden\n", []),
+        ("texts.parquet", ["een", "", " ", "twee woorden"], []),
+    ],
+)
+def test_row_n_of_the_embeddings_is_line_or_row_n_of_the_file(tmp_path, folder, name, content, options):
+    path = tmp_path / name
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(content.encode()))
+    elif isinstance(content, list):
+        pyarrow.parquet.write_table(pyarrow.table({"text": content, "id": [1, 2, 3, 4]}), path)
+    else:
+        path.write_text(content)
+    e5nl.main(["embed", "--model", str(folder), "--input", str(path), "--kind", "query", "--out", str(tmp_path / "e.npy"), *options])
+    expected = e5nl.embed(*e5nl.load(folder), ["een", "", " ", "twee woorden"], "query")
+    np.testing.assert_allclose(np.load(tmp_path / "e.npy"), expected, atol=1e-6)
+
+
+# --- several processes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """environment({name: value}): these variables of a launcher, and no others."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", *e5nl.STARTED_TOGETHER):
+        monkeypatch.delenv(name, raising=False)
+    return lambda values: [monkeypatch.setenv(*item) for item in values.items()]
+
+
+def test_processes_that_any_launcher_started_join(tmp_path, folder, environment):
+    """Started as srun or mpirun start them, without torchrun: they embed half each, and the first one alone prints and writes."""
+    (tmp_path / "texts.txt").write_text("".join(f"tekst {i}\n" for i in range(7)))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment({"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"})
+    command = [sys.executable, e5nl.__file__, "embed", "--model", folder, "--input", tmp_path / "texts.txt", "--kind", "query"]
+    started = [
+        subprocess.Popen([*command, "--out", tmp_path / f"{rank}.npy"], stdout=subprocess.PIPE, text=True, env=os.environ | {"RANK": rank})
+        for rank in ("0", "1")
+    ]
+    printed = [process.communicate()[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert "7 x 24 float32" in printed[0] and printed[1] == "" and not (tmp_path / "1.npy").exists()
+    expected = e5nl.embed(*e5nl.load(folder), [f"tekst {i}" for i in range(7)], "query")
+    np.testing.assert_allclose(np.load(tmp_path / "0.npy"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, (0, 1)),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, (0, 1)),  # nobody to meet, so no address
+        ({"SLURM_STEP_NUM_TASKS": "1"}, (0, 1)),
+        ({"RANK": "1"}, "RANK is '1', WORLD_SIZE is ''; expected both, RANK from 0 to WORLD_SIZE - 1, or neither"),
+        ({"WORLD_SIZE": "2"}, "RANK is '', WORLD_SIZE is '2'; expected both"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is '2', WORLD_SIZE is '2'"),
+        ({"RANK": "-1", "WORLD_SIZE": "2"}, "RANK is '-1'"),
+        ({"RANK": "0", "WORLD_SIZE": "twee"}, "WORLD_SIZE is 'twee'"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "29500"}, "WORLD_SIZE is 2, but MASTER_ADDR is not set"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "::1"}, "WORLD_SIZE is 2, but MASTER_PORT is not set"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2: that many processes were started, but RANK and WORLD_SIZE are not set"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4: that many processes were started"),
+    ],
+)
+def test_what_a_launcher_says(environment, values, expected):
+    environment(values)
+    if isinstance(expected, tuple):
+        with e5nl.processes() as rank_and_world:
+            assert rank_and_world == expected
+        return
+    with pytest.raises(InputError, match=re.escape(expected)):
+        with e5nl.processes():
+            pass
+
+
 def test_chunks_hold_every_text_once_within_the_budget():
     lengths = [5, 2, 9, 9, 1, 30, 4]
     chunks = e5nl.cut_chunks(lengths, 13)
@@ -600,9 +688,62 @@ def test_too_little_data_for_one_batch(make_model, tokenizer):
         next(e5nl.train(make_model(), tokenizer, sources(), batch_size=100))
 
 
+@pytest.mark.parametrize(
+    ("settings", "of_source", "refused"),
+    [
+        ({}, {}, ""),
+        ({"batch_size": 2}, {}, ""),  # of `zelfde` one row a batch, which has a negative of its own
+        ({}, {"in_batch_negatives": False}, ""),
+        ({"negatives": 0}, {}, ""),
+        ({"negatives": 0}, {"in_batch_negatives": False, "negatives": 1}, ""),
+        ({"negatives": 0, "in_batch": "always"}, {"in_batch_negatives": False}, ""),
+        ({"negatives": 0}, {"in_batch_negatives": False}, "42 of 42 rows of zelfde (in_batch_negatives: false)"),
+        ({}, {"in_batch_negatives": False, "negatives": 0}, "42 of 42 rows of zelfde (in_batch_negatives: false)"),
+        ({"batching": "mixed"}, {"in_batch_negatives": False, "negatives": 0}, "42 of 42 rows of zelfde (in_batch_negatives: false)"),
+        ({}, {"in_batch_negatives": False, "rows": 5}, "5 of 42 rows of zelfde (in_batch_negatives: false)"),
+        ({"batch_size": 2, "in_batch": "always"}, {"rows": 5}, "5 of 42 rows of zelfde (batches of 1 row)"),
+        ({"batch_size": 2, "batching": "mixed"}, {"rows": 5}, ""),
+        ({"batch_size": 1, "negatives": 0}, {}, "90 of 90 rows of waar (batches of 1 row), 42 of 42 rows of zelfde (batches of 1 row)"),
+    ],
+)
+def test_rows_that_are_compared_with_nothing_are_refused(make_model, tokenizer, settings, of_source, refused):
+    """Their loss would be 0 to the end. `rows`: so many of the source have no negatives."""
+    waar, zelfde = sources()
+    bare = of_source.get("rows", 0)
+    rows = [row._replace(neg=()) for row in zelfde.rows[:bare]] + zelfde.rows[bare:]
+    given = [waar, zelfde._replace(**of_source | {"rows": rows})]
+    steps = e5nl.train(make_model(0.05), tokenizer, given, **{"batch_size": 12, "epochs": 1} | settings)
+    if not refused:
+        assert all(line["loss"] > 0 for line in itertools.islice(steps, 3))
+        return
+    with pytest.raises(InputError, match=re.escape(f"no negatives for {refused}: their loss would be 0; mine negatives")):
+        next(steps)
+
+
+def test_a_run_that_would_teach_nothing_leaves_no_folder(tmp_path, training, capsys):
+    (tmp_path / "los.jsonl").write_text('{"query": "a", "pos": ["b"]}\n' * 12)
+    files.write_json(tmp_path / "m.json", {"sources": [{"file": "los.jsonl", "in_batch_negatives": False}]})
+    for changes in ([], ["--recipe", "stated"], ["--batching", "mixed"]):
+        with pytest.raises(InputError, match=r"no negatives for 12 of 12 rows of los \(in_batch_negatives: false\)"):
+            e5nl.main(training("uit", "--data", tmp_path / "m.json", *changes))
+        assert not (tmp_path / "uit").exists()
+    data.main(["check", str(tmp_path / "m.json")])
+    assert "training stops here: no negatives for 12 of 12 rows of los (in_batch_negatives: false)" in capsys.readouterr().out
+    e5nl.main(training("uit", "--data", tmp_path / "m.json", "--recipe", "released", "--steps", 1))
+
+
+def test_a_source_that_fills_no_batch_is_said(tmp_path, training, capsys):
+    said = "zelfde: none of its 42 rows will be seen, since a batch takes 43; lower --batch-size, give it a smaller batch_factor"
+    data.main(["check", str(tmp_path / "waar.jsonl"), str(tmp_path / "zelfde.jsonl"), "--batch-size", "86"])
+    assert said in capsys.readouterr().out
+    for options, count in ((["--batch-size", 86], 1), (["--batch-size", 85], 0), (["--batch-size", 86, "--batching", "mixed"], 0)):
+        e5nl.main(training("uit", *options, "--steps", 1, "--overwrite"))
+        assert capsys.readouterr().out.count(said) == count
+
+
 def test_mixed_batches_learn_from_all_sources_at_once(make_model, tokenizer):
     some = sources()
-    some[1] = some[1]._replace(in_batch_negatives=False, negatives=0)
+    some[1] = some[1]._replace(in_batch_negatives=False)
     lines = list(e5nl.train(make_model(0.05), tokenizer, some, batch_size=12, batching="mixed"))
     assert len(lines) == lines[0]["steps"] == 132 // 12 and {(line["source"], line["rows"]) for line in lines} == {("mixed", 12)}
 
