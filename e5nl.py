@@ -38,7 +38,6 @@ import json
 import lzma
 import math
 import os
-import secrets
 import shutil
 import signal
 import sys
@@ -376,13 +375,6 @@ def add_up(tensor: Tensor) -> Tensor:
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(tensor)
     return tensor
-
-
-def shared_number() -> int:
-    """A random number that all processes of this run have, and hardly another run."""
-    rank, _ = rank_and_world()
-    number = torch.tensor(0 if rank else secrets.randbits(62))
-    return int(add_up(number.to("cuda" if torch.cuda.is_available() else "cpu")))
 
 
 # --- texts to embeddings --------------------------------------------------------------------------

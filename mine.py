@@ -41,6 +41,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -289,7 +290,7 @@ def top_k_together(q: np.ndarray, p: np.ndarray, k: int, precision: str, cache, 
     found = top_k(q[share], p, k, precision=precision, progress=not rank)
     if world == 1:
         return found
-    run = e5nl.shared_number()  # another run may share the folder
+    run = os.environ["MASTER_PORT"]  # another run may share the folder
     names = [[Path(cache) / f"search.{run}.{other}.{what}.npy" for what in ("scores", "indices")] for other in range(world)]
     for path, array in zip(names[rank], found, strict=True):
         write_array(path, array)

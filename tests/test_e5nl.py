@@ -16,7 +16,6 @@ import lzma
 import math
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -30,14 +29,13 @@ import pytest
 import tokenizers
 import torch
 from parity import cases
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import models, normalizers, pre_tokenizers, processors
 from torch.nn.functional import normalize
 
 import data
 import e5nl
 import files
-import model_folder
 from data import Row, Source
 from files import InputError
 
@@ -112,210 +110,6 @@ def test_hidden_states_are_those_of_transformers(
 def test_docstring_examples():
     results = doctest.testmod(e5nl)
     assert results.failed == 0 and results.attempted >= 1
-
-
-# --- model folders --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {
-            "model_type": "xlm-roberta",
-            "pooling": "cls",
-            "layer_norm_eps": 3e-4,
-            "type_vocab_size": 3,
-            "hidden_dropout_prob": 0.2,
-        },
-        {
-            "model_type": "bert",
-            "pad_token_id": 0,
-            "num_hidden_layers": 1,
-            "attention_probs_dropout_prob": 0.3,
-            "max_seq_length": 17,
-        },
-        {
-            "model_type": "camembert",
-            "pad_token_id": 4,
-            "prompts": (("query", "zoek: "), ("passage", "tekst: "), ("none", "")),
-        },
-    ],
-)
-def test_save_then_load_keeps_everything(tmp_path, make_model, tokenizer, changes):
-    model = make_model(**changes)
-    e5nl.save(model, tokenizer, tmp_path)
-    again, tokenizer_again = e5nl.load(tmp_path)
-    assert again.config == model.config and tokenizer_again.json == tokenizer.json
-    assert len(model.unused_positions) == model.config.position_offset
-    before = model.state_dict() | {"unused": model.unused_positions}
-    after = again.state_dict() | {"unused": again.unused_positions}
-    assert before.keys() == after.keys()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert not again.training and all(p.requires_grad for p in again.parameters())
-
-
-def test_the_checkpoint_has_the_names_and_shapes_of_transformers(folder):
-    tensors = load_file(folder / "model.safetensors")
-    assert len(tensors) == 3 + 2 + 2 * 16
-    shapes = {name.removesuffix(".weight"): tuple(tensor.shape) for name, tensor in tensors.items()}
-    assert shapes["embeddings.position_embeddings"] == (66, 24), "with the rows before the offset"
-    assert shapes["encoder.layer.1.attention.self.key.bias"] == (24,)
-    assert shapes["encoder.layer.0.intermediate.dense"] == (40, 24)
-
-
-def rewrite(folder, change) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors")
-
-
-def test_left_out_tensors_prefixes_and_half_precision_are_accepted(folder):
-    before = e5nl.load(folder)[0].state_dict()
-
-    def change(tensors):
-        renamed = {f"roberta.{name}": tensor.half() for name, tensor in tensors.items()}
-        extra = ("roberta.pooler.dense.weight", "roberta.embeddings.position_ids", "lm_head.bias")
-        tensors.clear()
-        tensors.update(renamed | {name: torch.ones(3) for name in extra})
-
-    rewrite(folder, change)
-    for name, tensor in e5nl.load(folder)[0].state_dict().items():
-        assert tensor.dtype == torch.float32 and torch.equal(tensor, before[name].half().float())
-
-
-LAYER = "encoder.layer"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda t: t.pop(f"{LAYER}.1.attention.self.key.bias"),
-            f"tensor {LAYER}.1.attention.self.key.bias is missing",
-        ),
-        (
-            lambda t: t.update({f"{LAYER}.2.output.dense.bias": torch.ones(24)}),
-            f"1 tensors have no place in 2 layers.*{LAYER}.2.output.dense.bias",
-        ),
-        (
-            lambda t: t.update({f"{LAYER}.0.output.dense.weight": torch.ones(40, 24)}),
-            rf"{LAYER}.0.output.dense.weight is \(40, 24\), config.json asks for \(24, 40\)",
-        ),
-    ],
-)
-def test_weights_that_do_not_fit_are_named(folder, change, message):
-    rewrite(folder, change)
-    with pytest.raises(InputError, match=message):
-        e5nl.load(folder)
-
-
-SENTENCE_TRANSFORMERS = "config_sentence_transformers.json"
-
-
-@pytest.mark.parametrize(
-    ("file", "content", "message"),
-    [
-        ("config.json", {"position_embedding_type": "relative_key"}, "is 'relative_key'"),
-        ("config.json", {"is_decoder": True}, "is_decoder is True"),
-        ("config.json", {"add_cross_attention": True}, "add_cross_attention is True"),
-        ("config.json", {"hidden_act": "gelu_new"}, "'gelu_new'; this encoder knows 'gelu' only"),
-        ("config.json", {"model_type": "t5"}, "model_type is 't5'; this encoder knows 'bert' or"),
-        ("config.json", {"hidden_size": ...}, "no field 'hidden_size'"),
-        ("config.json", {"vocab_size": 1000}, "config.json 1,000; the two do not belong together"),
-        (
-            "config.json",
-            {"attention_probs_dropout_prob": 1.0},
-            "attention_probs_dropout_prob is 1.0; expected a share below 1",
-        ),
-        ("config.json", {"num_attention_heads": 5}, "hidden_size 24 is not a multiple of 5 heads"),
-        ("config.json", {"hidden_size": "24"}, "is '24'; expected a whole number from 0"),
-        ("config.json", {"layer_norm_eps": None}, "layer_norm_eps is None; expected a number from"),
-        (SENTENCE_TRANSFORMERS, {"prompts": {"query": 3}}, "prompts is {'query': 3}; expected"),
-        ("modules.json", [{"type": "x.models.Dense"}], "module Dense is not implemented"),
-    ],
-)
-def test_what_cannot_be_read_right_is_refused(folder, file, content, message):
-    if isinstance(content, dict):
-        content = json.loads((folder / file).read_text()) | content
-        content = {key: value for key, value in content.items() if value is not ...}
-    (folder / file).write_text(json.dumps(content))
-    with pytest.raises(InputError, match=re.escape(message)):
-        e5nl.load(folder)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda f: (f / "tokenizer.json").unlink(), "tokenizer.json: no such file; a model folder"),
-        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors: no such file"),
-        (
-            lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"),
-            "pytorch_model.bin: a pickle can run any code .* convert it with: python -c",
-        ),
-        (lambda f: (f / "config.json").unlink(), "config.json: no such file; .* not a model folder"),
-        (shutil.rmtree, "model: no such folder; expected a model folder or the name of a hub repo"),
-        (
-            lambda f: os.truncate(f / "model.safetensors", 999),
-            "model.safetensors: damaged or not safetensors",
-        ),
-    ],
-)
-def test_incomplete_folders(folder, change, message):
-    change(folder)
-    with pytest.raises((InputError, FileNotFoundError), match=message):
-        e5nl.load(folder)
-
-
-def test_shards_are_read_and_may_not_leave_the_folder(folder):
-    expected = e5nl.load(folder)[0].state_dict()
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    weight_map = {}
-    for i in range(2):
-        half = dict(list(tensors.items())[i::2])
-        save_file(half, folder / f"model-{i}.safetensors")
-        weight_map |= dict.fromkeys(half, f"model-{i}.safetensors")
-    files.write_json(folder / "model.safetensors.index.json", {"weight_map": weight_map})
-    found = e5nl.load(folder)[0].state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
-    weight_map["x"] = "../model.safetensors"
-    files.write_json(folder / "model.safetensors.index.json", {"weight_map": weight_map})
-    with pytest.raises(InputError, match="'../model.safetensors' is not a file name inside"):
-        e5nl.load(folder)
-
-
-def test_the_longest_input_of_sentence_transformers_counts(folder):
-    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 9}')
-    model, tokenizer = e5nl.load(folder)
-    long, short = e5nl.embed(model, tokenizer, ["de fiets " * 30, "de fiets " * 20], "none")
-    assert abs(long - short).max() < 1e-6 and tokenizer.cut == 2
-    assert len(model.positions.weight) == 64
-
-
-def test_a_model_is_not_overwritten_unless_asked(folder, make_model, tokenizer):
-    other = make_model(seed=2)
-    with pytest.raises(InputError, match="holds a model already; .*--overwrite"):
-        e5nl.save(other, tokenizer, folder)
-    e5nl.save(other, tokenizer, folder, overwrite=True)
-    assert torch.equal(e5nl.load(folder)[0].words.weight, other.words.weight)
-
-
-def test_a_hub_name_is_a_folder_of_the_cache(tmp_path, monkeypatch, hub, folder, make_model):
-    monkeypatch.chdir(tmp_path)
-    paths = [path for path in folder.rglob("*") if path.is_file()]
-    content = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-    hub("eigenaar/model", content, "model")
-    assert torch.equal(e5nl.load("eigenaar/model@main")[0].words.weight, make_model().words.weight)
-    with pytest.raises(InputError, match="niemand/niets@main: neither here nor to be had from the"):
-        e5nl.load("niemand/niets@main")
-
-
-@pytest.mark.parametrize("at_once", [1, 100, 10**9])
-def test_loading_in_bfloat16_is_loading_and_converting(folder, monkeypatch, at_once):
-    monkeypatch.setattr(model_folder, "AT_ONCE", at_once)
-    expected = e5nl.load(folder)[0].state_dict()
-    for name, found in e5nl.load(folder, dtype=torch.bfloat16)[0].state_dict().items():
-        assert found.dtype == torch.bfloat16 and torch.equal(found, expected[name].bfloat16()), name
 
 
 # --- texts to embeddings --------------------------------------------------------------------------
