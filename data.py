@@ -245,6 +245,53 @@ def batch_sizes(sources: list[Source], batch_size: int) -> list[int]:
     return [max(1, int(batch_size * source.batch_factor)) for source in sources]
 
 
+def lacking_negatives(
+    sources: list[Source],
+    batch_size: int,
+    batching: str = "source",
+    negatives: int = 1,
+    in_batch: str = "as-given",
+) -> str:
+    """How many rows of which sources would be compared with nothing, or "".
+
+    Their loss is 0, so they teach nothing. A row's negatives are its own (`negatives` of them) and
+    the passages of the other rows of its batch. The arguments are those of `e5nl.train`.
+    """
+    sizes = [batch_size] * len(sources)
+    if batching == "source":
+        sizes = batch_sizes(sources, batch_size)
+
+    lacking = []
+    for source, size in zip(sources, sizes, strict=True):
+        if size == 1:
+            reason = "batches of 1 row"
+        elif in_batch == "as-given" and not source.in_batch_negatives:
+            reason = "in_batch_negatives: false"
+        else:
+            continue
+        drawn = negatives if source.negatives is None else source.negatives
+        count = sum(not (drawn and row.neg) for row in source.rows)
+        if count:
+            lacking.append(f"{count:,} of {len(source.rows):,} rows of {source.name} ({reason})")
+    if not lacking:
+        return ""
+    advice = "draw one or more of those that the rows have, set in_batch_negatives: true, or raise"
+    lost = f"no negatives for {', '.join(lacking)}: their loss would be 0"
+    return f"{lost}; mine negatives (mine.py), {advice} --batch-size"
+
+
+def unseen_sources(sources: list[Source], batch_size: int) -> list[str]:
+    """One line for each source that has too few rows for a batch, and so is not trained on."""
+    lines = []
+    advice = "give it a smaller batch_factor in a manifest, or join it with another source"
+    for source, size in zip(sources, batch_sizes(sources, batch_size), strict=True):
+        rows = len(source.rows)
+        if rows < size:
+            unseen = f"none of its {rows} rows will be seen, since a batch takes {size}"
+            lines.append(f"{source.name}: {unseen}; lower --batch-size, {advice}")
+    return lines
+
+
 def count_batches(rows: list[int], sizes: list[int]) -> list[int]:
     """Batches of each source in one epoch: the last partial one is dropped."""
     return [n // size for n, size in zip(rows, sizes, strict=True)]
@@ -509,8 +556,8 @@ def join(
 # --- command line ---------------------------------------------------------------------------------
 
 
-def describe(sources: list[Source], batch_size: int) -> str:
-    """What a training run would see of these sources, as a table."""
+def describe(sources: list[Source], batch_size: int, batching: str = "source") -> str:
+    """What a training run would see of these sources, as a table, and what it would not see."""
     sizes = batch_sizes(sources, batch_size)
     counts = count_batches([len(source.rows) for source in sources], sizes)
     width = max(12, *(len(source.name) for source in sources))
@@ -526,6 +573,8 @@ def describe(sources: list[Source], batch_size: int) -> str:
         lines.append(f"{source.name:<{width}} {source.type:<20} {figures}   {lengths}")
     total = f"{sum(len(source.rows) for source in sources):>9,} {'':>6} {sum(counts):>8}"
     lines.append(f"{'in all':<{width}} {'':<20} {total}")
+    if batching == "source":
+        lines += unseen_sources(sources, batch_size)
     return "\n".join(lines)
 
 
@@ -551,6 +600,8 @@ def _check(args) -> None:
     sources = read_sources(args.files, args.seed)
     print(describe(sources, args.batch_size))
     print(examples(sources))
+    if lacking := lacking_negatives(sources, args.batch_size):
+        print(f"\ntraining stops here: {lacking}")
 
 
 def _prepare(args) -> None:

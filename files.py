@@ -462,10 +462,13 @@ def _without_nan(value):
     return None if value != value else value
 
 
-def read_texts(path, field: str = "text") -> Iterator[str]:
-    """The texts of a corpus file: of a table the `field` of each row, of any other each line."""
+def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:
+    """The texts of a corpus file: of a table the `field` of each row, of any other each line.
+
+    Blank lines are left out unless `blank`.
+    """
     if kind_of(path) not in TABLES:
-        yield from (line for _, line in read_lines(path))
+        yield from (line for _, line in read_lines(path, blank))
         return
     for number, row in read_rows(path, [field]):
         yield as_text(row[field], f"{path}:{number}: column {field!r}")

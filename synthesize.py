@@ -32,17 +32,19 @@ import itertools
 import json
 import os
 import re
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import scipy.special
 from tqdm import tqdm
 
 import e5nl
 import model_folder
-from client import Client, Refused, appending, ask, collect, keep_settings, write_report
+from client import Client, Refused, appending, ask, collect, describe_lost, keep_settings, one_line, run, write_report
 from data import KINDS, normalise
 from files import (
     InputError,
@@ -334,22 +336,39 @@ def near_duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
     return found
 
 
-def read_triplets(names) -> Iterator[dict]:
-    """The checked rows of files or hub data sets. Where they have no `row`, or there are several files, it is the place among all."""
-    files, place = [file for name in names for file in find_files(name)], 0
+def read_triplets(names, copied: bool = False) -> Iterator[dict]:
+    """The checked rows of files or hub data sets. Where they have no `row`, or there are several files, it is the place among all.
+
+    copied: whether they will be written with all of their columns, so that JSON must have a value for every one.
+    """
+    files, place, first = [file for name in names for file in find_files(name)], 0, None
     for file in files:
         for number, row in read_rows(file):
             if (kind := row.get("task_type")) not in list(TYPES):
-                raise InputError(f"{file}:{number}: task_type is {json.dumps(kind)[:40]}; expected one of {', '.join(TYPES)}")
+                raise InputError(f"{file}:{number}: task_type is {shown(kind)}; expected one of {', '.join(TYPES)}")
             for field in FIELDS:
                 if not isinstance(row.get(field), str):
-                    raise InputError(f"{file}:{number}: {field} is {json.dumps(row.get(field))[:40]}; expected a text")
+                    raise InputError(f"{file}:{number}: {field} is {shown(row.get(field))}; expected a text")
             if len(files) > 1 or "row" not in row:
                 row["row"] = place
+            first = row["row"] if place == 0 else first
+            if not isinstance(row["row"], int | str) or type(row["row"]) is not type(first):
+                raise InputError(f"{file}:{number}: row is {shown(row['row'])}; expected whole numbers, or texts, in all rows")
+            for name, value in row.items() if copied else ():
+                try:
+                    json.dumps(value, allow_nan=False)
+                except (TypeError, ValueError):
+                    problem = f"column {name!r} holds {shown(value)}, for which JSON has no value; convert it to a text, or leave it out"
+                    raise InputError(f"{file}:{number}: {problem}") from None
             place += 1
             yield row
     if not place:
         raise InputError(f"{', '.join(map(str, names))}: no rows")
+
+
+def shown(value) -> str:
+    """The beginning of a value from a file, as JSON writes it where it can."""
+    return json.dumps(value, default=repr)[:40]
 
 
 def excluded_runs(names, size: int) -> np.ndarray:
@@ -461,20 +480,23 @@ def describe(figures: dict) -> str:
 # --- scores, filter -----------------------------------------------------------------------------------------------------------
 
 
-def rerank_scores(client: Client, row: dict, api: str, model: str | None) -> list[float]:
-    """[s(q,p), s(q,n)] from a /rerank endpoint: `jina` (also vLLM and Cohere), or `tei` (text-embeddings-inference)."""
+async def rerank_scores(client: Client, row: dict, api: str, model: str | None) -> list[float]:
+    """[s(q,p), s(q,n)] from a /rerank endpoint: `jina` (also vLLM and Cohere), or `tei` (text-embeddings-inference).
+
+    api is how the request is written. Answers differ even between servers of one kind, so any of their forms is understood.
+    """
     texts = [row["pos"], row["neg"]]
     body = {"texts": texts, "truncate": True} if api == "tei" else {"model": model, "documents": texts}
-    answer = client.post("/rerank", {"query": row["query"]} | body)
+    answer = await client.post("/rerank", {"query": row["query"]} | body)
     try:
-        results = answer if api == "tei" else answer["results"]
-        scores = {int(one["index"]): float(one["score" if api == "tei" else "relevance_score"]) for one in results}
-        if sorted(scores) == [0, 1] and np.isfinite([*scores.values()]).all():
+        results = answer if isinstance(answer, list) else answer.get("results", answer.get("data"))
+        scores = {item["index"]: float(item["relevance_score" if "relevance_score" in item else "score"]) for item in results}
+        if scores.keys() == {0, 1} and np.isfinite([*scores.values()]).all():
             return [scores[0], scores[1]]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         pass
-    client.count("no scores")
-    raise Refused("no scores", json.dumps(answer)[:80])
+    client.faults["no scores"] += 1
+    raise Refused("no scores", one_line(json.dumps(answer), 80))
 
 
 def encoder_scores(model, tokenizer, rows: list[dict]) -> np.ndarray:
@@ -485,6 +507,9 @@ def encoder_scores(model, tokenizer, rows: list[dict]) -> np.ndarray:
         for column, field in enumerate(FIELDS[1:]):
             scores[chosen, column] = np.vecdot(q[chosen], e5nl.embed(model, tokenizer, [rows[i][field] for i in chosen], kind))
     return scores
+
+
+LEAST_POSITIVE, LARGEST_GAP = 0.1, 0.96  # the released code
 
 
 def keeps(kind: np.ndarray, scores: np.ndarray, least_positive: float, largest_gap: float) -> np.ndarray:
@@ -519,7 +544,7 @@ def read_scores(names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         pair = []
         for field in ("pos_scores", "neg_scores"):
             value = row.get(field)
-            good = isinstance(value, list) and value and isinstance(value[0], int | float) and np.isfinite(value[0])
+            good = isinstance(value, list) and value and isinstance(value[0], int | float) and abs(value[0]) <= sys.float_info.max
             if not good and (value or row["task_type"] != "ls"):
                 found = "no" if not value else f"{json.dumps(value)[:40]} as"
                 raise InputError(f"row {row['row']} ({row['task_type']}) has {found} {field}; expected a list of one number, from `score`")
@@ -568,7 +593,11 @@ def per_type(number: Callable[[str], float]) -> Callable[[str], dict]:
 
 
 def json_object(text: str) -> dict:
-    value = json.loads(text)
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # what no server could read
+    except RecursionError:
+        raise ValueError from None
     if not isinstance(value, dict):
         raise ValueError
     return value
@@ -581,13 +610,17 @@ def _prompts(args) -> None:
     print(json.dumps(read_prompts(args.prompts), ensure_ascii=False, indent=2))
 
 
-def _client(args, prices=(0.0, 0.0)) -> Client:
-    return Client(args.base_url, os.environ.get(args.key_env, ""), args.timeout, args.retries, args.backoff, prices)
+def _client(args) -> Client:
+    return Client(args.base_url, os.environ.get(args.key_env, ""), args.timeout, args.retries, args.backoff)
 
 
 def _generate(args) -> int:
+    return run(generate(args, _client(args)))
+
+
+async def generate(args, client: Client) -> int:
     table, topics, started = read_prompts(args.prompts), read_topics(args.topics), time.monotonic()
-    plan, client = Plan(topics, args.types, args.seed), _client(args, args.prices)
+    plan = Plan(topics, args.types, args.seed)
     options = {"model": args.llm, "temperature": args.temperature, "top_p": args.top_p, "max_tokens": args.max_tokens} | args.body
     digest = hashlib.sha256(json.dumps(topics, ensure_ascii=False).encode()).hexdigest()
     settings = {"request": options, "seed": args.seed, "types": args.types, "tasks": args.tasks, "prompts": table}
@@ -600,30 +633,33 @@ def _generate(args) -> int:
             break
         pairs.setdefault(plan[n][:2])
 
-    def brainstorm(pair: tuple) -> dict | Refused:
+    async def brainstorm(pair: tuple) -> dict:
         prompt = brainstorm_prompt(table, *pair, args.tasks)
-        return ask(client, prompt, (args.seed, *pair), options, args.tries, lambda value: parse_tasks(value, *pair, args.tasks))
+        return await ask(client, prompt, (args.seed, *pair), options, args.tries, lambda value: parse_tasks(value, *pair, args.tasks))
 
-    with appending(thought, lambda row: (row["task_type"], row["topic"])) as (there, append):
-        missing = [pair for pair in pairs if pair not in there and pair[0] in table["brainstorm"]]
-        print(f"tasks: {len(missing):,} (type, topic) pairs to think about, {len(there):,} are there", flush=True)
-        lost = collect(missing, len(missing), brainstorm, append, client, args.concurrency)
-    if lost:
-        raise InputError(f"{thought}: {lost.total()} (type, topic) pairs got no tasks ({', '.join(lost)}); the same command asks again")
-    tasks = {(row["task_type"], row["topic"]): row["tasks"] for _, row in read_rows(thought)} if there or missing else {}
-
-    def write(job: tuple) -> dict | Refused:
+    async def write(job: tuple) -> dict:
         n, (kind, topic, turn) = job
         task = tasks[kind, topic][turn % len(tasks[kind, topic])] if kind in table["brainstorm"] else ""
         row = {"row": n, "task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
         prompt = row_prompt(table, kind, topic, task, args.seed, n)
-        return ask(client, prompt, (args.seed, n), options, args.tries, lambda value: row | parse_triplet(value, kind, table))
+        return await ask(client, prompt, (args.seed, n), options, args.tries, lambda value: row | parse_triplet(value, kind, table))
 
-    with appending(args.out, lambda row: row["row"]) as (there, append):
-        missing = [n for n in range(args.rows) if n not in there]
-        print(f"rows: {len(missing):,} to write, {len(there):,} are there", flush=True)
-        lost = collect(((n, plan[n]) for n in missing), len(missing), write, append, client, args.concurrency)
-    return write_report(client, args.out, len(there) + len(missing) - lost.total(), lost, time.monotonic() - started)
+    async with client:
+        with appending(thought, lambda row: (row["task_type"], row["topic"])) as (existing, append):
+            missing = [pair for pair in pairs if pair not in existing and pair[0] in table["brainstorm"]]
+            print(f"tasks: {len(missing):,} (type, topic) pairs to think about, {len(existing):,} exist", flush=True)
+            lost = await collect(missing, len(missing), brainstorm, append, client, args.concurrency, len(existing))
+        if lost:
+            raise InputError(f"{thought}: some (type, topic) pairs got no tasks: {describe_lost(lost)}")
+        tasks = {(row["task_type"], row["topic"]): row["tasks"] for _, row in read_rows(thought)} if existing or missing else {}
+
+        with appending(args.out, lambda row: row["row"]) as (existing, append):
+            missing = [n for n in range(args.rows) if n not in existing]
+            print(f"rows: {len(missing):,} to write, {len(existing):,} exist", flush=True)
+            jobs = ((n, plan[n]) for n in missing)
+            lost = await collect(jobs, len(missing), write, append, client, args.concurrency, len(existing))
+    rows = len(existing) + len(missing) - sum(loss.count for loss in lost.values())
+    return write_report(client, args.out, rows, lost, time.monotonic() - started)
 
 
 def _clean(args) -> None:
@@ -635,7 +671,7 @@ def _clean(args) -> None:
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
     excluded = excluded_runs(args.exclude, RUN)
-    rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
+    rows = tqdm(read_triplets(args.data, bool(args.out)), unit="row", unit_scale=True, disable=None)
     judged = judge(rows, read_prompts(args.prompts), excluded, args.near, args.seed)
     figures, kept = report(judged), judged["reason"] == KEPT
     print(describe(figures))
@@ -672,7 +708,9 @@ def _score(args) -> int | None:
         raise InputError("give --base-url of a reranker, or --model, an encoder's folder")
     if args.base_url and args.api == "jina" and not args.reranker:
         raise InputError("--api jina needs --reranker, the name of the model")
-    numbers, started = [row["row"] for row in read_triplets(args.data)], time.monotonic()
+    if args.sigmoid and args.model:
+        raise InputError("--sigmoid is for the scores of a reranker; those of --model are cosines")
+    numbers, started = [row["row"] for row in read_triplets(args.data, copied=True)], time.monotonic()
     if len(set(numbers)) < len(numbers):
         twice = collections.Counter(numbers).most_common(1)[0][0]
         raise InputError(f"{args.data[0]}: row {twice} occurs twice; remove the field `row`, then rows are numbered by their place")
@@ -683,23 +721,26 @@ def _score(args) -> int | None:
         keep_settings(args.out, settings | {"model": args.model, "weights": model_folder.weights_hash(folder)})
     else:
         client = _client(args)
-        keep_settings(args.out, settings | {"reranker": args.reranker, "api": args.api})
+        keep_settings(args.out, settings | {"reranker": args.reranker, "api": args.api} | ({"sigmoid": True} if args.sigmoid else {}))
 
     def scored(row: dict, scores) -> dict:
         return row | {"pos_scores": [float(scores[0])], "neg_scores": [float(scores[1])]}
 
-    def rerank(row: dict) -> dict | Refused:
-        try:
-            return scored(row, rerank_scores(client, row, args.api, args.reranker))
-        except Refused as refused:
-            return refused
+    async def rerank(row: dict) -> dict:
+        scores = await rerank_scores(client, row, args.api, args.reranker)
+        return scored(row, scipy.special.expit(scores) if args.sigmoid else scores)
 
-    with appending(args.out, lambda row: row["row"]) as (there, append):
-        missing, total = (row for row in read_triplets(args.data) if row["row"] not in there), len(numbers) - len(there)
-        print(f"rows: {total:,} to score, {len(there):,} are there", flush=True)
+    async def rerank_all(jobs, total: int, append: Callable, before: int) -> dict:
+        async with client:
+            return await collect(jobs, total, rerank, append, client, args.concurrency, before)
+
+    with appending(args.out, lambda row: row["row"]) as (existing, append):
+        missing, total = (row for row in read_triplets(args.data) if row["row"] not in existing), len(numbers) - len(existing)
+        print(f"rows: {total:,} to score, {len(existing):,} exist", flush=True)
         if args.base_url:
-            lost = collect(missing, total, rerank, append, client, args.concurrency)
-            return write_report(client, args.out, len(numbers) - lost.total(), lost, time.monotonic() - started)
+            lost = run(rerank_all(missing, total, append, len(existing)))
+            rows = len(numbers) - sum(loss.count for loss in lost.values())
+            return write_report(client, args.out, rows, lost, time.monotonic() - started)
         model, tokenizer = e5nl.load(folder)
         print(e5nl.summary(model, tokenizer), flush=True)
         with tqdm(total=total, unit="row", disable=None) as bar:
@@ -720,6 +761,13 @@ def _filter(args) -> None:
     for path in written if args.out else ():
         refuse_existing(path, args.overwrite)
     kind, scores, blank = read_scores(args.data)
+    judged = scores[kind != "ls"]
+    odd = judged[(judged < -1e-5) | (judged > 1 + 1e-5)]
+    if len(odd) and None in (args.least_positive, args.largest_gap):
+        problem = f"{args.data[0]}: a score is {odd[0]:g}; the thresholds are for probabilities, from 0 to 1"
+        raise InputError(f"{problem}; apply a sigmoid (`score --sigmoid`), or set --least-positive and --largest-gap")
+    args.least_positive = LEAST_POSITIVE if args.least_positive is None else args.least_positive
+    args.largest_gap = LARGEST_GAP if args.largest_gap is None else args.largest_gap
     kept = keeps(kind, scores, args.least_positive, args.largest_gap) & ~blank
     rule = f"ls, and s(q,p) >= {args.least_positive:g} with s(q,p) - s(q,n) <= {args.largest_gap:g}"
     print(f"kept: {rule}; not {blank.sum():,} rows with a blank text")
@@ -796,7 +844,6 @@ def main(argv=None) -> int | None:
     group.add_argument("--body", type=json_object, default={}, metavar="JSON",
                        help='more of a request: {"chat_template_kwargs": {"enable_thinking": false}}; null leaves a field out')  # fmt: skip
     group.add_argument("--tries", type=whole_number(1, 100), default=5, help="how often to ask for a row until the answer fits")
-    group.add_argument("--prices", type=real_number(0), nargs=2, metavar=("IN", "OUT"), default=(0.0, 0.0), help="of a million tokens")
 
     command = add("clean", _clean, "leave out duplicates, leaks, wrong language, evaluation texts; report what is there")
     command.add_argument("--data", **data)
@@ -814,14 +861,15 @@ def main(argv=None) -> int | None:
     command.add_argument("--model", help="an encoder's folder or hub name instead of a reranker; its scores are cosines")
     command.add_argument("--reranker", help="the model's name at the server")
     command.add_argument("--api", choices=["jina", "tei"], default="jina", help="jina: vLLM and Cohere too; tei: text-embeddings-inference")
+    command.add_argument("--sigmoid", action="store_true", help="of a reranker's scores: makes probabilities of logits, for `filter`")
     add_server(command, False)
 
     command = add("filter", _filter, "training sources from scored rows")
     command.add_argument("--data", **data)
     command.add_argument("--out", help="folder: a source a type, and manifest.json for `e5nl.py train --data`")
     command.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote to --out")
-    command.add_argument("--least-positive", type=real_number(-1e6), default=0.1, help="s(q,p) at least (released code)")
-    command.add_argument("--largest-gap", type=real_number(-1e6), default=0.96, help="s(q,p) - s(q,n) at most (released code)")
+    command.add_argument("--least-positive", type=real_number(-1e6), help=f"s(q,p) at least (default: {LEAST_POSITIVE}, released code)")
+    command.add_argument("--largest-gap", type=real_number(-1e6), help=f"s(q,p) - s(q,n) at most (default: {LARGEST_GAP}, released code)")
     command.add_argument("--sweep", action="store_true", help="print the share kept at other thresholds")
     command.add_argument("--ratio", type=per_type(real_number(1e-6, 1)), help="shares of the types: sl=0.3,ls=0.3,ss=0.1,ll=0.2,sts=0.1")
     command.add_argument("--size", type=whole_number(1), help="rows with --ratio (default: as many as there can be)")

@@ -7,6 +7,8 @@ faults, or one that was killed, ends with the bytes of one that was left in peac
 """
 
 import collections
+import datetime
+import decimal
 import doctest
 import json
 import os
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_server import FAULTS, dutch, faulty, good_answer
+from fake_server import FAULTS, always, dutch, faulty, good_answer
 
 import e5nl
 import synthesize
@@ -144,7 +146,7 @@ def test_another_language_is_another_table(tmp_path, capsys):
 
 @pytest.mark.parametrize("status", [301, 401, 404])
 def test_a_wrong_address_or_key_stops_at_once(serve, topics, tmp_path, status):
-    url, server = serve(lambda handler, body, prompt, nth: handler.wfile.write(handler.reply(status, {"error": "wrong"})))
+    url, server = serve(lambda handler, body, prompt, nth: handler.reply(status, {"error": "wrong"}))
     with pytest.raises(InputError, match=f'/v1/chat/completions: status {status}: {{"error": "wrong"}}'):
         generate(url, topics, tmp_path / "rows.jsonl", 50, "--concurrency", 2)
     assert len(server.requests) <= 4
@@ -171,14 +173,114 @@ def test_json_mode_where_the_server_has_it(serve, topics, tmp_path):
     assert all(body["response_format"] == {"type": "json_object"} for _, body, _ in server.requests)
 
     def none(handler, body, prompt, nth):
-        refused = handler.reply(400, {"error": "response_format is not supported"})
-        handler.wfile.write(refused if "response_format" in body else handler.good(prompt))
+        if "response_format" in body:
+            handler.reply(400, {"error": "response_format is not supported"})
+        else:
+            handler.wfile.write(handler.good(prompt))
 
     url, server = serve(none)
     assert generate(url, topics, tmp_path / "b.jsonl", 10, "--concurrency", 1) == 0
     assert sum("response_format" in body for _, body, _ in server.requests) == 1
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
     assert [read_json(tmp_path / f"{name}.jsonl.json")["last run"]["json_mode"] for name in "ab"] == [True, False]
+
+
+def test_a_format_of_the_users_own_that_the_server_refuses(serve, topics, tmp_path, capsys):
+    def picky(handler, body, prompt, nth):
+        if body.get("response_format"):
+            handler.reply(400, {"error": f"no {body['response_format']['type']}"})
+        else:
+            handler.wfile.write(handler.good(prompt))
+
+    url, _ = serve(picky)
+    with pytest.raises(InputError, match="--body: .* refuses its response_format: status 400: .*no json_schema"):
+        generate(url, topics, tmp_path / "a.jsonl", 5, "--body", '{"response_format": {"type": "json_schema"}}')
+    assert generate(url, topics, tmp_path / "b.jsonl", 5) == 0
+    assert capsys.readouterr().out.count('refuses JSON mode and is asked without it: status 400: {"error": "no json_object"}') == 1
+    assert generate(url, topics, tmp_path / "c.jsonl", 5, "--body", '{"response_format": null}') == 0
+    assert "JSON mode" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("body", ["[]", "{", '{"a": NaN}', '{"a": "\\ud800"}', '{"a":' * 100_000])
+def test_bodies_that_no_server_could_read(body, topics, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        generate("http://127.0.0.1:1", topics, tmp_path / "a.jsonl", 5, "--body", body)
+    assert "invalid JSON object value" in capsys.readouterr().err
+
+
+def test_forms_of_chat_answers(serve, topics, tmp_path):
+    generate(serve()[0], topics, tmp_path / "plain.jsonl", 10)
+
+    def odd(handler, body, prompt, nth):
+        answer = json.dumps(good_answer(prompt), indent=1)
+        forms = [
+            [{"type": "thinking", "thinking": [{"type": "text", "text": "{}"}]}, {"type": "text", "text": answer}],
+            f"// a {{comment}}\n# another {{one}}\n{answer}",
+            answer.replace('"query": "', '"query": "\n') + "\nDone {well}!",
+        ]
+        content = handler.chat(forms[len(handler.server.requests) % 3])
+        handler.wfile.write(content)
+
+    url, _ = serve(odd)
+    assert generate(url, topics, tmp_path / "odd.jsonl", 10, "--tries", 1, "--concurrency", 1) == 0
+    assert (tmp_path / "odd.jsonl").read_bytes() == (tmp_path / "plain.jsonl").read_bytes()
+
+
+def test_an_error_with_status_200_is_treated_by_its_code(serve, topics, tmp_path):
+    url, server = serve(faulty(0.3, kinds=["429 in an answer"]))
+    assert generate(url, topics, tmp_path / "a.jsonl", 40, "--tries", 1) == 0
+    faults = read_json(tmp_path / "a.jsonl.json")["last run"]["faults"]
+    assert faults == {"status 429": server.faults["429 in an answer"]} and faults["status 429"] > 5
+
+
+def test_tasks_that_are_missing_are_said_in_the_servers_words(serve, topics, tmp_path):
+    words = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+
+    def answer(handler, body, prompt, nth):
+        if "onderwerp 3" in prompt:
+            handler.reply(400, {"error": {"message": words}})
+        else:
+            handler.wfile.write(handler.good(prompt))
+
+    url, _ = serve(answer)
+    with pytest.raises(InputError, match=f"some .* got no tasks: status 400 4 .for example: .*{words}") as caught:
+        generate(url, topics, tmp_path / "a.jsonl", 200)
+    assert "again" not in str(caught.value)
+    url, _ = serve(always(400, {"error": {"message": words}}))
+    with pytest.raises(InputError, match=f"the last 3 rows all failed .*{words}"):
+        generate(url, topics, tmp_path / "b.jsonl", 200)
+
+
+def test_an_answer_that_was_cut(serve, topics, tmp_path, capsys):
+    url, _ = serve(lambda handler, body, prompt, nth: handler.wfile.write(handler.chat("{", finish_reason="length")))
+    assert generate(url, topics, tmp_path / "a.jsonl", 3, "--types", "sts=1", "--tries", 1) == 1
+    assert "cut at --max-tokens, or where the server's context is full 3" in capsys.readouterr().out
+
+
+def test_addresses_that_are_none(topics, tmp_path):
+    for url in ("http://user:secret@host", "http://host:secret/", "http://[::1/secret", "http://ho st", "http://host:99999"):
+        with pytest.raises(InputError, match="--base-url: expected http") as caught:
+            generate(url, topics, tmp_path / "a.jsonl", 3)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_all_waiting_and_all_requests(serve, topics, tmp_path, sent, status):
+    def answer(handler, body, prompt, nth):
+        if len(handler.server.requests) % 2:
+            handler.reply(503, {"error": "busy"}, ["Retry-After: 30"])
+        else:
+            time.sleep(10)
+
+    url, server = serve(answer)
+    command = [sys.executable, "synthesize.py", "generate", "--base-url", url, "--llm", "nep", "--topics", str(topics), "--rows", "60"]
+    command += ["--out", str(tmp_path / "rows.jsonl")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while len(server.requests) < 20:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(sent)
+    assert process.wait(5) == status and "Traceback" not in process.stderr.read()
 
 
 def test_what_the_request_holds(serve, topics, tmp_path):
@@ -197,9 +299,9 @@ def test_the_key_appears_nowhere(serve, topics, tmp_path, monkeypatch, capsys):
 
     def echo(handler, body, prompt, nth):
         if nth == 1 and len(prompt) % 2:
-            handler.wfile.write(handler.reply(500, {"error": f"bad key {KEY}"}))
+            handler.reply(500, {"error": f"bad key {KEY}"})
         elif nth == 1 and '"tasks"' not in prompt:
-            handler.wfile.write(handler.reply(400, {"error": f"bad key {KEY}"}))
+            handler.reply(400, {"error": f"bad key {KEY}"})
         else:
             answer = good_answer(prompt)
             handler.wfile.write(handler.chat(json.dumps(answer | ({"query": f"{answer['query']} {KEY}"} if "query" in answer else {}))))
@@ -212,13 +314,13 @@ def test_the_key_appears_nowhere(serve, topics, tmp_path, monkeypatch, capsys):
     assert len(files) >= 4 and "***" in (tmp_path / "rows.jsonl").read_text()
     assert not [path for path in files if KEY in path.read_text()] and KEY not in printed.out + printed.err
 
-    url, server = serve(lambda handler, body, prompt, nth: handler.wfile.write(handler.reply(401, {"error": f"bad key {KEY}"})))
+    url, server = serve(lambda handler, body, prompt, nth: handler.reply(401, {"error": f"bad key {KEY}"}))
     with pytest.raises(InputError) as caught:
         generate(url, topics, tmp_path / "other.jsonl", 30, "--key-env", "MY_KEY")
     assert KEY not in str(caught.value) and "bad key ***" in str(caught.value)
 
     monkeypatch.setenv("MY_KEY", f"{KEY}\n")  # http.client would show it in its error
-    with pytest.raises(InputError, match="characters that no key has") as caught:
+    with pytest.raises(InputError, match="the API key has") as caught:
         generate(url, topics, tmp_path / "other.jsonl", 30, "--key-env", "MY_KEY")
     assert KEY not in str(caught.value)
 
@@ -253,7 +355,8 @@ def test_an_answer_that_does_not_fit_is_asked_again_with_another_seed(serve, top
 
     url, server = serve(bad)  # one try less: nothing fits
     assert generate(url, topics, tmp_path / "less.jsonl", 4, "--types", "sts=1", "--tries", 2) == 1
-    assert "4 are missing (no JSON in the message 4): the same command asks for them again" in capsys.readouterr().out
+    missing = "4 rows are missing; the same command asks for them again: no JSON in the message 4 (for example: Nee.)"
+    assert missing in capsys.readouterr().out
     assert generate(url, topics, tmp_path / "less.jsonl", 4, "--types", "sts=1", "--tries", 2) == 0  # the third time it is good
     assert (tmp_path / "less.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
 
@@ -299,7 +402,7 @@ def test_killed_in_the_middle(serve, topics, tmp_path, capsys):
     before = len(server.requests)
     time.sleep(0.1)  # the requests that were under way are answered to nobody
     assert generate(url, topics, out, 600) == 0
-    assert "a half line at its end" in capsys.readouterr().out
+    assert "its last line is incomplete" in capsys.readouterr().out
     assert len(server.requests) - before == 600 - done
     assert generate(url, topics, tmp_path / "whole.jsonl", 600) == 0
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
@@ -351,7 +454,7 @@ def test_a_server_that_dies_ends_the_run(serve, topics, tmp_path):
 
     url, server = serve(dying)
     out = tmp_path / "rows.jsonl"
-    with pytest.raises(InputError, match=r"the last \d+ rows all failed \(status 500: <html>stuk</html>\); what was made is kept"):
+    with pytest.raises(InputError, match=r"the last \d+ rows all failed \(status 500: <html>stuk \d+</html>\); what was made is kept"):
         generate(url, topics, out, 5000, "--concurrency", 4, "--retries", 1)
     assert len(server.requests) < 300 and 80 < len(rows_of(out)) < 150
 
@@ -360,7 +463,7 @@ def test_an_error_does_not_wait_for_slow_requests(serve, topics, tmp_path):
     def answer(handler, body, prompt, nth):
         if "topic \"onderwerp 3\"" in prompt:
             time.sleep(0.2)
-            handler.wfile.write(handler.reply(404, {"error": "no such model"}))
+            handler.reply(404, {"error": "no such model"})
         else:
             time.sleep(20)
 
@@ -550,6 +653,31 @@ def test_rows_that_cannot_be_read(tmp_path):
         synthesize.main(["clean", "--data", str(path), "--out", str(path), "--overwrite"])
 
 
+@pytest.mark.parametrize("command", ["clean", "score"])
+@pytest.mark.parametrize("value", [
+    datetime.datetime(2026, 1, 2), datetime.date(2026, 1, 2), decimal.Decimal("1.5"), b"x", float("nan"), [{"a": float("inf")}],
+])  # fmt: skip
+def test_columns_that_json_has_no_value_for(serve, tmp_path, command, value):
+    import pyarrow.parquet
+
+    rows = [triplet(n) | {"made": value if n else None} for n in range(2)]
+    path, out = tmp_path / "rows.parquet", tmp_path / "out.jsonl"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    url, server = serve(rerank)
+    more = ["--base-url", url, "--reranker", "rang"] if command == "score" else []
+    with pytest.raises(InputError, match="rows.parquet:2: .*'?made'?"):
+        synthesize.main([command, "--data", str(path), "--out", str(out), *more])
+    assert not server.requests and not out.exists()
+
+
+@pytest.mark.parametrize("numbers", [[1, "1"], [[1], [2]], [1.5, 2], [None, 1], [True, 1]])
+def test_row_numbers_of_several_kinds(tmp_path, numbers):
+    write_jsonl(tmp_path / "rows.jsonl", [triplet(0) | {"row": n} for n in numbers])
+    more = ["--base-url", "http://127.0.0.1:1", "--reranker", "rang", "--out", str(tmp_path / "out.jsonl")]
+    with pytest.raises(InputError, match=r"rows.jsonl:[12]: row is .*; expected whole numbers, or texts, in all rows"):
+        synthesize.main(["score", "--data", str(tmp_path / "rows.jsonl"), *more])
+
+
 def test_several_files_are_numbered_anew(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [triplet(7), triplet(9)])
     write_jsonl(tmp_path / "b.jsonl", [triplet(9)])
@@ -568,12 +696,12 @@ def length_score(text: str) -> float:
 def rerank(handler, body, prompt, nth):
     """Results come best first, as servers give them, so the index tells which is which; every seventh request fails once."""
     if nth == 1 and len(prompt) % 7 == 0:
-        return handler.wfile.write(handler.reply(503, {"error": "busy"}))
+        return handler.reply(503, {"error": "busy"})
     documents = body.get("documents") or body["texts"]
     assert handler.path == "/v1/rerank" and body["query"] and ("documents" in body) == (body.get("model") == "rang")
     name = "relevance_score" if "documents" in body else "score"
     results = sorted(({"index": i, name: length_score(text)} for i, text in enumerate(documents)), key=lambda one: -one[name])
-    handler.wfile.write(handler.reply(200, {"results": results} if "documents" in body else results))
+    handler.reply(200, {"results": results} if "documents" in body else results)
 
 
 @pytest.mark.parametrize("api", ["jina", "tei"])
@@ -595,17 +723,115 @@ def test_scores_from_a_reranker(serve, tmp_path, api):
     assert (tmp_path / "scored.jsonl").read_bytes() == whole and len(server.requests) - before == 20
 
 
-@pytest.mark.parametrize("answer", [
-    [], {"results": []}, {"results": [{"index": 0, "relevance_score": 1}]}, {"results": [{"index": 0}, {"index": 1}]},
-    {"results": [{"index": 0, "relevance_score": float("nan")}, {"index": 1, "relevance_score": 0}]},
-])  # fmt: skip
-def test_answers_without_scores_are_missing_rows(serve, tmp_path, capsys, answer):
-    url, _ = serve(lambda handler, body, prompt, nth: handler.wfile.write(handler.reply(200, answer)))
-    write_jsonl(tmp_path / "rows.jsonl", [triplet(0), triplet(1)])
+def score(url, tmp_path, *more, rows=2) -> int:
+    write_jsonl(tmp_path / "rows.jsonl", [triplet(n, "sl") for n in range(rows)])
     files = ["--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / "scored.jsonl")]
-    options = ["score", *files, "--base-url", url, "--reranker", "rang"]
-    assert synthesize.main(options) == 1
-    assert "0 rows; 2 are missing (no scores 2)" in capsys.readouterr().out and not (tmp_path / "scored.jsonl").read_bytes()
+    options = ["--base-url", url, "--reranker", "rang", "--backoff", "0.01", *map(str, more)]
+    return synthesize.main(["score", *files, *options])
+
+
+HALF = {"index": 0, "score": 0.5}
+
+
+@pytest.mark.parametrize("api", ["jina", "tei"])
+@pytest.mark.parametrize("answer", [
+    {"results": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.5}]},
+    {"data": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.5}]},
+    {"data": [HALF, {"index": 1, "score": 0.9}]},
+    [HALF, {"index": 1, "score": 0.9, "text": "x"}],
+])  # fmt: skip
+def test_forms_of_rerank_answers(serve, tmp_path, api, answer):
+    url, _ = serve(always(200, answer))
+    assert score(url, tmp_path, "--api", api) == 0
+    assert [row["pos_scores"] + row["neg_scores"] for row in rows_of(tmp_path / "scored.jsonl")] == [[0.5, 0.9]] * 2
+
+
+@pytest.mark.parametrize("answer", [
+    [], {}, "x", {"results": []}, {"results": 3}, [HALF], [HALF, HALF], [HALF, {"index": 1}], [HALF, {"index": [1], "score": 1}],
+    *([HALF, {"index": 1, "score": odd}] for odd in (float("nan"), float("inf"), 10**400, "x", None)),
+])  # fmt: skip
+def test_rerank_answers_without_scores_are_missing_rows(serve, tmp_path, capsys, answer):
+    url, _ = serve(always(200, answer))
+    assert score(url, tmp_path) == 1
+    assert "2 rows are missing; the same command asks for them again: no scores 2" in capsys.readouterr().out
+    assert not (tmp_path / "scored.jsonl").read_bytes()
+
+
+def test_probabilities_from_logits(serve, tmp_path):
+    url, _ = serve(always(200, [{"index": 0, "score": -2.0}, {"index": 1, "score": -1000}]))
+    assert score(url, tmp_path, "--sigmoid") == 0
+    (row, _) = rows_of(tmp_path / "scored.jsonl")
+    assert row["pos_scores"] == [pytest.approx(1 / (1 + np.e**2))] and row["neg_scores"] == [0.0]
+    with pytest.raises(InputError, match="begun with sigmoid true, not null"):
+        score(url, tmp_path)
+    with pytest.raises(InputError, match="--sigmoid is for the scores of a reranker"):
+        synthesize.main(["score", "--data", "x", "--out", "y.jsonl", "--model", "m", "--sigmoid"])
+
+
+@pytest.mark.parametrize(("status", "words", "each"), [
+    (501, "Start it with `--reranking`", 1), (500, "input is too large, increase the batch size", 2), (400, "unknown key", 1),
+    (404, "no model", 1),
+])  # fmt: skip
+def test_a_server_that_answers_nothing_ends_the_run_with_its_words(serve, tmp_path, status, words, each):
+    url, server = serve(always(status, {"error": {"message": words}}))
+    with pytest.raises(InputError, match=f"status {status}: .*{words}"):
+        score(url, tmp_path, "--concurrency", 1, rows=50)
+    assert len(server.requests) <= 3 * each
+
+
+def test_what_was_refused_is_said_in_the_servers_words(serve, tmp_path, capsys):
+    """With its number, on the screen and in the report, and without advice to repeat what cannot help."""
+    rows = [json.dumps(triplet(n, "sl")["query"]) for n in range(50)]
+
+    def answer(handler, body, prompt, nth):
+        if json.dumps(body["query"]) in rows[10:13]:
+            handler.reply(400, {"error": {"message": "12 tokens\n too many"}})
+        elif json.dumps(body["query"]) in rows[20:22]:
+            handler.reply(500, {"error": "increase the batch size"})
+        else:
+            rerank(handler, body, prompt, 2)
+
+    url, _ = serve(answer)
+    assert score(url, tmp_path, "--concurrency", 4, rows=50) == 1
+    printed = capsys.readouterr().out
+    assert '5 rows are missing: status 400 3 (for example: {"error": {"message": "12 tokens\\n too many"}})' in printed
+    assert '; status 500 2 (for example: {"error": "increase the batch size"})' in printed and "again" not in printed
+    report = read_json(tmp_path / "scored.jsonl.json")["last run"]
+    assert report["missing"] == {"status 400": 3, "status 500": 2} and "too many" in report["examples"]["status 400"]
+
+    # The row that is refused is the first that a later run asks for: no reason to end that run.
+    lines = (tmp_path / "scored.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "scored.jsonl").write_bytes(b"".join(lines[:10]))
+    assert score(url, tmp_path, "--concurrency", 1, rows=50) == 1
+    assert (tmp_path / "scored.jsonl").read_bytes() == b"".join(lines)
+
+
+def test_a_pause_longer_than_the_server_keeps_connections_costs_no_retry(serve, tmp_path):
+    def answer(handler, body, prompt, nth):
+        if nth == 1:
+            handler.reply(503, {"error": "busy"}, ["Retry-After: 1"])
+        else:
+            rerank(handler, body, prompt, nth)
+
+    url, server = serve(answer)
+    server.idle = 0.3
+    assert score(url, tmp_path, "--retries", 1) == 0
+    assert read_json(tmp_path / "scored.jsonl.json")["last run"]["faults"] == {"status 503": 2}
+
+
+def test_a_server_that_never_stops_sending(serve, tmp_path):
+    sent = 0
+
+    def endless(handler, body, prompt, nth):
+        nonlocal sent
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n[")
+        while sent < 1e8:
+            sent += handler.wfile.write(b" " * 2**20)
+
+    url, _ = serve(endless)
+    with pytest.raises(InputError, match="answer larger than 16 MB"):
+        score(url, tmp_path, rows=1)
+    assert sent < 2**26
 
 
 def test_scores_from_an_encoder(folder, tmp_path):
@@ -719,6 +945,23 @@ def test_the_released_data_set_goes_through_the_same_filter(hub, tmp_path, monke
     assert all((tmp_path / "hub" / name).read_bytes() == (tmp_path / "local" / name).read_bytes() for name in names)
 
 
+def test_logits_are_not_filtered_as_probabilities(tmp_path, capsys):
+    path, out = tmp_path / "scored.jsonl", tmp_path / "x"
+    rows = [triplet(0, pos_scores=[0.9], neg_scores=[0.1]), triplet(1, pos_scores=[0.5], neg_scores=[-7.25])]
+    write_jsonl(path, rows)
+    for more in ([], ["--least-positive", "-1"], ["--largest-gap", "9"]):
+        with pytest.raises(InputError, match="a score is -7.25; .*from 0 to 1; apply a sigmoid .*score --sigmoid.*, or set"):
+            synthesize.main(["filter", "--data", str(path), "--out", str(out), *more])
+    assert not out.exists()
+    synthesize.main(["filter", "--data", str(path), "--out", str(out), "--least-positive", "-1", "--largest-gap", "9"])
+    assert len(rows_of(out / "sl.jsonl.gz")) == 2
+    write_jsonl(path, [*rows[:1], triplet(1, "ls", pos_scores=[5.0], neg_scores=[-5.0])])  # no threshold is applied to ls
+    synthesize.main(["filter", "--data", str(path), "--out", str(out), "--overwrite"])
+    cosines = [triplet(0, pos_scores=[0.9], neg_scores=[-1e-9]), triplet(1, pos_scores=[1.0000001], neg_scores=[0.5])]
+    write_jsonl(path, cosines)  # beyond 1 by rounding
+    synthesize.main(["filter", "--data", str(path), "--out", str(out), "--overwrite", "--sweep"])
+
+
 def test_sweep(tmp_path, capsys):
     write_scored(tmp_path / "scored.jsonl", ["sl", "ls"])
     synthesize.main(["filter", "--data", str(tmp_path / "scored.jsonl"), "--sweep"])
@@ -759,7 +1002,8 @@ def test_rows_without_scores_are_not_filtered(tmp_path):
     assert len(rows_of(tmp_path / "ls" / "ls.jsonl.gz")) == 2
     for change, message in [
         ({}, r"row 5 \(sl\) has no pos_scores"), ({"pos_scores": [0.5]}, "has no neg_scores"),
-        ({"pos_scores": 0.5}, "has 0.5 as pos_scores"), ({"pos_scores": ["0.5"]}, "as pos_scores"), ({"pos_scores": [float("nan")]}, "null")
+        ({"pos_scores": 0.5}, "has 0.5 as pos_scores"), ({"pos_scores": ["0.5"]}, "as pos_scores"), ({"pos_scores": [float("nan")]}, "NaN"),
+        ({"pos_scores": [10**400]}, "as pos_scores"),
     ]:  # fmt: skip
         write_jsonl(path, [triplet(5) | change])
         with pytest.raises(InputError, match=message):
