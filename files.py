@@ -160,10 +160,10 @@ def refuse_plot(path, overwrite: bool) -> None:
 
 def inside(folder, name: str, where) -> Path:
     """`folder / name`, unless that leads out of `folder`: a name in a file is not trusted."""
-    parts = Path(name).parts if isinstance(name, str) else ()
-    if not parts or Path(name).is_absolute() or ".." in parts:
+    path = Path(name) if isinstance(name, str) and name else None
+    if not path or path.is_absolute() or ".." in path.parts:
         raise InputError(f"{where}: {name!r} is not a file name inside {folder}")
-    return Path(folder) / name
+    return Path(folder) / path
 
 
 # --- output that is complete or absent ------------------------------------------------------------

@@ -399,7 +399,7 @@ def test_task_files_as_a_whole(tmp_path):
 BAD_ROWS = [  # type, changes of one row (None: taken out), message
     ("STS", {"sentence2": None}, r"test.jsonl:2: no column 'sentence2'; the row has sentence1, score, label, text"),
     ("STS", {"score": "4"}, r"test.jsonl:2: column 'score' is '4'; expected a number"),
-    ("STS", {"score": float("nan")}, r"test.jsonl:2: column 'score' is 'nan'; expected a number"),
+    ("STS", {"score": float("nan")}, r"test.jsonl:2: column 'score' is 'None'; expected a number"),
     ("STS", {"score": 10**400}, r"test.jsonl:2: column 'score' is '1000.*'; expected a number"),
     ("Clustering", {"label": 1.5}, r"test.jsonl:2: column 'label' is '1.5'; expected a text or a whole number"),
     ("Clustering", {"label": 10**400}, r"test.jsonl:2: column 'label' is '1000.*'; expected a text or a whole number"),
