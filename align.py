@@ -69,15 +69,6 @@ def _field(row, name: str, where: str) -> str:
 
 # --- words ------------------------------------------------------------------------------------------------------------------
 
-ROLES = {
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
-    "pad": ("[PAD]", "<pad>"),
-    "unk": ("[UNK]", "<unk>"),
-    "mask": ("[MASK]", "<mask>"),
-}
-
-
 class Vocabulary:
     """A tokenizer, and what its pieces are in running text.
 
@@ -87,7 +78,11 @@ class Vocabulary:
 
     def __init__(self, tokenizer: model_folder.Tokenizer, where):
         spec, self.backend = json.loads(tokenizer.json), tokenizer.backend
-        self.roles = special_ids(tokenizer, where)
+        self.roles = {role: id for role, id in tokenizer.special_ids.items() if role not in ("bos", "eos")}
+        for role in ("pad", "unk"):
+            if role not in self.roles:
+                names = " or ".join(model_folder.ROLES[role])
+                raise InputError(f"{where}: no piece {names}; an encoder needs one, tokenizer_config.json may name another")
         self.special = {token["id"] for token in spec.get("added_tokens") or [] if token.get("special")} | set(self.roles.values())
         if suffix := spec["model"].get("end_of_word_suffix"):
             raise InputError(f"{where}: marks the ends of words by {suffix}; expected the marks of WordPiece (##), Unigram (▁) or BPE (Ġ)")
@@ -111,20 +106,6 @@ class Vocabulary:
     def ids(self, text: str) -> tuple[int, ...]:
         """The pieces of a text, without special ones."""
         return tuple(id for id in self.backend.encode(text, add_special_tokens=False).ids if id not in self.special)
-
-
-def special_ids(tokenizer: model_folder.Tokenizer, where) -> dict[str, int]:
-    """{role: id}: start and end as they stand around a text, the others as tokenizer_config.json or custom names them."""
-    ids = dict(zip(("cls", "sep"), tokenizer.backend.encode("").ids, strict=True))
-    for role, names in ROLES.items():
-        named = tokenizer.config.get(f"{role}_token")
-        named = [named["content"] if isinstance(named, dict) else named] if named else []
-        found = [id for id in map(tokenizer.backend.token_to_id, [*named, *names]) if id is not None]
-        if found:
-            ids.setdefault(role, found[0])
-        elif role in ("pad", "unk"):
-            raise InputError(f"{where}: no piece {' or '.join(names)}; an encoder needs one, tokenizer_config.json may name another")
-    return ids
 
 
 class Text:

@@ -83,10 +83,11 @@ from files import (
     write_json,
 )
 from model_folder import (
-    SPARE_ROWS,
-    XLMR_TOKENS,
     Config,
     Tokenizer,
+    check_pieces,
+    check_positions,
+    describe_prefixes,
     find,
     parse_config,
     read_state,
@@ -290,14 +291,13 @@ def load(name, device=None, dtype: torch.dtype = torch.float32, tokenizer: Token
     Stops, by the tensor's name, when a tensor is missing, unknown or of another shape than the configuration says.
     """
     folder = find(name)
-    tokenizer, config = tokenizer or read_tokenizer(folder), parse_config(folder)
-    spare = config.vocab_size - tokenizer.vocab_size
-    if not 0 <= spare <= SPARE_ROWS:
-        pieces = f"tokenizer.json has {tokenizer.vocab_size:,} pieces, config.json {config.vocab_size:,}"
-        raise InputError(f"{folder}: {pieces}; the two do not belong together")
+    config = parse_config(folder)
+    tokenizer = tokenizer or read_tokenizer(folder)
+    check_pieces(folder, config, tokenizer)
     with torch.device("meta"):
         model = Encoder(config)
     state = read_state(folder, config, {name: value.shape for name, value in model.state_dict().items()}, dtype)
+    check_positions(folder, config, tokenizer, state["positions.weight"])
     unused, state["positions.weight"] = state["positions.weight"].split([config.position_offset, config.positions])
     model.load_state_dict(state, assign=True)
     model.unused_positions = unused.clone()
@@ -965,7 +965,8 @@ def summary(model: Encoder, tokenizer: Tokenizer) -> str:
     parameters = sum(p.numel() for p in model.parameters()) + model.unused_positions.numel()
     return (
         f"{config.model_type}, {config.num_hidden_layers} layers, width {config.hidden_size}, {tokenizer.vocab_size:,} pieces"
-        f"{f' (+ {spare} spare rows)' if spare else ''}, {parameters:,} parameters, {config.pooling} pooling, {model.words.weight.device}"
+        f"{f' (+ {spare} spare rows)' if spare else ''}, {parameters:,} parameters, {config.pooling} pooling, "
+        f"{describe_prefixes(config)}, {model.words.weight.device}"
     )
 
 
@@ -977,7 +978,7 @@ def _init(args) -> None:
         stored = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
     except lzma.LZMAError as error:
         raise InputError(f"{path}: damaged xz data ({error}); copy or download it again") from None
-    tokenizer = Tokenizer(stored, {"tokenizer_class": "PreTrainedTokenizerFast"} | XLMR_TOKENS, path)
+    tokenizer = Tokenizer(stored, {}, path)
     pad = tokenizer.backend.token_to_id("<pad>")
     if pad is None:
         raise InputError(f"{path}: no piece <pad>; expected an XLM-R tokenizer")

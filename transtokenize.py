@@ -34,7 +34,6 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 import torch
-from safetensors.torch import save_file
 from tokenizers import BertWordPieceTokenizer
 
 import e5nl
@@ -52,7 +51,7 @@ from files import (
     whole_number,
     write_json,
 )
-from trim_vocab import BY_PIECE, copy_settings
+from trim_vocab import BY_PIECE
 
 # --- 3. from words to pieces ------------------------------------------------------------------------------------------------
 
@@ -206,19 +205,13 @@ def write_model(folder: Path, out: Path, tokenizer: model_folder.Tokenizer, targ
         for key in (f"{role}_token_id", {"cls": "bos_token_id", "sep": "eos_token_id"}.get(role)):
             if values.get(key) is not None:
                 values[key] = id
-    tensors = model_folder.read_tensors(folder)
-    for name, tensor in tensors.items():
+    tensors = {}
+    for name, tensor in model_folder.map_tensors(folder).items():
         if BY_PIECE.search(name):
-            tensors[name] = torch.from_numpy(weights @ tensor.float().numpy()).to(tensor.dtype)
-    save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    (out / "tokenizer.json").write_bytes(tokenizer.json)
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.max_length}
-    settings |= {f"{role}_token": target.backend.id_to_token(id) for role, id in target.roles.items()}
-    write_json(out / "tokenizer_config.json", settings)
-    copy_settings(folder, out)
-    if (lengths := out / "sentence_bert_config.json").is_file():  # an uncased encoder's may ask for lower case before the tokenizer
-        write_json(lengths, read_json(lengths) | {"do_lower_case": False})
-    write_json(out / "config.json", values)
+            tensor = torch.from_numpy(weights @ tensor.float().numpy()).to(tensor.dtype)
+        tensors[model_folder.modern(name)] = tensor
+    model_folder.write_tensors(out, tensors)
+    model_folder.write_settings(out, config, tokenizer, values)
 
 
 # --- the report -------------------------------------------------------------------------------------------------------------

@@ -262,7 +262,7 @@ def test_every_tensor_with_a_row_a_piece_and_every_dtype(make_english, tmp_path)
 
 
 def test_settings_of_the_encoder_are_kept(make_english, tmp_path):
-    source, target = wordpiece(["a", "query", ":"]), wordpiece(["x", "a", "query", ":"])
+    source, target = wordpiece(["a", "query", ":"], lowercase=True), wordpiece(["x", "a", "query", ":"])
     model = make_english(source, pooling="cls", max_seq_length=33, prompts=(("query", "vraag: "), ("passage", "tekst: "), ("none", "")))
     (model / "onnx").mkdir()
     (model / "vocab.txt").write_text("a\n")
