@@ -2,7 +2,7 @@
 
 What mining (`mine.py`) and retrieval's scores (`scoring.py`) search with. The embeddings may lie on disk. Products, in float32 or
 bfloat16, choose candidates; those that rounding leaves in doubt are scored again in float64. So neither the chunks nor the number of
-threads nor the precision of the products change a result, only the time (`python bench.py search`, `python bench.py mine`).
+threads nor the precision of the products change a result, only the time (`python -m tools.bench search`, `… mine`).
 
 Left out on purpose: approximate indexes.
 

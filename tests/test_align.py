@@ -18,9 +18,9 @@ from scipy.special import digamma
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import align
-import bench
 import e5nl
 from align import Text, Vocabulary
+from tools import samples
 
 BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -199,7 +199,7 @@ def test_a_constructed_language_is_aligned(corpus, english, dutch, kind):
         best[t] = max(best.get(t, (0, None)), (count, source.vocabulary.word(s)))
     often = np.bincount(target.words, minlength=len(target.numbers)) >= 20
     frequent = {word: text for word, number in target.numbers.items() if often[number] and (text := target.vocabulary.word(word))}
-    wrong = {text: best.get(word) for word, text in frequent.items() if best.get(word, (0, ""))[1] != bench.enciphered(text)}
+    wrong = {text: best.get(word) for word, text in frequent.items() if best.get(word, (0, ""))[1] != samples.enciphered(text)}
     assert len(frequent) > 150 and len(wrong) <= 0.05 * len(frequent), wrong
 
 

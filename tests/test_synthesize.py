@@ -777,8 +777,7 @@ def test_the_commands_of_the_readme(serve, hub, tmp_path, monkeypatch, folder):
     """All of its section's commands in their order; the servers' addresses, the number of rows and the training's size are changed."""
     (llm, _), (reranker, _) = serve(), serve(rerank)
     hub("clips/SynEmbedNL", released_files(tmp_path, write_scored(tmp_path / "scored.jsonl")))
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    section = text[text.index("## Make synthetic data") :].split("\n## ")[0]
+    section = (ROOT / "docs/synthetic.md").read_text(encoding="utf-8").replace("\\\n", " ")
     changes = {"http://localhost:8000/v1": llm, "http://localhost:8001": reranker, "demo/": f"{ROOT}/demo/", "--rows 10000": "--rows 60"}
     monkeypatch.chdir(tmp_path)
     ran = []
