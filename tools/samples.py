@@ -26,7 +26,7 @@ def constructed(count: int, seed: int = 0) -> list[tuple[str, str]]:
     aligner should find is known.
     """
     files = [*sorted(DEMO.glob("corpus/*.jsonl.gz")), *sorted(DEMO.glob("train/*.jsonl.gz"))]
-    split = (re.split(r"(?<=[.?!]) +", text) for text in read_corpus(files))
+    split = (re.split(r"(?<=[.?!]) +", text) for text in read_corpus(map(str, files)))
     sentences = list(dict.fromkeys(sentence for parts in split for sentence in parts))
     if count > len(sentences):
         raise InputError(
