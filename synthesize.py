@@ -48,7 +48,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import scipy.special
 from tqdm import tqdm
 
 import e5nl
@@ -755,7 +754,7 @@ async def score_with_reranker(args, settings: dict, total: int) -> int:
 
     async def work(row: dict) -> dict:
         scores = await rerank_scores(client, row, args.api, args.reranker)
-        return scored(row, scipy.special.expit(scores) if args.sigmoid else scores)
+        return scored(row, sigmoid(scores) if args.sigmoid else scores)
 
     async with client.http:
         rows = read_triplets(args.data)
