@@ -37,7 +37,9 @@ import numpy as np
 
 from files import (
     HUB_NAME,
+    TABLES,
     InputError,
+    as_id,
     as_text,
     cli,
     find_files,
@@ -118,18 +120,42 @@ def parse_row(row: dict, where: str) -> Row:
     return Row(query, **texts)
 
 
-def read_source(path, type: str | None = None, ratio: float = 1.0, seed: int = 42, batch_factor: float | None = None, **settings) -> Source:
-    """Read one source. `ratio` < 1 keeps that share of the rows, drawn with `seed`, in file order (the paper: 0.75 of mMARCO-NL).
+def parse_type(type, where: str) -> str:
+    """The type of a row. FlagEmbedding calls `retrieval` `normal`."""
+    if type == "normal":
+        return "retrieval"
+    if type == "symmetric_class":
+        advice = "write symmetric_clustering ('query: ' on both sides) or classification"
+        raise InputError(f"{where}: type 'symmetric_class' is FlagEmbedding's; {advice}, here or in a manifest")
+    if not isinstance(type, str) or type not in KINDS:
+        raise InputError(f"{where}: type {type!r} is unknown; expected one of {', '.join(KINDS)}")
+    return type
 
-    Symmetric sources get half the batch unless `batch_factor` says otherwise, as in the authors' loader.
+
+def read_source(
+    path,
+    type: str | None = None,
+    ratio: float = 1.0,
+    seed: int = 42,
+    batch_factor: float | None = None,
+    **settings,
+) -> Source:
+    """Read one source. With `type` that of the rows does not count; without, they must all have the same.
+
+    `ratio` < 1 keeps that share of the rows, drawn with `seed`, in file order (the paper: 0.75 of
+    mMARCO-NL). Symmetric sources get half the batch unless `batch_factor` says otherwise, as in the
+    authors' loader.
     """
-    rows = []
+    rows, given = [], type
     for number, row in read_jsonl(path):
-        if not rows and type is None:
-            type = row.get("type", "retrieval")
-            if not isinstance(type, str) or type not in KINDS:
-                raise InputError(f"{path}:{number}: type {type!r} is unknown; expected one of {', '.join(KINDS)}")
-        rows.append(parse_row(row, f"{path}:{number}"))
+        where = f"{path}:{number}"
+        if given is None:
+            row_type = parse_type(row.get("type", type or "retrieval"), where)
+            if rows and row_type != type:
+                advice = "a source has one type; split the file, or set the type in a manifest"
+                raise InputError(f"{where}: type {row_type!r}, after rows of type {type!r}; {advice}")
+            type = row_type
+        rows.append(parse_row(row, where))
     if ratio < 1:
         kept = np.sort(np.random.default_rng(seed).permutation(len(rows))[: max(1, int(len(rows) * ratio))])
         rows = [rows[i] for i in kept]
@@ -155,10 +181,14 @@ def read_sources(paths, seed: int = 42) -> list[Source]:
         if path.suffix != ".json":
             sources.append(read_source(path, seed=seed))
             continue
-        manifest = read_json(path)
+        expected = '{"sources": [{"file": …}, …]} and nothing else; name a file of rows .jsonl'
+        try:
+            manifest = read_json(path)
+        except InputError as error:
+            raise InputError(f"{error}; a .json file is a manifest, {expected}") from None
         entries = manifest.get("sources")
         if set(manifest) != {"sources"} or not isinstance(entries, list) or not entries:
-            raise InputError(f'{path}: expected {{"sources": [{{"file": …}}, …]}} and nothing else')
+            raise InputError(f"{path}: a .json file is a manifest; expected {expected}")
         for entry in entries:
             if not isinstance(entry, dict) or "file" not in entry:
                 raise InputError(f"{path}: every source needs 'file'; found {json.dumps(entry)[:80]}")
@@ -179,6 +209,55 @@ def read_sources(paths, seed: int = 42) -> list[Source]:
 def batch_sizes(sources: list[Source], batch_size: int) -> list[int]:
     """Rows a batch of each source."""
     return [max(1, int(batch_size * source.batch_factor)) for source in sources]
+
+
+def lacking_negatives(
+    sources: list[Source],
+    batch_size: int,
+    batching: str = "source",
+    negatives: int = 1,
+    in_batch: str = "as-given",
+) -> str:
+    """How many rows of which sources would be compared with nothing: their loss is 0, and they teach nothing. Else "".
+
+    A row's negatives are its own (`negatives` of them) and the passages of the other rows of its batch.
+    The arguments are those of `e5nl.train`.
+    """
+    sizes = [batch_size] * len(sources)
+    if batching == "source":
+        sizes = batch_sizes(sources, batch_size)
+
+    lacking = []
+    for source, size in zip(sources, sizes, strict=True):
+        if size == 1:
+            reason = "batches of 1 row"
+        elif in_batch == "as-given" and not source.in_batch_negatives:
+            reason = "in_batch_negatives: false"
+        else:
+            continue
+        drawn = negatives if source.negatives is None else source.negatives
+        count = sum(not (drawn and row.neg) for row in source.rows)
+        if count:
+            lacking.append(f"{count:,} of {len(source.rows):,} rows of {source.name} ({reason})")
+    if not lacking:
+        return ""
+    return (
+        f"no negatives for {', '.join(lacking)}: their loss would be 0; mine negatives (mine.py), draw one or "
+        "more of those that the rows have, set in_batch_negatives: true, or raise --batch-size"
+    )
+
+
+def unseen_sources(sources: list[Source], batch_size: int) -> list[str]:
+    """A line about each source that has too few rows for one of its batches, and so is not trained on."""
+    lines = []
+    for source, size in zip(sources, batch_sizes(sources, batch_size), strict=True):
+        rows = len(source.rows)
+        if rows < size:
+            lines.append(
+                f"{source.name}: none of its {rows} rows will be seen, since a batch takes {size}; "
+                "lower --batch-size, give it a smaller batch_factor in a manifest, or join it with another source"
+            )
+    return lines
 
 
 def count_batches(rows: list[int], sizes: list[int]) -> list[int]:
@@ -259,7 +338,10 @@ def read_texts_by_id(folder, name: str) -> dict[str, str]:
 
 
 def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:
-    """The texts of `read_id_texts` as {id: text}; with `wanted` of these ids alone: the memory is theirs, however large the files are."""
+    """The texts of `read_id_texts` as {id: text}.
+
+    With `wanted` of these ids alone: the memory is theirs, however large the files are.
+    """
     texts = {}
     for where, id, text in read_id_texts(files):
         if wanted is None or id in wanted:
@@ -270,33 +352,36 @@ def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:
 
 
 def read_id_texts(files) -> Iterator[tuple[str, str, str]]:
-    """(file:line, id, text) of tables with `_id` (or `id`), `text` and perhaps `title`, which is put before its text, as mteb does.
+    """(file:line, id, text) of tables with `_id` (or `id`), `text` and perhaps `title`.
 
-    A `.tsv` whose first line names no `text` is MS MARCO's: id<TAB>text, and quotes mean nothing.
+    A title is put before its text, as mteb does. A `.tsv` without a header line is MS MARCO's: id<TAB>text.
     """
     for path in files:
-        for number, row in _read_ms_marco(path) if _has_no_header(path) else read_rows(path):
+        headless = kind_of(path) == ".tsv" and not _is_header(path)
+        rows = _read_ms_marco(path) if headless else read_rows(path, [("_id", "id"), "text"], ["title"])
+        for number, row in rows:
             where = f"{path}:{number}"
-            id = next((str(row[field]) for field in ("_id", "id") if field in row), None)
-            if id is None:
-                raise InputError(f"{where}: no column '_id'; it has {', '.join(row)}")
-            text, title = as_text(row.get("text"), f"{where}: column 'text'"), row.get("title") or ""
-            yield where, id, f"{title} {text}".strip() if title else text
+            id = as_id(row["_id"] if "_id" in row else row["id"], where)
+            text = as_text(row["text"], f"{where}: column 'text'")
+            title = row.get("title")
+            if title not in (None, ""):
+                text = f"{as_text(title, f'{where}: title')} {text}".strip()
+            yield where, id, text
 
 
-def _has_no_header(path) -> bool:
-    return kind_of(path) == ".tsv" and "text" not in next(read_lines(path), (0, "text"))[1].split("\t")
+def _is_header(path, column: int = 0) -> bool:
+    """Whether the first line of a tab-separated file names columns: ids and grades hold a digit, names do not."""
+    _, line = next(read_lines(path), (1, ""))
+    return not re.search("[0-9]", line.split("\t")[column])
 
 
 def _read_ms_marco(path) -> Iterator[tuple[int, dict]]:
+    """Lines id<TAB>text. A text may hold tabs; a line without one continues a quoted cell, say, and is refused."""
     for number, line in read_lines(path):
-        yield number, dict(zip(("_id", "text"), line.split("\t", 1), strict=False))
-
-
-def _cell(path, number: int, row: dict, column: str) -> str:
-    if column not in row:
-        raise InputError(f"{path}:{number}: no column {column!r}; it has {', '.join(row)}")
-    return str(row[column])
+        id, tab, text = line.partition("\t")
+        if not tab:
+            raise InputError(f"{path}:{number}: expected id<TAB>text, found {line[:60]!r}")
+        yield number, {"_id": id, "text": text}
 
 
 def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
@@ -307,22 +392,34 @@ def read_qrels(folder, split: str = "test") -> dict[str, dict[str, int]]:
 def qrels_of(files) -> dict[str, dict[str, int]]:
     """Tables with `query-id`, `corpus-id` and `score` as {query id: {document id: grade}}.
 
-    A `.tsv` may lack its header, and have a column of zeros after the query, as MS MARCO's.
+    A `.tsv` may lack its header line. What is no table holds TREC's judgements, separated by white space:
+    query, 0, document, grade.
     """
-    qrels, columns = {}, ("query-id", "corpus-id", "score")
+    qrels = {}
     for path in files:
-        if kind_of(path) == ".tsv":
-            lines = ((number, line.split("\t")) for number, line in read_lines(path) if number > 1 or not line.endswith("\tscore"))
-            rows = ((number, fields if len(fields) != 4 else [fields[0], *fields[2:]]) for number, fields in lines)
-        else:
-            rows = ((number, [_cell(path, number, row, column) for column in columns]) for number, row in read_rows(path))
-        for number, fields in rows:
-            if len(fields) != 3 or not re.fullmatch(r"-?[0-9]+(\.0+)?", fields[2].strip()):
-                raise InputError(f"{path}:{number}: expected query-id, corpus-id and a whole number, found {' | '.join(fields)[:80]!r}")
-            qrels.setdefault(fields[0], {})[fields[1]] = int(float(fields[2]))
+        for number, cells in _read_judgements(path):
+            where = f"{path}:{number}"
+            grade = str(cells[-1]).strip()
+            if len(cells) != 3 or not re.fullmatch(r"-?[0-9]{1,9}(\.0+)?", grade):
+                found = " | ".join(map(str, cells))[:80]
+                raise InputError(f"{where}: expected query-id, corpus-id and a whole number, found {found!r}")
+            query, document = (as_id(id, where) for id in cells[:2])
+            qrels.setdefault(query, {})[document] = int(float(grade))
     if not qrels:
-        raise InputError(f"{', '.join(map(str, files))}: no relevance judgements; expected query-id, corpus-id and score")
+        names = ", ".join(map(str, files))
+        raise InputError(f"{names}: no relevance judgements; expected query-id, corpus-id and score")
     return qrels
+
+
+def _read_judgements(path) -> Iterator[tuple[int, list]]:
+    """(line number, [query id, document id, grade]); TREC's second column, of zeros, is left out."""
+    if kind_of(path) in TABLES and (kind_of(path) != ".tsv" or _is_header(path, -1)):
+        for number, row in read_rows(path, columns := ["query-id", "corpus-id", "score"]):
+            yield number, [row[column] for column in columns]
+    else:
+        for number, line in read_lines(path):
+            cells = line.split("\t") if "\t" in line else line.split()
+            yield number, cells if len(cells) != 4 else [cells[0], *cells[2:]]
 
 
 # --- retrieval data as a training source --------------------------------------------------------------------------------------
@@ -348,7 +445,7 @@ def triples_of(files) -> dict[str, dict[str, int]]:
     for path in files:
         for number, line in read_lines(path):
             fields = line.split("\t")
-            if len(fields) != 3:
+            if len(fields) != 3 or number == 1 and _is_header(path):
                 raise InputError(f"{path}:{number}: expected query<TAB>positive<TAB>negative, found {line[:80]!r}")
             qrels.setdefault(fields[0], {})[fields[1]] = 1
     if not qrels:
@@ -383,8 +480,8 @@ def join(qrels: dict[str, dict[str, int]], queries: dict[str, str], passages: di
 # --- command line -----------------------------------------------------------------------------------------------------------
 
 
-def describe(sources: list[Source], batch_size: int) -> str:
-    """What a training run would see of these sources, as a table."""
+def describe(sources: list[Source], batch_size: int, batching: str = "source") -> str:
+    """What a training run would see of these sources, as a table, and a line about each that it would not see."""
     sizes = batch_sizes(sources, batch_size)
     counts = count_batches([len(source.rows) for source in sources], sizes)
     width = max(12, *(len(source.name) for source in sources))
@@ -398,6 +495,8 @@ def describe(sources: list[Source], batch_size: int) -> str:
         figures = f"{len(source.rows):>9,} {size:>6} {batches:>8} {negatives:>8.1f}"
         lines.append(f"{source.name:<{width}} {source.type:<20} {figures}   {' / '.join(lengths)}")
     lines.append(f"{'in all':<{width}} {'':<20} {sum(len(s.rows) for s in sources):>9,} {'':>6} {sum(counts):>8}")
+    if batching == "source":
+        lines += unseen_sources(sources, batch_size)
     return "\n".join(lines)
 
 
@@ -416,6 +515,8 @@ def _check(args) -> None:
     sources = read_sources(args.files, args.seed)
     print(describe(sources, args.batch_size))
     print(examples(sources))
+    if lacking := lacking_negatives(sources, args.batch_size):
+        print(f"\ntraining stops here: {lacking}")
 
 
 def _prepare(args) -> None:

@@ -1,28 +1,38 @@
-"""E5-NL's encoder, its loss and its training, by hand (arXiv 2509.12340: models and training; E5: arXiv 2212.03533).
+"""E5-NL's encoder, its loss and its training, by hand.
 
-In: a model folder as transformers and sentence-transformers write it (`config.json`, `model.safetensors` or its shards,
-`tokenizer.json`, pooling and prompts), or the name of one on the Hugging Face hub. Out: the same kind of folder.
+Sources: arXiv 2509.12340 (models and training) and E5, arXiv 2212.03533.
 
-The encoder is BERT: `bert`, `roberta`, `camembert` and `xlm-roberta` differ in a position offset, token types and LayerNorm's
-epsilon, which all come from `config.json`. Texts are never padded. The tokens of many texts stand one after the other in one long
-row: everything that works token by token (embeddings, linear layers, LayerNorm) sees one (T, D) matrix, and attention sees each text
-alone, texts of one length together. So there is no pad token and no work spent on padding. (On a GPU, where many small calls are slow,
-texts of nearly one length share an attention call, padded for it.)
+In: a model folder as transformers and sentence-transformers write it (`config.json`,
+`model.safetensors` or its shards, `tokenizer.json`, pooling and prompts), or the name of one on the
+Hugging Face hub. Out: the same kind of folder.
+
+The encoder is BERT: `bert`, `roberta`, `camembert` and `xlm-roberta` differ in a position offset,
+token types and LayerNorm's epsilon, which all come from `config.json`. Texts are packed, not padded:
+the tokens of many texts follow one another in one long row. Everything that works token by token
+(embeddings, linear layers, LayerNorm) sees one (T, D) matrix; attention sees each text alone, texts
+of one length together. (On a GPU, where many small calls are slow, texts of nearly one length share
+an attention call, padded for that call.)
 
     python e5nl.py init --tokenizer demo/tokenizer.json.xz --out runs/base
-    python e5nl.py train --model runs/base --data demo/train/*.jsonl.gz --out runs/toy --batch-size 128 --lr 2e-3 --steps 50
+    python e5nl.py train --model runs/base --data demo/train/*.jsonl.gz --out runs/toy \\
+        --batch-size 128 --lr 2e-3 --steps 50
     python e5nl.py embed --model runs/toy --input texts.txt --kind passage --out embeddings.npy
-    python e5nl.py train --model clips/e5-base-trm --data manifest.json --out runs/e5-base-trm-nl      # the paper's settings
+    python e5nl.py train --model clips/e5-base-trm --data manifest.json --out runs/e5-base-trm-nl
 
-Left out on purpose: decoders, LoRA, distillation, Matryoshka, gradient checkpointing (gradient caching does its work).
-Departures from the paper's released code are named where they stand: master weights in float32, masks for equal texts.
+The last command has the paper's settings: they are the defaults.
+
+Left out on purpose: decoders, LoRA, distillation, Matryoshka, gradient checkpointing (gradient
+caching does its work). Departures from the paper's released code are named where they are made:
+master weights in float32, masks for equal texts.
 
 Letters for dimensions, here and in every module:
-    N texts   T tokens of all texts together   L tokens of one text   D width   H heads   B rows of a batch   P passages of a batch
+    N texts   T tokens of all texts together   L tokens of one text   D width   H heads
+    B rows of a batch   P passages of a batch
 """
 
 import argparse
 import contextlib
+import dataclasses
 import itertools
 import json
 import lzma
@@ -32,7 +42,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -41,18 +51,19 @@ import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint, signals_noted
 from data import (
     KINDS,
     PREFIXES,
-    batch_sizes,
-    count_batches,
+    Row,
+    Source,
     describe,
     draw_batch,
+    lacking_negatives,
     plan_epoch,
     read_sources,
 )
@@ -63,6 +74,7 @@ from files import (
     read_json,
     read_jsonl,
     read_lines,
+    read_texts,
     real_number,
     refuse_existing,
     refuse_plot,
@@ -71,10 +83,11 @@ from files import (
     write_json,
 )
 from model_folder import (
-    SPARE_ROWS,
-    XLMR_TOKENS,
     Config,
     Tokenizer,
+    check_pieces,
+    check_positions,
+    describe_prefixes,
     find,
     parse_config,
     read_state,
@@ -85,65 +98,78 @@ from model_folder import (
     write_folder,
 )
 
-# --- the encoder ------------------------------------------------------------------------------------------------------------
+# --- the encoder ----------------------------------------------------------------------------------
+
+# Neighbouring texts share an attention call when their lengths, rounded up to a multiple of this,
+# are equal. 1: texts of one length, and nothing is padded. On a GPU a call for every length would
+# cost more than some padding.
+LENGTH_STEP = {"cpu": 1, "cuda": 32}
 
 
-# Attention takes together neighbouring texts whose lengths, rounded up to a multiple of this, are equal. 1: texts of one length, nothing
-# is padded. On a GPU a call for every length would cost more than the padding of some of them.
-ROUND = {"cpu": 1, "cuda": 32}
+class Block(NamedTuple):
+    """Texts that share one attention call, padded to the longest of them for that call alone.
 
-
-class Run(NamedTuple):
-    """Texts that share one attention call. Where their lengths differ each is padded to the longest, for attention alone."""
+    The tensors are there only where lengths differ.
+    """
 
     texts: int
     length: int  # places of each text
-    tokens: int  # of all of them
-    rows: Tensor | None = None  # (texts · length,) the token that stands in each place, counted within the run
-    places: Tensor | None = None  # (tokens,) the place where each token stands
+    tokens: int  # of all its texts
+    fill: Tensor | None = None  # (texts · length,) the token, counted in the block, for each place
+    places: Tensor | None = None  # (tokens,) the place of each token
     mask: Tensor | None = None  # (texts, 1, 1, length) bool: places that hold a token
 
 
-def cut_runs(lengths: list[int], device: torch.device) -> list[Run]:
-    """The runs of packed texts: neighbours of about one length (see ROUND).
+def cut_blocks(lengths: list[int], device: torch.device) -> list[Block]:
+    """The blocks of packed texts: neighbours of about one length (see LENGTH_STEP).
 
-    >>> [run[:3] for run in cut_runs([3, 3, 2, 7], torch.device("cpu"))]
+    >>> [block[:3] for block in cut_blocks([3, 3, 2, 7], torch.device("cpu"))]
     [(2, 3, 6), (1, 2, 2), (1, 7, 7)]
     """
-    runs = []
-    for _, group in itertools.groupby(lengths, lambda length: -(-length // ROUND[device.type])):
-        group = list(group)
-        run = Run(len(group), max(group), sum(group))
-        if min(group) < run.length:
-            real = torch.arange(run.length) < torch.tensor(group)[:, None]  # (texts, length)
-            rows = real.flatten().cumsum(0) - 1  # in padding: the token before it, which the mask hides
-            places = real.flatten().nonzero().squeeze(1)
-            run = run._replace(rows=rows.to(device), places=places.to(device), mask=real[:, None, None].to(device))
-        runs.append(run)
-    return runs
+    step = LENGTH_STEP[device.type]
+    blocks = []
+    for _, neighbours in itertools.groupby(lengths, lambda length: -(-length // step)):
+        neighbours = list(neighbours)
+        block = Block(len(neighbours), max(neighbours), sum(neighbours))
+        if min(neighbours) < block.length:
+            real = torch.arange(block.length) < torch.tensor(neighbours)[:, None]  # (texts, length)
+            block = block._replace(
+                # A padded place repeats the token before it, which the mask hides.
+                fill=(real.flatten().cumsum(0) - 1).to(device),
+                places=real.flatten().nonzero().squeeze(1).to(device),
+                mask=real[:, None, None].to(device),
+            )
+        blocks.append(block)
+    return blocks
 
 
 def dropout(x: Tensor, share: float) -> Tensor:
     """Dropout: each number of x is 0 with probability `share`, the others are divided by 1 - share.
 
-    On a CPU torch spends 4 to 7 ns on each draw, more than the products around it. Here a 64-bit draw makes four decisions, so
-    there `share` is a multiple of 1 / 65,536.
+    On a CPU torch spends 4 to 7 ns on each draw, more than the products around it. Here a 64-bit
+    draw makes four decisions, so there `share` is a multiple of 1 / 65,536.
     """
     if x.device.type != "cpu" or not share:
         return F.dropout(x, share)
     dropped = round(share * 2**16)
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
-    return x * (draws >= dropped - 2**15).to(x.dtype).mul_(1 / (1 - dropped / 2**16))
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
+    kept = draws >= dropped - 2**15
+    return x * kept.to(x.dtype).mul_(1 / (1 - dropped / 2**16))
 
 
 class Layer(nn.Module):
-    """One transformer layer, post-LayerNorm: x = norm(x + attention(x)); x = norm(x + feed_forward(x))."""
+    """One transformer layer, post-LayerNorm.
+
+    x = norm(x + attention(x)); x = norm(x + feed_forward(x))
+    """
 
     def __init__(self, config: Config):
         super().__init__()
         width, inner, eps = config.hidden_size, config.intermediate_size, config.layer_norm_eps
         self.heads = config.num_attention_heads
-        self.dropout, self.attention_dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
+        self.dropout = config.hidden_dropout_prob
+        self.attention_dropout = config.attention_probs_dropout_prob
         self.qkv = nn.Linear(width, 3 * width)  # query, key and value in one product
         self.out = nn.Linear(width, width)
         self.attention_norm = nn.LayerNorm(width, eps)
@@ -151,82 +177,100 @@ class Layer(nn.Module):
         self.down = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width, eps)
 
-    def attention(self, x: Tensor, runs: list[Run]) -> Tensor:
+    def attention(self, x: Tensor, blocks: list[Block]) -> Tensor:
         """softmax(q k' / sqrt(D / H)) v within each text; x (T, D)."""
-        share, mixed = self.attention_dropout * self.training, []
-        for part, run in zip(self.qkv(x).split([run.tokens for run in runs]), runs, strict=True):
-            if run.mask is not None:
-                part = part.index_select(0, run.rows)
-            q, k, v = part.view(run.texts, run.length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (texts, H, L, D / H)
-            if share and x.device.type == "cpu":  # where torch has no fast kernel with dropout: step by step
+        share = self.attention_dropout * self.training
+        outputs = []
+        block_qkv = self.qkv(x).split([block.tokens for block in blocks])
+        for block, qkv in zip(blocks, block_qkv, strict=True):
+            if block.mask is not None:
+                qkv = qkv.index_select(0, block.fill)
+            # q, k, v: each (texts, H, L, D / H)
+            shape = block.texts, block.length, 3, self.heads, -1
+            q, k, v = qkv.view(shape).permute(2, 0, 3, 1, 4)
+            if share and x.device.type == "cpu":
+                # torch has no fast kernel with dropout for the CPU: step by step.
                 scores = q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)  # (texts, H, L, L)
-                scores = scores if run.mask is None else scores.masked_fill(~run.mask, -torch.inf)
-                one = dropout(scores.softmax(-1), share) @ v
+                if block.mask is not None:
+                    scores = scores.masked_fill(~block.mask, -torch.inf)
+                mixed = dropout(scores.softmax(-1), share) @ v
             else:
-                one = F.scaled_dot_product_attention(q, k, v, run.mask, share)
-            one = one.transpose(1, 2).reshape(len(part), -1)
-            mixed.append(one if run.mask is None else one.index_select(0, run.places))
-        return self.out(torch.cat(mixed))
+                mixed = F.scaled_dot_product_attention(q, k, v, block.mask, share)
+            mixed = mixed.transpose(1, 2).reshape(len(qkv), -1)
+            if block.mask is not None:
+                mixed = mixed.index_select(0, block.places)
+            outputs.append(mixed)
+        return self.out(torch.cat(outputs))
 
-    def forward(self, x: Tensor, runs: list[Run]) -> Tensor:
+    def forward(self, x: Tensor, blocks: list[Block]) -> Tensor:
         share = self.dropout * self.training
-        x = self.attention_norm(x + dropout(self.attention(x, runs), share))
+        x = self.attention_norm(x + dropout(self.attention(x, blocks), share))
         return self.norm(x + dropout(self.down(F.gelu(self.up(x))), share))
 
 
-def table(rows: int, width: int) -> nn.Embedding:
-    """An embedding table that is still to be filled. nn.Embedding's own start would import sympy in `load`: a second each time."""
+def empty_table(rows: int, width: int) -> nn.Embedding:
+    """An embedding table that is still to be filled.
+
+    nn.Embedding's own start would import sympy in `load`: a second each time.
+    """
     return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
 
 
 class Encoder(nn.Module):
-    """BERT / RoBERTa / XLM-R over packed texts. `new_encoder` fills it with random weights, `load` with a checkpoint's."""
+    """BERT / RoBERTa / XLM-R over packed texts.
+
+    `new_encoder` fills it with random weights, `load` with a checkpoint's.
+    """
 
     def __init__(self, config: Config):
         super().__init__()
         width = config.hidden_size
         self.config = config
-        self.words = table(config.vocab_size, width)
-        self.positions = table(config.positions, width)  # row 0 is the first token's, whatever the checkpoint's offset
-        self.types = table(config.type_vocab_size, width)  # only type 0 is used
+        self.words = empty_table(config.vocab_size, width)
+        # Row 0 is the first token's, whatever the checkpoint's offset.
+        self.positions = empty_table(config.positions, width)
+        self.types = empty_table(config.type_vocab_size, width)  # only type 0 is used
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        # The rows before the offset are not ours to use, but belong to the checkpoint: kept, to be saved again.
-        self.register_buffer("unused_positions", torch.zeros(config.position_offset, width), persistent=False)
+        # The rows before the offset are not used, but belong to the checkpoint: kept for saving.
+        unused = torch.zeros(config.position_offset, width)
+        self.register_buffer("unused_positions", unused, persistent=False)
 
     def hidden(self, ids: Tensor, lengths: list[int]) -> Tensor:
         """Last hidden states (T, D) of N texts packed into ids (T,) int64; lengths: tokens of each.
 
-        Only texts of about one length that stand together share an attention call: sort first.
+        Only neighbours of about one length share an attention call: sort first.
         """
         starts = np.cumsum(lengths) - lengths
-        positions = torch.from_numpy(np.arange(len(ids)) - np.repeat(starts, lengths)).to(ids.device)
-        # The gradient of the table is sparse: a chunk has few of its rows, and zeros for all others would be written chunk by chunk.
+        positions = torch.from_numpy(np.arange(len(ids)) - np.repeat(starts, lengths))
+        # The table's gradient is sparse: a chunk of texts has few of its rows, and zeros for all
+        # others would be written chunk by chunk.
         words = F.embedding(ids, self.words.weight, sparse=self.training)
-        x = words + self.positions(positions) + self.types.weight[0]
+        x = words + self.positions(positions.to(ids.device)) + self.types.weight[0]
         x = dropout(self.norm(x), self.config.hidden_dropout_prob * self.training)
-        runs = cut_runs(lengths, ids.device)
+        blocks = cut_blocks(lengths, ids.device)
         for layer in self.layers:
-            x = layer(x, runs)
+            x = layer(x, blocks)
         return x
 
     def forward(self, ids: Tensor, lengths: list[int]) -> Tensor:
-        """Embeddings (N, D), L2-normalised, of N texts packed as for `hidden`; float32, or float64 when the weights are.
+        """Embeddings (N, D), L2-normalised, of N texts packed as for `hidden`.
 
-        A text's embedding is its own alone: it does not depend on the others.
+        float32, or float64 when the weights are. A text's embedding does not depend on the others.
         """
         x = self.hidden(ids, lengths)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         lengths = torch.tensor(lengths, device=x.device)
         if self.config.pooling == "mean":
-            pooled = torch.segment_reduce(x, "mean", lengths=lengths, axis=0, unsafe=True)  # unsafe: lengths are ours, not to be checked
+            # unsafe: the lengths are ours, and need no check.
+            pooled = torch.segment_reduce(x, "mean", lengths=lengths, axis=0, unsafe=True)
         else:
             pooled = x.index_select(0, lengths.cumsum(0) - lengths)
         return F.normalize(pooled, dim=-1)
 
 
 def new_encoder(config: Config, seed: int) -> Encoder:
-    """Random weights as BERT starts with: normal of standard deviation 0.02, biases 0, LayerNorm 1 and 0."""
+    """Random weights as BERT starts with: standard deviation 0.02, biases 0, LayerNorm 1 and 0."""
     generator = torch.Generator().manual_seed(seed)
     model = Encoder(config)
     for name, parameter in model.named_parameters():
@@ -237,7 +281,7 @@ def new_encoder(config: Config, seed: int) -> Encoder:
     return model
 
 
-# --- model folders ----------------------------------------------------------------------------------------------------------
+# --- model folders --------------------------------------------------------------------------------
 
 
 def load(name, device=None, dtype: torch.dtype = torch.float32, tokenizer: Tokenizer | None = None) -> tuple[Encoder, Tokenizer]:
@@ -247,14 +291,13 @@ def load(name, device=None, dtype: torch.dtype = torch.float32, tokenizer: Token
     Stops, by the tensor's name, when a tensor is missing, unknown or of another shape than the configuration says.
     """
     folder = find(name)
-    tokenizer, config = tokenizer or read_tokenizer(folder), parse_config(folder)
-    spare = config.vocab_size - tokenizer.vocab_size
-    if not 0 <= spare <= SPARE_ROWS:
-        pieces = f"tokenizer.json has {tokenizer.vocab_size:,} pieces, config.json {config.vocab_size:,}"
-        raise InputError(f"{folder}: {pieces}; the two do not belong together")
+    config = parse_config(folder)
+    tokenizer = tokenizer or read_tokenizer(folder)
+    check_pieces(folder, config, tokenizer)
     with torch.device("meta"):
         model = Encoder(config)
     state = read_state(folder, config, {name: value.shape for name, value in model.state_dict().items()}, dtype)
+    check_positions(folder, config, tokenizer, state["positions.weight"])
     unused, state["positions.weight"] = state["positions.weight"].split([config.position_offset, config.positions])
     model.load_state_dict(state, assign=True)
     model.unused_positions = unused.clone()
@@ -269,25 +312,47 @@ def save(model: Encoder, tokenizer: Tokenizer, folder, overwrite: bool = False) 
     write_folder(folder, model.config, tokenizer, state, overwrite)
 
 
-# --- several processes ------------------------------------------------------------------------------------------------------
+# --- several processes ----------------------------------------------------------------------------
+
+# How Open MPI, other MPIs, and srun tell a process how many they started.
+LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
 @contextlib.contextmanager
 def processes() -> Iterator[tuple[int, int]]:
-    """(rank, how many processes): joins the others that torchrun started, over nccl on GPUs and gloo elsewhere; (0, 1) without torchrun.
+    """(rank, how many processes): joins those that torchrun or another launcher started.
 
-    Within the block only the first process prints.
+    They meet by torch's `env://`: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment,
+    over nccl on GPUs and gloo elsewhere. Within the block only the first process prints.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    rank, world = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if not rank and not world:
+        # Started together without a way to meet, each would train alone, all into one folder.
+        for name in LAUNCHERS:
+            if os.environ.get(name, "1") != "1":
+                raise InputError(
+                    f"{name} is {os.environ[name]}: so many processes were started, but RANK and "
+                    "WORLD_SIZE are not set; start them with torchrun, or set RANK, WORLD_SIZE, "
+                    "MASTER_ADDR and MASTER_PORT for each"
+                )
+        world = "1"
+    if world == "1":
         yield 0, 1
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    rank = torch.distributed.get_rank()
+
+    gpus = torch.cuda.device_count()
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if rank else sys.stdout):
-            yield rank, torch.distributed.get_world_size()
+        torch.distributed.init_process_group("nccl" if gpus else "gloo")
+    except ValueError as error:
+        raise InputError(f"RANK is {rank}, WORLD_SIZE is {world}, but {error}") from None
+    rank, world = rank_and_world()
+    if gpus:
+        # Without LOCAL_RANK: ranks are counted node by node, or each process sees one GPU.
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % gpus)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            with contextlib.redirect_stdout(nowhere if rank else sys.stdout):
+                yield rank, world
     finally:
         torch.distributed.destroy_process_group()
 
@@ -312,11 +377,13 @@ def add_up(tensor: Tensor) -> Tensor:
     return tensor
 
 
-# --- texts to embeddings ----------------------------------------------------------------------------------------------------
+# --- texts to embeddings --------------------------------------------------------------------------
 
 
 def cut_chunks(lengths: list[int], chunk_tokens: int) -> list[list[int]]:
-    """Text numbers, longest first, in chunks of at most `chunk_tokens` tokens (a longer text makes a chunk of its own).
+    """Text numbers, longest first, in chunks of at most `chunk_tokens` tokens.
+
+    A longer text makes a chunk of its own.
 
     >>> cut_chunks([3, 9, 4, 3], chunk_tokens=7)
     [[1], [2, 0], [3]]
@@ -333,7 +400,8 @@ def cut_chunks(lengths: list[int], chunk_tokens: int) -> list[list[int]]:
 
 def encode(model: Encoder, ids: list[list[int]], chunk: list[int]) -> Tensor:
     """Embeddings of the texts of one chunk, in the chunk's order."""
-    packed = torch.tensor([i for text in chunk for i in ids[text]], device=model.words.weight.device)
+    packed = [i for text in chunk for i in ids[text]]
+    packed = torch.tensor(packed, device=model.words.weight.device)
     return model(packed, [len(ids[text]) for text in chunk])
 
 
@@ -341,251 +409,553 @@ WINDOW = 8192  # texts tokenised at once: bounds memory, and is enough to sort b
 CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}  # a CPU's caches like it small, a GPU needs work
 
 
-def embed(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: str, *, max_length: int | None = None,
-          chunk_tokens: int | None = None, progress: bool = False, together: bool = False) -> np.ndarray:
-    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`: a list, or what has a length and is gone through once.
+def embed(
+    model: Encoder,
+    tokenizer: Tokenizer,
+    texts: Collection[str],
+    kind: str,
+    *,
+    together: bool = False,
+    **options,
+) -> np.ndarray:
+    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`.
 
-    kind: 'query', 'passage' or 'none' chooses the prefix that the model folder stores. Empty texts are embedded like others;
-    longer ones than `max_length` tokens (default: the model's limit) are cut and counted in `tokenizer.cut`.
-    together: each of torchrun's processes, which all call this with the same texts, embeds its share, and all get the whole.
+    texts: a list, or anything that has a length and can be iterated over. Empty texts are embedded
+    like others.
+    kind: 'query', 'passage' or 'none' chooses the prefix that the model folder stores.
+    together: all processes call this with the same texts; each embeds a share, and all get all.
+    options: max_length, chunk_tokens and progress, see `embed_windows`.
     """
     share = rank_and_world() if together else (0, 1)
     embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
-    options = {"max_length": max_length, "chunk_tokens": chunk_tokens, "progress": progress}
-    for start, part in embed_windows(model, tokenizer, texts, kind, share, **options):
-        embeddings[start : start + len(part)] = part
+    for start, window in embed_windows(model, tokenizer, texts, kind, share, **options):
+        embeddings[start : start + len(window)] = window
     if share[1] > 1:
+        # Each row is zero in all processes but one, so the sum over them is the complete array.
         counts = np.array([tokenizer.texts, tokenizer.cut])
-        for part in (*torch.from_numpy(embeddings).split(WINDOW), torch.from_numpy(counts)):  # a row is zero in all processes but one
-            whole = add_up(part.to(model.words.weight.device, copy=True))  # a copy: gloo's threads may outlive numpy's memory
-            part.copy_(whole)
+        for part in (*torch.from_numpy(embeddings).split(WINDOW), torch.from_numpy(counts)):
+            # A copy is sent: gloo's threads may outlive numpy's memory.
+            part.copy_(add_up(part.to(model.words.weight.device, copy=True)))
         tokenizer.texts, tokenizer.cut = counts.tolist()
     return embeddings
 
 
 @torch.inference_mode()
-def embed_windows(model: Encoder, tokenizer: Tokenizer, texts: Collection[str], kind: str, share: tuple[int, int] = (0, 1), *,
-                  max_length: int | None = None, chunk_tokens: int | None = None, progress=False) -> Iterator[tuple[int, np.ndarray]]:
-    """`embed` window by window, for what must not be lost or held whole: (number of the window's first text, its embeddings).
+def embed_windows(
+    model: Encoder,
+    tokenizer: Tokenizer,
+    texts: Collection[str],
+    kind: str,
+    share: tuple[int, int] = (0, 1),
+    *,
+    max_length: int | None = None,
+    chunk_tokens: int | None = None,
+    progress: bool = False,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """`embed` window by window: (number of the window's first text, its embeddings).
 
     share: (rank, world): only each world-th window, from window `rank` on.
+    max_length: in tokens (default: the model's limit); longer texts are cut, and counted in
+    `tokenizer.cut`. chunk_tokens: how many go through the encoder at once (see CHUNK_TOKENS).
     """
     (rank, world), prompts, device = share, dict(model.config.prompts), model.words.weight.device
     if kind not in prompts:
         raise InputError(f"kind {kind!r} is unknown; expected one of {', '.join(prompts)}")
     max_length = min(max_length or model.config.max_length, model.config.max_length)
-    window = max(1, min(WINDOW, -(-len(texts) // world)))
+    chunk_tokens = chunk_tokens or CHUNK_TOKENS[device.type]
+    size = max(1, min(WINDOW, -(-len(texts) // world)))
 
     def tokenised() -> Iterator[tuple[int, list[list[int]]]]:
         """(number of its first text, ids) of each window that is this process's."""
         iterator = iter(texts)
-        for number, start in enumerate(range(0, len(texts), window)):
-            part = list(itertools.islice(iterator, window))
+        for number, start in enumerate(range(0, len(texts), size)):
+            window = list(itertools.islice(iterator, size))
             if number % world == rank:
-                for place, text in enumerate(part, start):
-                    if not isinstance(text, str):
-                        raise InputError(f"text {place} is {type(text).__name__}, not a string")
-                yield start, tokenizer(part, prompts[kind], max_length)
+                yield start, tokenizer(window, prompts[kind], max_length)
 
     model.eval()
     silent = None if progress and not rank else True  # None: silent where there is no terminal
-    with ThreadPoolExecutor(1) as pool, tqdm(total=len(texts), unit="text", unit_scale=True, disable=silent) as bar:
-        windows, tokens, began = tokenised(), 0, time.perf_counter()
-        ahead = pool.submit(next, windows, None)
-        while found := ahead.result():
-            start, ids = found
-            ahead = pool.submit(next, windows, None)  # reading and tokenising go on beside the encoder
+    bar = tqdm(total=len(texts), unit="text", unit_scale=True, disable=silent)
+    with ThreadPoolExecutor(1) as pool, bar:
+        windows = tokenised()
+        next_window = pool.submit(next, windows, None)
+        while window := next_window.result():
+            start, ids = window
+            # The next window is read and tokenised while this one is encoded.
+            next_window = pool.submit(next, windows, None)
             embeddings = np.empty((len(ids), model.config.hidden_size), np.float32)
-            for chunk in cut_chunks([len(one) for one in ids], chunk_tokens or CHUNK_TOKENS[device.type]):
+            for chunk in cut_chunks([len(text) for text in ids], chunk_tokens):
                 embeddings[chunk] = encode(model, ids, chunk).cpu().numpy()
-                tokens += sum(len(ids[text]) for text in chunk)
-                bar.set_postfix_str(f"{world * tokens / (time.perf_counter() - began):,.0f} tokens/s", refresh=False)
                 bar.update(len(chunk) * world)
             yield start, embeddings
 
 
-# --- loss -------------------------------------------------------------------------------------------------------------------
+# --- loss -----------------------------------------------------------------------------------------
 
 
-def info_nce(q: Tensor, p: Tensor, sizes: list[int], tau: float, in_batch=None, masked: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def info_nce(
+    q: Tensor,
+    p: Tensor,
+    sizes: list[int],
+    tau: float,
+    in_batch: Tensor | None = None,
+    masked: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """InfoNCE from queries to passages (the paper's loss; E5, equation 1): mean over rows i of
 
         -log( exp(q_i · p_i+ / tau) / sum_j exp(q_i · p_j / tau) )
 
-    q (B, D) and p (P, D): normalised. sizes: passages of each row, B of them, sum P; a row's positive is its first passage, the
-    others are its hard negatives. The sum runs over the passages of all rows; where in_batch (B,) bool is false, over the row's own.
-    masked (B, P) bool: passages that are no negatives of the row; a row's positive stays whatever it says.
-    Returns (loss, share of rows whose positive scores highest). Scores and softmax are float32 (or q's float64) also under autocast.
+    q (B, D) and p (P, D): normalised. sizes: passages of each row, B of them, sum P; a row's
+    positive is its first passage, the others are its hard negatives. The sum runs over the passages
+    of all rows; where in_batch (B,) bool is false, over the row's own.
+    masked (B, P) bool: passages that are no negatives of the row; its positive stays all the same.
+
+    Returns (loss, share of rows whose positive scores highest). Scores and softmax are float32
+    (or q's float64) also under autocast.
     """
     with torch.autocast(q.device.type, enabled=False):
         exact = torch.promote_types(q.dtype, torch.float32)
         scores = q.to(exact) @ p.to(exact).T / tau  # (B, P)
+
+        # The column of each row's positive.
         sizes = torch.tensor(sizes, device=q.device)
-        positive = sizes.cumsum(0) - sizes  # (B,) column of each row's positive
+        positive = sizes.cumsum(0) - sizes  # (B,)
+
+        # What is left out of the sum.
         out = torch.zeros_like(scores, dtype=torch.bool) if masked is None else masked.clone()
+        row = torch.arange(len(q), device=q.device)
         if in_batch is not None:
-            row = torch.arange(len(q), device=q.device)
-            out |= (row.repeat_interleave(sizes) != row[:, None]) & ~in_batch[:, None]
-        out[torch.arange(len(q)), positive] = False
+            others = row.repeat_interleave(sizes) != row[:, None]  # (B, P)
+            out |= others & ~in_batch[:, None]
+        out[row, positive] = False
+
         scores = scores.masked_fill(out, -torch.inf)
-        return F.cross_entropy(scores, positive), (scores.argmax(1) == positive).float().mean()
+        accuracy = (scores.argmax(1) == positive).float().mean()
+        return F.cross_entropy(scores, positive), accuracy
 
 
-def same_text_mask(rows, passages: list[str]) -> Tensor:
-    """(B, P) bool: passage j's text is row i's query or one of its positives, so it is no negative of row i.
+def same_text_mask(rows: list[Row], passages: list[str]) -> Tensor:
+    """(B, P) bool: passage j's text is row i's query or one of its positives: no negative of row i.
 
-    Texts, not embeddings, are compared: dropout makes equal texts unequal. The paper's code has no such mask.
+    Texts, not embeddings, are compared: dropout makes equal texts unequal. The paper's code has no
+    such mask.
     """
-    ids = {}
-    columns = np.array([ids.setdefault(text, len(ids)) for text in passages])
+    numbers = {}
+    columns = np.array([numbers.setdefault(text, len(numbers)) for text in passages])
     mask = np.zeros((len(rows), len(passages)), bool)
     for i, row in enumerate(rows):
-        for text in {row.query, *row.pos} & ids.keys():
-            mask[i] |= columns == ids[text]
+        for text in {row.query, *row.pos} & numbers.keys():
+            mask[i] |= columns == numbers[text]
     return torch.from_numpy(mask)
 
 
-# --- training ---------------------------------------------------------------------------------------------------------------
+# --- settings of training -------------------------------------------------------------------------
+
+# Where the paper's command line and what its released code does with it differ, both can be had.
+RECIPES = {
+    "stated": {"schedule": "constant", "in_batch": "as-given", "decay_all": False, "masks": True},
+    "released": {"schedule": "decay", "in_batch": "always", "decay_all": True, "masks": False},
+}
 
 
-def learning_rate(step: int, steps: int, peak: float, warmup: int, schedule: str = "constant") -> float:
-    """The rate of `step` (from 0) of `steps`.
+def setting(default, about: str, **options):
+    """A field of Settings: its default, its help, and other options of argparse's add_argument."""
+    return dataclasses.field(default=default, metadata={"help": about, **options})
+
+
+def switch(about: str):
+    return setting(None, about, action=argparse.BooleanOptionalAction)
+
+
+@dataclasses.dataclass
+class Settings:
+    """What decides a training run, beside model and data. The defaults are the paper's command line.
+
+    None: as the recipe says.
+    """
+
+    recipe: str = setting(
+        "stated",
+        "what the paper states, or what its released code does: "
+        "sets --schedule, --in-batch, --decay-all and --masks",
+        choices=list(RECIPES),
+    )
+    batch_size: int = setting(
+        1024, "rows of all processes; symmetric sources get half", type=whole_number(2)
+    )
+    batching: str = setting(
+        "source", "a batch is of one source, or of all", choices=["source", "mixed"]
+    )
+    tau: float = setting(0.02, "temperature", type=real_number(1e-4))
+    negatives: int = setting(1, "hard negatives per row", type=whole_number(0, 1000))
+    in_batch: str | None = setting(
+        None,
+        "other rows' passages as negatives: as manifests say (stated), or in every source "
+        "(released)",
+        choices=["as-given", "always"],
+    )
+    masks: bool | None = switch("equal texts are no negatives (stated: yes)")
+    query_length: int = setting(450, "tokens", type=whole_number(3))
+    passage_length: int = setting(500, "tokens", type=whole_number(3))
+    lr: float = setting(1e-5, "peak learning rate", type=real_number(0, 1))
+    schedule: str | None = setting(
+        None, "see learning_rate() (stated: constant)", choices=["constant", "decay"]
+    )
+    warmup: float = setting(0.25, "share of the steps", type=real_number(0, 1))
+    weight_decay: float = setting(0.1, "of AdamW", type=real_number(0))
+    decay_all: bool | None = switch("also of biases and LayerNorm (stated: no)")
+    clip: float = setting(1.0, "largest gradient norm", type=real_number(1e-6))
+    epochs: int = setting(1, "times over the data", type=whole_number(1))
+    steps: int | None = setting(None, "instead of --epochs", type=whole_number(1))
+    seed: int = setting(42, "of batches, negatives and dropout", type=whole_number(0))
+    dtype: str = setting(
+        "float32", "of the products; weights stay float32", choices=["float32", "bfloat16"]
+    )
+    chunk_tokens: int = setting(
+        2048,
+        "tokens through the encoder at once: sets memory; otherwise only dropout's draws depend "
+        "on it",
+        type=whole_number(1),
+    )
+
+    def __post_init__(self):
+        for name, value in RECIPES[self.recipe].items():
+            if getattr(self, name) is None:
+                setattr(self, name, value)
+        self.dtype = str(self.dtype).removeprefix("torch.")  # torch.float32 is accepted too
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def learning_rate(
+    step: int, steps: int, peak: float, warmup: int, schedule: str = "constant"
+) -> float:
+    """The rate of `step` (from 0) of `steps`, the first `warmup` of which are the warm-up.
 
     constant: linear warm-up, then `peak`. What the paper's command line asks for.
-    decay: DeepSpeed's WarmupDecayLR, peak · ln(step + 1) / ln(warmup), then linear to 0. What the paper's command line really ran,
-    since its DeepSpeed configuration has a scheduler of its own, which wins.
+    decay: DeepSpeed's WarmupDecayLR: peak · ln(step + 1) / ln(warmup), then linear to 0. What the
+    paper's command line really ran, since its DeepSpeed configuration has a scheduler of its own,
+    which wins.
     """
     if schedule == "constant":
         return peak * min(1.0, (step + 1) / max(1, warmup))
     warmup = max(2, warmup)
-    return peak * (math.log(step + 1) / math.log(warmup) if step < warmup else max(0.0, (steps - step) / max(1, steps - warmup)))
+    if step < warmup:
+        return peak * (math.log(step + 1) / math.log(warmup))
+    return peak * max(0.0, (steps - step) / max(1, steps - warmup))
 
 
-def new_optimizer(model: Encoder, weight_decay: float, decay_all: bool = False) -> torch.optim.AdamW:
+def new_optimizer(
+    model: Encoder, weight_decay: float, decay_all: bool = False
+) -> torch.optim.AdamW:
     """AdamW with decay on matrices only, or on biases and LayerNorm too."""
     parameters = list(model.parameters())
-    assert all(p.dtype != torch.bfloat16 for p in parameters), "bfloat16 weights would round small updates away"
-    matrices, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": weight_decay * decay_all}]
+    assert all(p.dtype != torch.bfloat16 for p in parameters), "bfloat16 would round updates away"
+    matrices = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": weight_decay * decay_all},
+    ]
     return torch.optim.AdamW(groups, fused=True)
 
 
-def backward(model: Encoder, ids: list[list[int]], loss_of, seed: int, chunk_tokens: int, dtype: torch.dtype,
-             places=None, total: int | None = None) -> tuple[float, float]:
-    """Add the gradient of `loss_of(embeddings of all texts)` to the parameters; return its (loss, accuracy).
+def backward(
+    model: Encoder,
+    ids: list[list[int]],
+    loss_of: Callable[[Tensor], tuple[Tensor, Tensor]],
+    seed: int,
+    chunk_tokens: int,
+    dtype: torch.dtype,
+    places: list[int] | None = None,
+    total: int | None = None,
+) -> tuple[float, float]:
+    """Add the gradient of `loss_of(embeddings of all texts)` to the parameters.
 
-    ids: this process's texts; places: their numbers among all `total` texts of all processes (default: there are no others).
+    Returns what `loss_of` returns, (loss, accuracy), as numbers.
+    ids: this process's texts. places: their numbers among all `total` texts of all processes
+    (default: there are no others).
 
-    Gradient caching (arXiv 2101.06983): the loss needs all embeddings at once, the encoder does not. (1) embed chunk by chunk
-    without a graph; (2) loss and gradient on the embeddings; (3) embed every chunk again, with a graph, and send its rows of the
-    gradient back through it. Dropout draws from a seed of each chunk, so that both passes see the same network.
-    Memory is that of one chunk. A batch that fits one chunk is embedded once.
+    Gradient caching (arXiv 2101.06983): the loss needs all embeddings at once, the encoder does not.
+    Memory is that of one chunk; a batch that fits one chunk is embedded once.
 
-    Several processes: each has the embeddings of all and so the whole batch's loss, and sends back the gradient of its own texts;
-    the sum over the processes is the gradient of the batch, with nothing to scale.
+    Several processes: each has the embeddings of all and so the complete batch's loss, and sends
+    back the gradient of its own texts; the sum over the processes is the gradient of the batch,
+    with nothing to scale.
     """
-    device, words = model.words.weight.device, model.words.weight
+    words = model.words.weight
     rank, world = rank_and_world()
-    chunks = cut_chunks([len(one) for one in ids], chunk_tokens)
-    order = [text for chunk in chunks for text in chunk]
-    places = torch.tensor(order if places is None else [places[text] for text in order], dtype=torch.int64, device=device)
+    chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
+    places = range(len(ids)) if places is None else places
+    order = [places[text] for chunk in chunks for text in chunk]
+    order = torch.tensor(order, dtype=torch.int64, device=words.device)
 
     def embed_chunk(number: int) -> Tensor:
+        # A seed for each chunk, so that dropout is the same both times.
         torch.manual_seed(seed + number * world + rank)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with torch.autocast(words.device.type, dtype, enabled=dtype != torch.float32):
             return encode(model, ids, chunks[number])
 
-    with torch.set_grad_enabled(len(chunks) == 1):
+    # 1. Embed chunk by chunk without a graph (with it, if there is one chunk only).
+    once = len(chunks) == 1
+    with torch.set_grad_enabled(once):
         embedded = [embed_chunk(number) for number in range(len(chunks))]
-    whole = torch.zeros(total or len(ids), model.config.hidden_size, dtype=torch.promote_types(words.dtype, torch.float32), device=device)
+
+    # 2. Loss of the complete batch, and its gradient on the embeddings.
+    exact = torch.promote_types(words.dtype, torch.float32)
+    size = (total or len(ids), model.config.hidden_size)
+    embeddings = torch.zeros(size, dtype=exact, device=words.device)
     if chunks:
-        whole[places] = torch.cat(embedded).detach()
-    whole = add_up(whole).requires_grad_()
-    loss, accuracy = loss_of(whole)
+        embeddings[order] = torch.cat(embedded).detach()
+    embeddings = add_up(embeddings).requires_grad_()
+    loss, accuracy = loss_of(embeddings)
     loss.backward()
-    for number, gradient in enumerate(whole.grad[places].split([len(chunk) for chunk in chunks])):
-        (embedded[0] if len(chunks) == 1 else embed_chunk(number)).backward(gradient)
+
+    # 3. Embed every chunk again, with a graph, and send its rows of the gradient back through it.
+    gradients = embeddings.grad[order].split([len(chunk) for chunk in chunks])
+    for number, gradient in enumerate(gradients):
+        (embedded[0] if once else embed_chunk(number)).backward(gradient)
         words.grad = words.grad.coalesce()
     if words.grad is not None:
         words.grad = words.grad.to_dense()
-    for parameter in model.parameters() if world > 1 else ():
-        parameter.grad = add_up(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+
+    # 4. The sum over all processes.
+    if world > 1:
+        for parameter in model.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            add_up(parameter.grad)
     return loss.item(), accuracy.item()
 
 
-def batches_an_epoch(sources, batch_size: int, batching: str = "source") -> int:
-    """How many batches one epoch over the sources has: at least one, or it is an error."""
-    counts, sizes = [len(source.rows) for source in sources], batch_sizes(sources, batch_size)
-    batches = sum(count_batches(counts, sizes)) if batching == "source" else sum(counts) // batch_size
-    if not batches:
-        raise InputError(f"no source fills one batch: {max(counts)} rows at most, batches of {min(sizes)} and more; lower --batch-size")
-    return batches
+def batches_per_epoch(sources: list[Source], settings: Settings) -> int:
+    """How many batches one epoch over the sources has.
 
-
-def train(model: Encoder, tokenizer: Tokenizer, sources, *,
-          batch_size=1024, batching="source", tau=0.02, negatives=1, query_length=450, passage_length=500, masks=True, in_batch="as-given",
-          lr=1e-5, schedule="constant", warmup=0.25, weight_decay=0.1, decay_all=False, clip=1.0, epochs=1, steps=None, seed=42,
-          dtype=torch.float32, chunk_tokens=2048, optimizer=None, done=0):
-    """Train `model` in place; yield a dict about every step (step, steps, source, loss, accuracy, lr, gradient norm, speed).
-
-    The batch of a step, its positives and negatives are functions of (seed, step) alone; its dropout also of `chunk_tokens` and the
-    number of processes. Under torchrun every process plans the same batch of `batch_size` rows and takes each world-th row.
-    steps: stop after so many (default: `epochs` times over the data). warmup: share of the steps. Lengths in tokens.
-    optimizer, done: go on after `done` steps, with the optimizer that took them.
+    Stops when it has none, or when some rows would be compared with nothing.
     """
-    an_epoch = batches_an_epoch(sources, batch_size, batching)
-    steps = epochs * an_epoch if steps is None else steps
-    prompts, device, (rank, world) = dict(model.config.prompts), model.words.weight.device, rank_and_world()
-    optimizer = optimizer or new_optimizer(model, weight_decay, decay_all)
-    limits = [min(length, model.config.max_length) for length in (query_length, passage_length)]
-    plan = None
+    plan = plan_epoch(sources, settings.batch_size, settings.batching, settings.seed, epoch=0)
+    if not plan:
+        raise InputError(
+            f"no source fills one batch of {settings.batch_size} rows (symmetric ones: of half as "
+            "many); lower --batch-size"
+        )
+    lacking = lacking_negatives(
+        sources,
+        settings.batch_size,
+        settings.batching,
+        settings.negatives,
+        settings.in_batch,
+    )
+    if lacking:
+        raise InputError(lacking)
+    return len(plan)
+
+
+def share_of_batch(
+    row_sources: list[Source], rows: list[Row], groups: list[list[str]], prompts: dict[str, str]
+) -> tuple[list[str], list[str], list[int]]:
+    """This process's texts of a batch, with prefixes: (queries, passages, places of all of them).
+
+    It takes each world-th row. A place is a text's number when all queries of the batch come first,
+    then the passages row by row.
+    """
+    rank, world = rank_and_world()
+    own = range(rank, len(rows), world)
+    first = np.cumsum([len(rows), *map(len, groups)])  # place of each row's first passage
+    queries, passages, places = [], [], list(own)
+    for row in own:
+        query_kind, passage_kind = KINDS[row_sources[row].type]
+        queries.append(prompts[query_kind] + rows[row].query)
+        passages += [prompts[passage_kind] + text for text in groups[row]]
+        places += range(first[row], first[row + 1])
+    return queries, passages, places
+
+
+def train(
+    model: Encoder,
+    tokenizer: Tokenizer,
+    sources: list[Source],
+    *,
+    optimizer: torch.optim.AdamW | None = None,
+    done: int = 0,
+    **settings,
+) -> Iterator[dict]:
+    """Train `model` in place; yield a report on every step (loss, accuracy, rate, speed and so on).
+
+    settings: fields of `Settings`. optimizer, done: resume after `done` steps, with the optimizer
+    that took them.
+
+    The batch of a step, its positives and negatives are functions of (seed, step) alone; its
+    dropout also of `chunk_tokens` and the number of processes. Several processes plan the same batch
+    of `batch_size` rows and take a share of it each.
+    """
+    settings = Settings(**settings)
+    epoch_steps = batches_per_epoch(sources, settings)
+    steps = settings.steps or settings.epochs * epoch_steps
+    optimizer = optimizer or new_optimizer(model, settings.weight_decay, settings.decay_all)
+    prompts, device = dict(model.config.prompts), model.words.weight.device
     model.train()
     for step in range(done, steps):
         started = time.perf_counter()
-        epoch, position = divmod(step, an_epoch)
-        if position == 0 or plan is None:
-            plan = plan_epoch(sources, batch_size, batching, seed, epoch)
-        (numbers, chosen), generator = plan[position], np.random.default_rng((seed, step))
-        of_row, rows, groups = draw_batch(sources, numbers, chosen, negatives, generator)
+
+        # Which rows: the same plan in every process.
+        epoch, position = divmod(step, epoch_steps)
+        if position == 0 or step == done:
+            plan = plan_epoch(
+                sources, settings.batch_size, settings.batching, settings.seed, epoch
+            )
+        source_numbers, row_numbers = plan[position]
+
+        # Texts: of each row its query, one of its positives and some of its negatives.
+        generator = np.random.default_rng((settings.seed, step))
+        row_sources, rows, groups = draw_batch(
+            sources, source_numbers, row_numbers, settings.negatives, generator
+        )
         passages = [text for group in groups for text in group]
-        masked = same_text_mask(rows, passages).to(device) if masks else None
-        all_rows = in_batch == "always" or all(source.in_batch_negatives for source in of_row)
-        with_others = None if all_rows else torch.tensor([source.in_batch_negatives for source in of_row], device=device)
 
-        first = np.cumsum([0, *map(len, groups)])[:-1]  # of each row, among the passages
-        own = range(rank, len(rows), world)
-        of_passages = [(row, len(rows) + first[row] + i, text) for row in own for i, text in enumerate(groups[row])]
-        ids = tokenizer([prompts[KINDS[of_row[row].type][0]] + rows[row].query for row in own], "", limits[0])
-        ids += tokenizer([prompts[KINDS[of_row[row].type][1]] + text for row, _, text in of_passages], "", limits[1])
-        places = [*own, *(place for _, place, _ in of_passages)]
+        # What is no negative: equal texts, and other rows' passages where the source says so.
+        masked = same_text_mask(rows, passages).to(device) if settings.masks else None
+        in_batch = [
+            settings.in_batch == "always" or source.in_batch_negatives for source in row_sources
+        ]
+        in_batch = torch.tensor(in_batch, device=device)
 
-        def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-            q, p = embeddings.split([len(rows), len(passages)])
-            return info_nce(q, p, [len(group) for group in groups], tau, with_others, masked)
+        # This process's share, as tokens.
+        own_queries, own_passages, places = share_of_batch(row_sources, rows, groups, prompts)
+        limit = model.config.max_length
+        ids = tokenizer(own_queries, "", min(settings.query_length, limit))
+        ids += tokenizer(own_passages, "", min(settings.passage_length, limit))
 
-        rate = learning_rate(step, steps, lr, int(warmup * steps), schedule)
+        # Rate, gradient, step.
+        rate = learning_rate(
+            step, steps, settings.lr, int(settings.warmup * steps), settings.schedule
+        )
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        dropout_seed = int(generator.integers(2**62))
-        loss, accuracy = backward(model, ids, loss_of, dropout_seed, chunk_tokens, dtype, places, len(rows) + len(passages))
-        norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
-        source = sources[numbers[0]].name if batching == "source" else "mixed"
-        if not math.isfinite(loss) or not math.isfinite(norm):
-            where = f"step {step + 1}, source {source}, rows {chosen[:8].tolist()}…"
-            raise InputError(f"{where}: loss {loss}, gradient norm {norm}; the weights are as before; lower --lr or look at these rows")
+
+        def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+            q, p = embeddings.split([len(rows), len(passages)])
+            return info_nce(q, p, [len(group) for group in groups], settings.tau, in_batch, masked)
+
+        loss, accuracy = backward(
+            model,
+            ids,
+            loss_of,
+            seed=int(generator.integers(2**62)),
+            chunk_tokens=settings.chunk_tokens,
+            dtype=getattr(torch, settings.dtype),
+            places=places,
+            total=len(rows) + len(passages),
+        )
+        norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip).item()
+        source = row_sources[0].name if settings.batching == "source" else "mixed"
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise InputError(
+                f"step {step + 1}, source {source}, rows {row_numbers[:8].tolist()}…: loss {loss}, "
+                f"gradient norm {norm}; the weights are as before; lower --lr or look at these rows"
+            )
         optimizer.step()
-        tokens = int(add_up(torch.tensor(sum(map(len, ids)), device=device)))
-        negative = max(1, len(rows) * (len(passages) - 1))
-        share = 0.0 if masked is None else (masked.sum().item() - len(rows)) / negative  # without the rows' own targets
+
+        # What is reported. Masked: the share of what would be negatives, so without the positives.
+        tokens = add_up(torch.tensor(sum(map(len, ids)), device=device)).item()
+        would_be = max(1, len(rows) * (len(passages) - 1))
+        equal = 0 if masked is None else masked.sum().item() - len(rows)
         yield {
-            "step": step + 1, "steps": steps, "source": source, "rows": len(rows), "tokens": tokens, "loss": loss, "accuracy": accuracy,
-            "lr": rate, "gradient_norm": norm, "masked": share, "seconds": time.perf_counter() - started,
+            "step": step + 1,
+            "steps": steps,
+            "source": source,
+            "rows": len(rows),
+            "tokens": tokens,
+            "loss": loss,
+            "accuracy": accuracy,
+            "lr": rate,
+            "gradient_norm": norm,
+            "masked": equal / would_be,
+            "seconds": time.perf_counter() - started,
         }
     model.eval()
 
 
-# --- command line -----------------------------------------------------------------------------------------------------------
+# --- checkpoints ----------------------------------------------------------------------------------
+
+# A checkpoint is one file, `step-….safetensors`: weights, AdamW's moments and the number of steps.
+# Nothing random has to be kept: batches, negatives and dropout are functions of (seed, step). So a
+# run that resumes ends with the bytes of a run that never stopped (on the CPU).
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, besides the step
+
+
+def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: int, keep: int):
+    """Write `folder/step-….safetensors` and remove all but the newest `keep`.
+
+    Those of later steps are removed first: the run was resumed before them, so they were damaged.
+    """
+    folder = Path(folder)
+    path = folder / f"step-{step:08}.safetensors"
+    for other in folder.glob("*"):
+        if other > path or other.name.startswith("."):  # half written when a run was killed
+            other.unlink()
+
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        tensors[name] = parameter.detach().contiguous()
+        for moment in MOMENTS:
+            tensors[f"{name} {moment}"] = optimizer.state[parameter][moment]
+    with new_file(path) as temporary:
+        save_file(tensors, temporary, {"step": str(step)})
+
+    for other in sorted(folder.glob("step-*"))[:-keep]:
+        other.unlink()
+
+
+def load_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW) -> int:
+    """Put the newest checkpoint in `folder` into model and optimizer; return the steps taken.
+
+    0 where there is none. Damaged ones are skipped, and named.
+    """
+    for path in sorted(Path(folder).glob("step-*.safetensors"), reverse=True):
+        try:
+            checkpoint = safe_open(path, "pt")
+        except (SafetensorError, OSError) as error:
+            print(f"{path}: damaged ({error}); skipped")
+            continue
+        with checkpoint:
+            step = int(checkpoint.metadata()["step"])
+            for name, parameter in model.named_parameters():
+                parameter.data.copy_(checkpoint.get_tensor(name))
+                state = optimizer.state[parameter]
+                state["step"] = torch.tensor(float(step), device=parameter.device)
+                for moment in MOMENTS:
+                    tensor = checkpoint.get_tensor(f"{name} {moment}")
+                    state[moment] = tensor.to(parameter.device, copy=True)
+        return step
+    return 0
+
+
+@contextlib.contextmanager
+def signals_noted() -> Iterator[list[int]]:
+    """Within the block SIGINT and SIGTERM are noted in the list, once each.
+
+    A second one does what it always does.
+    """
+    noted = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _) -> None:
+        noted.append(number)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- command line ---------------------------------------------------------------------------------
 
 
 def summary(model: Encoder, tokenizer: Tokenizer) -> str:
@@ -595,7 +965,8 @@ def summary(model: Encoder, tokenizer: Tokenizer) -> str:
     parameters = sum(p.numel() for p in model.parameters()) + model.unused_positions.numel()
     return (
         f"{config.model_type}, {config.num_hidden_layers} layers, width {config.hidden_size}, {tokenizer.vocab_size:,} pieces"
-        f"{f' (+ {spare} spare rows)' if spare else ''}, {parameters:,} parameters, {config.pooling} pooling, {model.words.weight.device}"
+        f"{f' (+ {spare} spare rows)' if spare else ''}, {parameters:,} parameters, {config.pooling} pooling, "
+        f"{describe_prefixes(config)}, {model.words.weight.device}"
     )
 
 
@@ -607,7 +978,7 @@ def _init(args) -> None:
         stored = lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
     except lzma.LZMAError as error:
         raise InputError(f"{path}: damaged xz data ({error}); copy or download it again") from None
-    tokenizer = Tokenizer(stored, {"tokenizer_class": "PreTrainedTokenizerFast"} | XLMR_TOKENS, path)
+    tokenizer = Tokenizer(stored, {}, path)
     pad = tokenizer.backend.token_to_id("<pad>")
     if pad is None:
         raise InputError(f"{path}: no piece <pad>; expected an XLM-R tokenizer")
@@ -624,44 +995,48 @@ def _init(args) -> None:
     print(f"{args.out}: {summary(model, tokenizer)}, random weights")
 
 
-# Where the paper's command line and what its released code does with it differ, both can be had. Single options go before.
-RECIPES = {
-    "stated": {"schedule": "constant", "in_batch": "as-given", "decay_all": False, "masks": True},
-    "released": {"schedule": "decay", "in_batch": "always", "decay_all": True, "masks": False},
-}
-FREE = ("model", "data", "out", "overwrite", "resume", "every", "save_every", "keep", "plot")  # may differ when a run goes on
-
-
 def _train(args) -> None:
-    out, settings = Path(args.out), {key: value for key, value in vars(args).items() if key not in ("run", "command")}
+    settings = Settings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Settings)})
+    out = Path(args.out)
     refuse_plot(args.plot, args.overwrite or args.resume)
     refuse_model(out, args.overwrite)
-    started = (out / "checkpoints").exists() and not args.overwrite
-    if started and not args.resume:
-        raise InputError(f"{out}: holds a run that has not ended; add --resume to go on with it, or --overwrite to begin again")
-    for name, value in RECIPES[args.recipe].items():
-        if settings[name] is None:
-            settings[name] = value
-    sources = read_sources(args.data, args.seed)
+    unfinished = (out / "checkpoints").exists() and not args.overwrite
+    if unfinished and not args.resume:
+        raise InputError(
+            f"{out}: holds a run that has not ended; add --resume to continue it, "
+            "or --overwrite to start again"
+        )
+    sources = read_sources(args.data, settings.seed)
+
     with processes() as (rank, world):
         folder = find(args.model)
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
-        print(describe(sources, args.batch_size))
-        settings |= {"processes": world, "weights": weights_hash(folder), "sources": {s.name: s.digest() for s in sources}}
-        if started:
-            _refuse_other(read_json(out / "settings.json"), settings, out)
-        batches_an_epoch(sources, args.batch_size, args.batching)  # an error leaves no folder
-        if rank == 0 and not started:
+        print(describe(sources, settings.batch_size, settings.batching))
+        batches_per_epoch(sources, settings)  # train() asks too; here a mistake leaves no folder
+        decisive = dataclasses.asdict(settings) | {"processes": world}
+        print(f"settings: {', '.join(f'{key} {value}' for key, value in decisive.items())}\n")
+
+        # A run resumes only with what it was started with.
+        decisive["weights"] = weights_hash(folder)
+        decisive["sources"] = {source.name: source.digest() for source in sources}
+        if unfinished:
+            _refuse_other_run(out, decisive)
+        elif rank == 0:
             retire_model(out)
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
-            write_json(out / "settings.json", settings)
+            write_json(
+                out / "settings.json", {"model": args.model, "data": args.data} | decisive
+            )
         wait()
-        shown = (f"{key} {value}" for key, value in settings.items() if key not in FREE + ("weights", "sources"))
-        print(f"settings: {', '.join(shown)}\n")
-        stopped = _run(args, settings, model, tokenizer, sources, rank)
-        if bad := [name for name, parameter in model.named_parameters() if not parameter.isfinite().all()]:
-            raise InputError(f"{out}: the last step made {bad[0]} infinite or NaN, so no model was written; lower --lr")
+
+        stopped = _take_steps(args, settings, model, tokenizer, sources)
+        for name, parameter in model.named_parameters():
+            if not parameter.isfinite().all():
+                raise InputError(
+                    f"{out}: the last step made {name} infinite or NaN, so no model was written; "
+                    "lower --lr"
+                )
         if rank == 0 and not stopped:
             save(model, tokenizer, out, args.overwrite)
             if args.plot:
@@ -671,66 +1046,74 @@ def _train(args) -> None:
         sys.exit(128 + stopped)
 
 
-def _refuse_other(before: dict, now: dict, out: Path) -> None:
-    """A run goes on with its own settings and data only; JSON makes lists of tuples and the like, so it is what is compared."""
-    now = json.loads(json.dumps(now))
-    for key in sorted((before | now).keys() - set(FREE)):
-        was, found = before.get(key), now.get(key)
-        if was != found:
-            if key == "sources":
-                names = sorted(name for name in was | found if was.get(name) != found.get(name))
-                key, was, found = f"the data of {', '.join(names)}", "other", "this"
-            raise InputError(f"{out}: cannot go on: {key} was {was}, now {found}; give that again, or --overwrite to begin anew")
+def _refuse_other_run(out: Path, now: dict) -> None:
+    """Stop when the run in `out` was started with other settings, weights or data than these."""
+    before = read_json(out / "settings.json")
+    for key, value in now.items():
+        if key == "sources" and before[key] != value:
+            names = {name for name, _ in before[key].items() ^ value.items()}
+            raise InputError(
+                f"{out}: cannot resume: the data of {', '.join(sorted(names))} has changed; "
+                "give the same data again, or --overwrite to start again"
+            )
+        if before.get(key) != value:
+            raise InputError(
+                f"{out}: cannot resume: {key} was {before.get(key)}, is now {value}; "
+                "give the same again, or --overwrite to start again"
+            )
 
 
-def _run(args, settings: dict, model: Encoder, tokenizer: Tokenizer, sources, rank: int) -> int:
-    """Take the steps that are left, with a log line each and checkpoints; the number of the signal that stopped it, or 0."""
-    out, device = Path(args.out), model.words.weight.device
-    optimizer = new_optimizer(model, args.weight_decay, settings["decay_all"])
-    options = {key: settings[key] for key in train.__kwdefaults__ if key in settings} | {"dtype": getattr(torch, args.dtype)}
-    if rank:
-        wait()  # for the first process, which removes what is half written
-    checkpoint, skipped = newest_checkpoint(out / "checkpoints")
-    if not rank:
-        wait()
-    done = load_checkpoint(checkpoint, model, optimizer) if checkpoint else 0
-    print(*skipped, sep="\n", end="\n" * bool(skipped))
+def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
+    """Take the remaining steps, with a log line and now and then a checkpoint.
+
+    Returns the number of the signal that stopped it, or 0.
+    """
+    out, device, (rank, _) = Path(args.out), model.words.weight.device, rank_and_world()
+    checkpoints, log_path = out / "checkpoints", out / "log.jsonl"
+    optimizer = new_optimizer(model, settings.weight_decay, settings.decay_all)
+    done = load_checkpoint(checkpoints, model, optimizer)
     if args.resume:
-        print(f"going on after step {done}" if done else "no checkpoint: beginning at the first step")
-    log, stopped = out / "log.jsonl", 0
-    if rank == 0:  # the steps after the checkpoint are taken again
-        lines = [line for _, line in read_lines(log)][:done] if done else []
-        with new_file(log) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    wait()
-    bar = tqdm(unit="step", initial=done, disable=rank > 0 or None)
-    with bar, open(os.devnull if rank else log, "a", encoding="utf-8") as file, signals_noted() as signals:
-        began, rows, tokens = time.perf_counter(), 0, 0
-        for line in train(model, tokenizer, sources, **options, optimizer=optimizer, done=done):
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            step, rows, tokens, bar.total = line["step"], rows + line["rows"], tokens + line["tokens"], line["steps"]
+        print(f"resuming after step {done}" if done else "no checkpoint: starting at the first step")
+    if rank == 0:
+        # The steps after the checkpoint are taken again, so their lines go.
+        kept = itertools.islice(read_lines(log_path), done) if done else ()
+        lines = [f"{line}\n" for _, line in kept]
+        with new_file(log_path) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
+
+    rows = tokens = 0
+    began = time.perf_counter()
+    options = {"optimizer": optimizer, "done": done} | dataclasses.asdict(settings)
+    with open(os.devnull if rank else log_path, "a") as log, signals_noted() as signals:
+        for report in train(model, tokenizer, sources, **options):
+            print(json.dumps(report), file=log, flush=True)
+            step, steps = report["step"], report["steps"]
+            rows, tokens = rows + report["rows"], tokens + report["tokens"]
             seconds = time.perf_counter() - began
-            speed = f"{rows / seconds:,.0f} rows/s, {tokens / seconds:,.0f} tokens/s"
-            state = f"loss {line['loss']:.3f}, lr {line['lr']:.1e}, {speed}, masked {line['masked']:.2%}"
-            bar.set_postfix_str(state, refresh=False)
-            bar.update()
-            if bar.disable and (step % args.every == 0 or step == line["steps"]):
-                left = f"{seconds / (step - done) * (line['steps'] - step):.0f} s left"
-                print(f"step {step}/{line['steps']}, {line['source']}: {state}, {left}", flush=True)
-            stopped = int(add_up(torch.tensor(max(signals, default=0), device=device)))  # all stop where one was told to
-            if (stopped or step % args.save_every == 0) and step < line["steps"] and rank == 0:
-                save_checkpoint(out / "checkpoints", model, optimizer, step, args.keep)
-            if stopped and step < line["steps"]:
-                print(f"stopped after step {step} of {line['steps']}; the same command with --resume goes on")
+            if step % args.every == 0 or step == steps:
+                print(
+                    f"step {step}/{steps}, {report['source']}: loss {report['loss']:.3f}, "
+                    f"lr {report['lr']:.1e}, {rows / seconds:,.0f} rows/s, "
+                    f"{tokens / seconds:,.0f} tokens/s, masked {report['masked']:.2%}, "
+                    f"{seconds / (step - done) * (steps - step):.0f} s left",
+                    flush=True,
+                )
+            # All processes stop where one was signalled.
+            stopped = add_up(torch.tensor(max(signals, default=0), device=device)).item()
+            if step < steps and rank == 0 and (stopped or step % args.save_every == 0):
+                save_checkpoint(checkpoints, model, optimizer, step, args.keep)
+            if step < steps and stopped:
+                print(f"stopped after step {step} of {steps}; add --resume to continue")
                 return max(signals, default=signal.SIGTERM)
-    cut = f"{tokenizer.cut:,} of {tokenizer.texts:,} texts were cut"
-    print(f"{out}: {line['steps']} steps, {rows:,} rows, {tokens:,} tokens in {seconds:.0f} s; {cut}")
+    print(
+        f"{out}: {steps} steps, {rows:,} rows, {tokens:,} tokens in {seconds:.0f} s; "
+        f"{tokenizer.cut:,} of {tokenizer.texts:,} texts were cut"
+    )
     return 0
 
 
 def plot(path, lines: list[dict]) -> None:
-    """Loss and in-batch accuracy over the steps, a line a source."""
+    """Loss and in-batch accuracy over the steps, one curve per source."""
     import matplotlib.figure  # optional: only --plot needs it
 
     figure = matplotlib.figure.Figure((9, 4), layout="constrained")
@@ -744,17 +1127,21 @@ def plot(path, lines: list[dict]) -> None:
         figure.savefig(temporary, format=Path(path).suffix[1:])
 
 
-class _Lines:
-    """The lines of a text file, counted once and read from the disk each time they are gone through."""
+class _Texts:
+    """The texts of a file (see `files.read_texts`), read from the disk each time.
 
-    def __init__(self, path):
-        self.path, self.count = path, sum(1 for _ in read_lines(path))
+    Text n is line n of a text file, blank or not.
+    """
+
+    def __init__(self, path, field: str):
+        self.path, self.field = path, field
+        self.count = sum(1 for _ in self)
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[str]:
-        return (text for _, text in read_lines(self.path))
+        return read_texts(self.path, self.field, blank=True)
 
 
 def _embed(args) -> None:
@@ -762,9 +1149,9 @@ def _embed(args) -> None:
     if out.suffix not in (".npy", ".safetensors"):
         raise InputError(f"--out {out}: expected a name that ends in .npy or .safetensors")
     refuse_existing(out, args.overwrite)
-    texts = _Lines(args.input)
+    texts = _Texts(args.input, args.field)
     if not len(texts):
-        raise InputError(f"{args.input}: no texts; expected one a line")
+        raise InputError(f"{args.input}: no texts; expected one per line or row")
     with processes() as (rank, _):
         model, tokenizer = load(args.model, dtype=getattr(torch, args.dtype))
         print(summary(model, tokenizer))
@@ -775,76 +1162,91 @@ def _embed(args) -> None:
             with new_file(out) as temporary:
                 save_file({"embeddings": torch.from_numpy(embeddings)}, temporary)
         wait()
-        cut = f"{tokenizer.cut:,} texts longer than {model.config.max_length} tokens were cut"
-        print(f"{out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32; {cut}")
+        print(
+            f"{out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32; "
+            f"{tokenizer.cut:,} texts longer than {model.config.max_length} tokens were cut"
+        )
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="The E5-NL encoder: make, train, embed.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    default = "bfloat16" if torch.cuda.is_available() else "float32"
-
-    command = commands.add_parser("init", help="a small XLM-R-type encoder with random weights")
+def _init_options(command) -> None:
     command.add_argument("--tokenizer", required=True, help="an XLM-R tokenizer.json, or .json.xz")
     command.add_argument("--out", required=True)
     command.add_argument("--width", type=whole_number(1), default=256)
     command.add_argument("--layers", type=whole_number(1), default=2)
     command.add_argument("--heads", type=whole_number(1), default=4)
-    command.add_argument("--intermediate", type=whole_number(1), help="width of the feed-forward part (default: 4 x width)")
+    command.add_argument(
+        "--intermediate",
+        type=whole_number(1),
+        help="width of the feed-forward part (default: 4 x width)",
+    )
     command.add_argument("--dropout", type=real_number(0, 0.9), default=0.1)
     command.add_argument("--seed", type=whole_number(0), default=42)
     command.add_argument("--overwrite", action="store_true")
-    command.set_defaults(run=_init)
 
-    command = commands.add_parser("train", help="InfoNCE over training sources; the defaults are the paper's (its released command line)",
-                                  formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+def _train_options(command) -> None:
     command.add_argument("--model", required=True, help="model folder or hub name")
-    command.add_argument("--data", required=True, nargs="+", help="training sources (.jsonl, .jsonl.gz) or manifests (.json)")
-    command.add_argument("--out", required=True, help="the trained model's folder, with settings.json, log.jsonl and checkpoints")
+    command.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        help="training sources (.jsonl, .jsonl.gz) or manifests (.json)",
+    )
+    command.add_argument(
+        "--out",
+        required=True,
+        help="the trained model's folder, with settings.json, log.jsonl and checkpoints",
+    )
     either = command.add_mutually_exclusive_group()
     either.add_argument("--overwrite", action="store_true")
-    either.add_argument("--resume", action="store_true", help="go on after the newest whole checkpoint")
-    group = command.add_argument_group("method")
-    group.add_argument("--recipe", choices=list(RECIPES), default="stated", help="what the paper states, or what its released code does: "
-                       "sets --schedule, --in-batch, --decay-all and --masks")  # fmt: skip
-    group.add_argument("--batch-size", type=whole_number(2), default=1024, help="rows of all processes; symmetric sources get half")
-    group.add_argument("--batching", choices=["source", "mixed"], default="source", help="a batch is of one source, or of all")
-    group.add_argument("--tau", type=real_number(1e-4), default=0.02, help="temperature")
-    group.add_argument("--negatives", type=whole_number(0, 1000), default=1, help="hard negatives a row")
-    group.add_argument("--in-batch", choices=["as-given", "always"], help="other rows' passages as negatives: as manifests say (stated), "
-                       "or in every source (released)")  # fmt: skip
-    group.add_argument("--query-length", type=whole_number(3), default=450, help="tokens")
-    group.add_argument("--passage-length", type=whole_number(3), default=500, help="tokens")
-    group.add_argument("--masks", action=argparse.BooleanOptionalAction, help="equal texts are no negatives (stated: yes)")
-    group = command.add_argument_group("optimisation")
-    group.add_argument("--lr", type=real_number(0, 1), default=1e-5)
-    group.add_argument("--schedule", choices=["constant", "decay"], help="see learning_rate() (stated: constant)")
-    group.add_argument("--warmup", type=real_number(0, 1), default=0.25, help="share of the steps")
-    group.add_argument("--weight-decay", type=real_number(0), default=0.1)
-    group.add_argument("--decay-all", action=argparse.BooleanOptionalAction, help="also of biases and LayerNorm (stated: no)")
-    group.add_argument("--clip", type=real_number(1e-6), default=1.0, help="largest gradient norm")
-    group.add_argument("--epochs", type=whole_number(1), default=1)
-    group.add_argument("--steps", type=whole_number(1), default=None, help="instead of --epochs")
-    group.add_argument("--seed", type=whole_number(0), default=42)
-    group = command.add_argument_group("machine")
-    group.add_argument("--dtype", choices=["float32", "bfloat16"], default=default, help="of the products; weights stay float32")
-    group.add_argument("--chunk-tokens", type=whole_number(1), default=8192 if torch.cuda.is_available() else 2048,
-                       help="tokens through the encoder at once: sets memory; beside it only dropout's draws depend on it")  # fmt: skip
-    group.add_argument("--save-every", type=whole_number(1), default=200, help="steps between checkpoints")
-    group.add_argument("--keep", type=whole_number(1), default=2, help="checkpoints that stay")
-    group.add_argument("--every", type=whole_number(1), default=20, help="steps between printed lines where there is no terminal for a bar")
-    group.add_argument("--plot", help="a picture of loss and accuracy by source; needs matplotlib")
-    command.set_defaults(run=_train)
+    either.add_argument("--resume", action="store_true", help="from the newest checkpoint")
+    command.add_argument(
+        "--save-every", type=whole_number(1), default=200, help="steps between checkpoints"
+    )
+    command.add_argument("--keep", type=whole_number(1), default=2, help="checkpoints to keep")
+    command.add_argument(
+        "--every", type=whole_number(1), default=20, help="steps between printed lines"
+    )
+    command.add_argument(
+        "--plot", help="a picture of loss and accuracy by source; needs matplotlib"
+    )
+    settings = command.add_argument_group("settings: the paper's released command line")
+    for field in dataclasses.fields(Settings):
+        name = f"--{field.name.replace('_', '-')}"
+        settings.add_argument(name, default=field.default, **field.metadata)
 
-    command = commands.add_parser("embed", help="texts to embeddings", formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+
+def _embed_options(command) -> None:
     command.add_argument("--model", required=True, help="model folder or hub name")
-    command.add_argument("--input", required=True, help="a text a line, .gz or not")
-    command.add_argument("--kind", required=True, choices=list(PREFIXES), help="chooses the prefix")
-    command.add_argument("--out", required=True, help=".npy, or .safetensors with one tensor, embeddings")
+    command.add_argument(
+        "--input",
+        required=True,
+        help="one text per line, or a table (.jsonl, .json, .csv, .tsv, .parquet); .gz or not",
+    )
+    command.add_argument("--field", default="text", help="of the table")
+    command.add_argument("--kind", required=True, choices=list(PREFIXES), help="sets the prefix")
+    command.add_argument(
+        "--out", required=True, help=".npy, or .safetensors with one tensor, embeddings"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace --out")
-    command.add_argument("--dtype", choices=["float32", "bfloat16"], default=default)
-    command.set_defaults(run=_embed)
+    command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
 
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="The E5-NL encoder: make, train, embed.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, run, options, about in (
+        ("init", _init, _init_options, "a small XLM-R-type encoder with random weights"),
+        ("train", _train, _train_options, "InfoNCE over training sources"),
+        ("embed", _embed, _embed_options, "texts to embeddings"),
+    ):
+        command = commands.add_parser(
+            name, help=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        options(command)
+        command.set_defaults(run=run)
+        if torch.cuda.is_available() and name != "init":
+            command.set_defaults(dtype="bfloat16", chunk_tokens=8192)
     args = parser.parse_args(argv)
     args.run(args)
 

@@ -2,7 +2,7 @@
 
 Hours are those of the matrix products, counted for real lengths without padding, at an assumed share of what a GPU is rated at; all else
 that a GPU does comes on top, so they are a lower bound. Bytes come from counts of texts, words, parameters and embeddings. What is
-assumed says so. `reproduce.py --dry-run` and `bench.py evaluate` print these estimates.
+assumed says so. `reproduce.py --dry-run` and `tools.bench evaluate` print these estimates.
 """
 
 from typing import NamedTuple

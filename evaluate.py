@@ -31,6 +31,7 @@ import io
 import json
 import platform
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,6 +47,7 @@ import model_folder
 import scoring
 from files import InputError, cli, new_file, refuse_plot, whole_number, write_json
 from mteb_nl import (
+    LANGUAGE_FORM,
     RANKING,
     TASKS,
     TRAINED,
@@ -53,6 +55,7 @@ from mteb_nl import (
     fetch,
     fingerprint,
     flat_labels,
+    is_language,
     naming,
     read_columns,
     read_ranking,
@@ -310,7 +313,7 @@ def run(tasks: list[Task], encode: Encode, out, settings: dict, prefix="mteb", o
         if result is None:
             start = time.perf_counter()
             found = evaluate_task(task, encode, prefix, folder)
-            where = {"hf_subset": task.subset, "languages": ["nld-Latn"]}
+            where = {"hf_subset": task.subset, "languages": [task.language]}
             write_items(out, task, {split: items for split, (_, items) in found.items()})
             result = _plain({
                 "task_name": task.name,
@@ -357,7 +360,8 @@ def _plain(value):
 
 
 def _tasks(args) -> list[Task]:
-    return select_tasks(read_tasks(args.tasks_file) if args.tasks_file else TASKS, args.tasks)
+    tasks = read_tasks(args.tasks_file, args.language or "nld-Latn") if args.tasks_file else TASKS
+    return select_tasks(tasks, args.tasks)
 
 
 def _run(args, rank: int, world: int) -> None:
@@ -400,19 +404,23 @@ def _download(args) -> None:
 
 
 def _report(args) -> None:
-    columns = read_columns_of(args.results)
+    notes = []
+    columns = read_columns_of(args.results, notes)
     cells = report_types(columns) if args.by == "type" else report_tasks(columns)
     print(table(cells, args.format, 2))
+    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
     if args.plot:
         plot(args.plot, columns)
 
 
 def _compare(args) -> None:
-    rows, said = compare(args.a, args.b, args.resamples)
+    notes = []
+    rows, said = compare(args.a, args.b, args.resamples, notes)
     names = [Path(name).resolve().name if Path(name).is_dir() else str(name) for name in (args.a, args.b)]
     names = names if names[0] != names[1] else [str(args.a), str(args.b)]
     print(table(describe_comparison(rows, *names), args.format, 2))
     print("\nsettings that differ:" if said else "\nno settings differ", *said, sep="\n  ")
+    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
 
 
 def main(argv=None) -> None:
@@ -424,6 +432,7 @@ def main(argv=None) -> None:
     command.add_argument("--model", required=True, help="model folder or hub name")
     command.add_argument("--tasks", nargs="+", default=["all"], help="names of tasks, types of tasks, native, translated or all")
     command.add_argument("--tasks-file", help="JSON file that lists tasks beside their data, instead of the benchmark's")
+    command.add_argument("--language", help="of the texts of --tasks-file where it does not say, for the result files (nld-Latn)")
     command.add_argument("--data", help="folder that `download` made; without it the hub's cache, and the hub")
     command.add_argument("--out", required=True, help="folder of the result files")
     command.add_argument("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
@@ -435,7 +444,7 @@ def main(argv=None) -> None:
     command = commands.add_parser("download", help="copy the tasks' data from the hub to a folder", **defaults)
     command.add_argument("--out", required=True)
     command.add_argument("--tasks", nargs="+", default=["all"], help="as for `run`")
-    command.set_defaults(run=_download, tasks_file=None)
+    command.set_defaults(run=_download, tasks_file=None, language=None)
 
     command = commands.add_parser("report", help="print a table of results")
     command.add_argument("results", nargs="+", help="folders that `run` wrote, and names of models with published scores")
@@ -456,6 +465,10 @@ def main(argv=None) -> None:
     if args.command == "report":
         refuse_plot(args.plot, args.overwrite)
     if args.command == "run":
+        if args.language and not args.tasks_file:
+            raise InputError("--language is for the tasks of a --tasks-file; the benchmark's are nld-Latn")
+        if args.language and not is_language(args.language):
+            raise InputError(f"--language {args.language}: expected {LANGUAGE_FORM}")
         if args.tasks_file and args.data:
             raise InputError("--data is for the benchmark's tasks, the data of --tasks-file lies beside that file; leave one of them out")
         with e5nl.processes() as (rank, world):

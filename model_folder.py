@@ -1,10 +1,15 @@
-"""Model folders of transformers and sentence-transformers, read strictly and written whole: configuration, tokenizer, weights.
+"""Model folders of transformers and sentence-transformers, read as their owners mean them.
 
-In: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`, and sentence-transformers' files for pooling, prompts and the
-longest input; a folder, or the name of a repository on the Hugging Face hub. Out: the same kind of folder. What the encoder of
-`e5nl.py` does not implement is refused by name, never ignored.
+In: `config.json`, `model.safetensors` (or its shards), `tokenizer.json`, and sentence-transformers'
+files for modules, pooling, prompts and the longest input: a folder, or the name of a repository on
+the Hugging Face hub. Out: the same kind of folder, which transformers, sentence-transformers and
+programs that read `tokenizer.json` alone all understand alike.
 
-Left out on purpose: pickled weights, slow tokenizers, heads, other modules than Transformer, Pooling and Normalize.
+A setting that changes embeddings is either implemented or refused by name, never ignored.
+Judged by transformers 5.23 and sentence-transformers 6.2 (`tests/parity/`).
+
+Left out on purpose: pickled weights, slow tokenizers, heads, modules other than Transformer,
+Pooling and Normalize.
 """
 
 import dataclasses
@@ -13,9 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tokenizers
@@ -35,15 +38,19 @@ from files import (
     write_json,
 )
 
-CHARACTERS, SPARE_TOKENS = 8, 16  # of a start of a text: characters a token (Dutch has 4.3 in XLM-R's pieces), tokens more than needed
-SPARE_ROWS = 128  # embedding rows beyond the tokenizer's pieces that are not a mistake (multilingual-e5-small has 35)
+# --- configuration --------------------------------------------------------------------------------
 
-# --- configuration ----------------------------------------------------------------------------------------------------------
+ARCHITECTURES = {
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "camembert": "Camembert",
+    "xlm-roberta": "XLMRoberta",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What `config.json` and the sentence-transformers files of a model folder say; the names are theirs."""
+    """What `config.json` and sentence-transformers' files say; the names are theirs."""
 
     model_type: str
     vocab_size: int
@@ -58,13 +65,20 @@ class Config:
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     hidden_act: str = "gelu"
+    # These are in sentence-transformers' files.
     pooling: str = "mean"
-    max_seq_length: int | None = None  # of sentence-transformers; None: what the position table allows
-    prompts: tuple[tuple[str, str], ...] = tuple(PREFIXES.items())
+    max_seq_length: int | None = None  # None: what the position table allows
+    prompts: tuple[tuple[str, str], ...] = tuple(PREFIXES.items())  # (kind of text, its prefix)
+    similarity: str = "cosine"  # what the folder asks for; cosine is what is used
+    # The whole config.json that was read, so that what is written loses no field of it.
+    source: dict = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
     def position_offset(self) -> int:
-        """Rows at the start of the position table that no text uses: RoBERTa counts positions from the pad id + 1, BERT from 0."""
+        """Rows at the start of the position table that no text uses.
+
+        RoBERTa counts positions from the pad id + 1, BERT from 0.
+        """
         return 0 if self.model_type == "bert" else self.pad_token_id + 1
 
     @property
@@ -74,107 +88,310 @@ class Config:
 
     @property
     def max_length(self) -> int:
-        """Tokens of the longest text, special tokens included; longer ones are cut."""
+        """Tokens of the longest text, special tokens included; longer texts are cut."""
         return min(self.positions, self.max_seq_length or self.positions)
 
 
-IN_OTHER_FILES = ("pooling", "max_seq_length", "prompts")  # fields that sentence-transformers' files hold, not config.json
+# Fields that config.json does not hold.
+ELSEWHERE = ("pooling", "max_seq_length", "prompts", "similarity", "source")
 
+# What a number in config.json may be: beyond it is a mistake, or more than any memory holds.
+LIMITS = {
+    "vocab_size": (1, 2**24),
+    "hidden_size": (1, 2**16),
+    "num_hidden_layers": (1, 1000),
+    "num_attention_heads": (1, 2**12),
+    "intermediate_size": (1, 2**20),
+    "max_position_embeddings": (3, 2**20),
+    "type_vocab_size": (1, 2**10),
+    "layer_norm_eps": (0, 1),
+    "pad_token_id": (0, 2**24),
+    "hidden_dropout_prob": (0, 0.999),
+    "attention_probs_dropout_prob": (0, 0.999),
+}
+SHORTEST = 3  # tokens of a longest input that makes sense: start, one piece, end
 
-HUB_FILES = ["*.json", "*.safetensors", "1_Pooling/config.json"]  # all that is read
+# Settings that change embeddings where the judges obey them, and the only values that the encoder
+# here implements. Where a setting is absent, its default is among them.
+TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+NOTHING = [{}, None]
+IMPLEMENTED = {
+    "config.json": {
+        "model_type": list(ARCHITECTURES),
+        "hidden_act": ["gelu"],
+        "position_embedding_type": ["absolute", None],
+        "is_decoder": [False, None],
+        "add_cross_attention": [False, None],
+        "pruned_heads": NOTHING,
+        "quantization_config": [None],
+    },
+    "tokenizer_config.json": {
+        "truncation_side": ["right", None],
+        "padding_side": ["right", None],
+        "split_special_tokens": [False, None],
+    },
+    "sentence_bert_config.json": {
+        "transformer_task": ["feature-extraction"],
+        "module_output_name": ["token_embeddings"],
+        "modality_config": [TEXT_ONLY],
+        "backend": ["torch"],
+        "query_length": [None],
+        "document_length": [None],
+        "query_expansion": [None],
+        "tokenizer_name_or_path": [None],
+        "model_args": NOTHING,
+        "model_kwargs": NOTHING,
+        "tokenizer_args": NOTHING,
+        "processor_kwargs": NOTHING,
+        "config_args": NOTHING,
+        "config_kwargs": NOTHING,
+        "processing_kwargs": NOTHING,
+    },
+    "pooling": {"include_prompt": [True]},
+    "config_sentence_transformers.json": {
+        "model_type": ["SentenceTransformer", None],
+        "truncate_dim": [None],
+    },
+}
+# Of these files every setting is an argument of the module, so an unknown one is refused too.
+ALSO_READ = {
+    "sentence_bert_config.json": ("max_seq_length", "do_lower_case", "unpad_inputs"),
+    "pooling": ("pooling_mode", "word_embedding_dimension", "embedding_dimension"),
+}
+
+# What holds sentence-transformers' longest input: its first name, then those of old versions.
+LENGTH_FILES = ["sentence_bert_config.json"] + [
+    f"sentence_{kind}_config.json"
+    for kind in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+]
 
 
 def find(name) -> Path:
-    """The folder `name`, or a copy of the hub repository `owner/name[@revision]`. Nothing else is ever downloaded."""
+    """The folder `name`, or a copy of the hub repository `owner/name[@revision]`.
+
+    Nothing else is ever downloaded.
+    """
     if Path(name).is_dir():
         return Path(name)
     if ":" in str(name) or not is_hub_name(name):
-        raise FileNotFoundError(f"{name}: no such folder; expected a model folder or the name of a hub repository (owner/name)")
-    return hub_folder(str(name), HUB_FILES, "model")
+        expected = "expected a model folder or the name of a hub repository (owner/name)"
+        raise FileNotFoundError(f"{name}: no such folder; {expected}")
+    folder = hub_folder(str(name), ["*.json", "*.safetensors"], "model")
+    if not any(folder.rglob("*.safetensors")):
+        raise InputError(
+            f"{name}: the repository holds no safetensors; where it has pytorch_model.bin alone, "
+            f"convert it with: {_convert(str(name).partition('@')[0], 'converted')}"
+        )
+    return folder
+
+
+def _convert(name, folder) -> str:
+    """A command that turns pickled weights into safetensors, for a message."""
+    call = f"M.from_pretrained('{name}').save_pretrained('{folder}')"
+    return f'python -c "from transformers import AutoModel as M; {call}"'
 
 
 def read_config(folder) -> dict:
     """`config.json` as it is."""
     path = Path(folder) / "config.json"
     if not path.is_file():
-        raise InputError(f"{path}: no such file; {folder} is not a model folder (or its training has not finished)")
+        unfinished = "is not a model folder (or its training has not finished)"
+        raise InputError(f"{path}: no such file; {folder} {unfinished}")
     return read_json(path)
 
 
 def parse_config(folder) -> Config:
     """Read and check a folder's configuration. What is not implemented is refused by name."""
     folder, values = Path(folder), read_config(folder)
-    path = folder / "config.json"
-    required = {"model_type": ["bert", "roberta", "camembert", "xlm-roberta"], "hidden_act": ["gelu"]}
-    optional = {"position_embedding_type": ["absolute"], "is_decoder": [False], "add_cross_attention": [False]}
-    for field, allowed in (required | optional).items():
-        value = values.get(field, allowed[0] if field in optional else None)
-        if value not in allowed:
-            raise InputError(f"{path}: {field} is {value!r}; this encoder knows {' or '.join(map(repr, allowed))} only")
-    config = {}
+    config = _parse_architecture(folder / "config.json", values)
+    length = _parse_length(folder)
+    if length is not None and length < config.positions:
+        config = dataclasses.replace(config, max_seq_length=length)
+    prompts, similarity = _parse_prompts(folder)
+    return dataclasses.replace(
+        config,
+        pooling=_parse_pooling(folder),
+        prompts=tuple(prompts.items()),
+        similarity=similarity,
+    )
+
+
+def _refuse_others(path: Path, values: dict, name: str) -> None:
+    """Stop at a setting that changes embeddings and is not implemented. name: in IMPLEMENTED."""
+    for field, allowed in IMPLEMENTED[name].items():
+        if values.get(field, allowed[0]) not in allowed:
+            known = " or ".join(repr(value) for value in allowed if value is not None)
+            found = f"{field} is {values[field]!r:.80}"
+            raise InputError(f"{path}: {found}; this encoder knows {known or 'none'} only")
+    for field in values if name in ALSO_READ else ():
+        if field not in IMPLEMENTED[name] and not field.startswith(ALSO_READ[name]):
+            raise InputError(f"{path}: the setting {field!r} is not implemented")
+
+
+def _parse_architecture(path: Path, values: dict) -> Config:
+    """config.json alone."""
+    fields = {}
     for field in dataclasses.fields(Config):
-        value = values.get(field.name)
-        if field.name in IN_OTHER_FILES:
+        if field.name in ELSEWHERE:
             continue
-        if field.name not in values:
-            if field.default is dataclasses.MISSING:
-                raise InputError(f"{path}: no field {field.name!r}")
-            continue
-        allowed = int | float if field.type is float else int
-        if field.type is not str and (not isinstance(value, allowed) or isinstance(value, bool) or value < 0):
-            raise InputError(f"{path}: {field.name} is {value!r}; expected {'a' if field.type is float else 'a whole'} number from 0")
-        config[field.name] = value
-    for field in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        if config.get(field, 0) >= 1:
-            raise InputError(f"{path}: {field} is {config[field]}; expected a share below 1")
-    if config["num_attention_heads"] < 1 or config["hidden_size"] % config["num_attention_heads"]:
-        raise InputError(f"{path}: hidden_size {config['hidden_size']} is not a multiple of {config['num_attention_heads']} heads")
-    modules = folder / "modules.json"
-    if modules.is_file():
-        kinds = {str(module.get("type")).rpartition(".")[2] for module in read_json(modules, list)}
-        if unknown := kinds - {"Transformer", "Pooling", "Normalize"}:
-            raise InputError(f"{modules}: module {unknown.pop()} is not implemented; expected Transformer, Pooling and Normalize")
-    lengths = folder / "sentence_bert_config.json"
-    length = read_json(lengths).get("max_seq_length") if lengths.is_file() else None
-    if isinstance(length, int) and length < Config(**config).positions:  # often it says what the position table says
-        config["max_seq_length"] = length
-    pooling = folder / "1_Pooling" / "config.json"
-    if pooling.is_file():
-        modes = [mode for mode, used in _pooling_modes(read_json(pooling)).items() if used]
-        if modes not in (["mean"], ["cls"]):
-            raise InputError(f"{pooling}: pooling {' + '.join(modes) or 'none'} is not implemented; expected mean or cls")
-        config["pooling"] = modes[0]
-    prompts = folder / "config_sentence_transformers.json"
-    if prompts.is_file():
-        stored = read_json(prompts).get("prompts") or {}
-        if not isinstance(stored, dict) or not all(isinstance(prefix, str | None) for prefix in stored.values()):
-            raise InputError(f"{prompts}: prompts is {stored!r}; expected {{name: prefix}}")
-        stored = {"passage" if kind == "document" else kind: prefix for kind, prefix in stored.items() if prefix}
-        config["prompts"] = tuple({kind: stored.get(kind, prefix) for kind, prefix in PREFIXES.items()}.items())
-    return Config(**config)
+        if field.name in values:
+            fields[field.name] = values[field.name]
+        elif field.default is dataclasses.MISSING:
+            raise InputError(f"{path}: no field {field.name!r}")
+    _refuse_others(path, values, "config.json")
+
+    # Sizes and constants: before anything is allocated.
+    for name, (low, high) in LIMITS.items():
+        value = fields.get(name, low)
+        kind = int if isinstance(high, int) and name != "layer_norm_eps" else int | float
+        if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
+            number = "a whole number" if kind is int else "a number"
+            raise InputError(
+                f"{path}: {name} is {value!r:.40}; expected {number} from {low} to {high:,}"
+            )
+    config = Config(**fields, source=values)
+    if config.hidden_size % config.num_attention_heads:
+        heads = f"{config.num_attention_heads} heads"
+        raise InputError(f"{path}: hidden_size {config.hidden_size} is not a multiple of {heads}")
+    if config.positions < SHORTEST:
+        rows = f"max_position_embeddings {config.max_position_embeddings}"
+        taken = f"of which {config.model_type} leaves the first {config.position_offset} unused"
+        raise InputError(f"{path}: {rows}, {taken}; no text fits into the rest")
+
+    # The class that wrote the weights says the type too.
+    for name in values.get("architectures") or []:
+        family = re.match(r"XLMRoberta|Roberta|Camembert|Bert(?=Model|For)", str(name))
+        if family and family[0] != ARCHITECTURES[config.model_type]:
+            contradiction = f"model_type {config.model_type!r}, but architectures {name!r}"
+            raise InputError(f"{path}: {contradiction}; they count positions differently")
+    if "AutoModel" in (values.get("auto_map") or {}):
+        raise InputError(f"{path}: auto_map names code of the model's own; this encoder is BERT's")
+    return config
 
 
-def _pooling_modes(values: dict) -> dict[str, bool]:
-    """Both layouts of sentence-transformers' pooling file: one flag a mode (to version 5) and `pooling_mode` (from 6)."""
+def _parse_length(folder: Path) -> int | None:
+    """The longest input: sentence-transformers' own setting, else the tokenizer's."""
+    path, field, values = folder / "tokenizer_config.json", "model_max_length", {}
+    for name in LENGTH_FILES:
+        settings = read_json(folder / name) if (folder / name).is_file() else {}
+        if settings:
+            _refuse_others(folder / name, settings, "sentence_bert_config.json")
+            if settings.get("max_seq_length") is not None:
+                path, field, values = folder / name, "max_seq_length", settings
+            break
+    if not values and path.is_file():
+        values = read_json(path)
+    length = values.get(field)
+    if length is None:
+        return None
+    # transformers writes 1e30 for "no limit".
+    number = isinstance(length, int | float) and not isinstance(length, bool)
+    if not number or not SHORTEST <= length < math.inf or length != int(length):
+        expected = f"expected a whole number of tokens from {SHORTEST}"
+        raise InputError(f"{path}: {field} is {length!r:.40}; {expected}")
+    return int(length)
+
+
+def _parse_pooling(folder: Path) -> str:
+    """'mean' or 'cls': what modules.json leads to; without it mean, as in sentence-transformers."""
+    modules, paths = folder / "modules.json", []
+    if not modules.is_file():
+        return "mean"
+    for module in read_json(modules, list):
+        if not isinstance(module, dict) or not isinstance(module.get("path"), str):
+            raise InputError(f"{modules}: {module!r:.80} is no module; expected its type and path")
+        kind = str(module.get("type")).rpartition(".")[2]
+        paths.append((kind, module["path"]))
+    kinds = [kind for kind, _ in paths]
+    for kind in kinds:
+        if kind not in ("Transformer", "Pooling", "Normalize"):
+            expected = "expected Transformer, Pooling and Normalize"
+            raise InputError(f"{modules}: module {kind} is not implemented; {expected}")
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        expected = "expected Transformer, Pooling and perhaps Normalize"
+        raise InputError(f"{modules}: modules {', '.join(kinds) or 'none'}; {expected}")
+    if encoder := paths[0][1].strip("./"):
+        raise InputError(
+            f"{modules}: the encoder is in the folder {encoder}; move the files of that folder to "
+            f'{folder}, and set the path of the Transformer in modules.json to ""'
+        )
+
+    path = inside(folder, paths[1][1], modules) / "config.json"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file, but {modules} names it; copy the whole model")
+    values = read_json(path)
+    _refuse_others(path, values, "pooling")
+    modes = _pooling_modes(values)
+    if modes not in (["mean"], ["cls"]):
+        pooling = " + ".join(modes) or "none"
+        raise InputError(f"{path}: pooling {pooling} is not implemented; expected mean or cls")
+    return modes[0]
+
+
+def _pooling_modes(values: dict) -> list[str]:
+    """Both layouts of sentence-transformers: a flag per mode (to version 5), or `pooling_mode`."""
     if "pooling_mode" in values:
-        chosen = values["pooling_mode"]
-        return dict.fromkeys([chosen] if isinstance(chosen, str) else chosen, True)
-    flags = {key.removeprefix("pooling_mode_"): used for key, used in values.items() if key.startswith("pooling_mode_")}
-    return {mode.removesuffix("_tokens").removesuffix("_token"): used for mode, used in flags.items()}
+        modes = values["pooling_mode"]
+        return list(map(str, [modes] if isinstance(modes, str) else modes))
+    flags = [key for key, used in values.items() if key.startswith("pooling_mode_") and used]
+    return [flag.split("_")[2] if flag.count("_") == 3 else flag[13:] for flag in flags]
 
 
-# --- the tokenizer ----------------------------------------------------------------------------------------------------------
+def _parse_prompts(folder: Path) -> tuple[dict[str, str], str]:
+    """({kind of text: its prefix}, the similarity function that the folder asks for).
 
-# What XLM-R's special tokens are for: PreTrainedTokenizerFast has to be told, in tokenizer_config.json.
-XLMR_TOKENS = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>",
-               "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}  # fmt: skip
+    E5's prefixes where the folder stores no text at all; where it stores any, one that is missing
+    is empty. A passage is what sentence-transformers calls a document.
+    """
+    path = folder / "config_sentence_transformers.json"
+    if not path.is_file():
+        return PREFIXES, "cosine"
+    values = read_json(path)
+    _refuse_others(path, values, "config_sentence_transformers.json")
+    stored = values.get("prompts") or {}
+    texts = stored.values() if isinstance(stored, dict) else [stored]
+    if not all(isinstance(text, str | None) for text in texts):
+        raise InputError(f"{path}: prompts is {stored!r:.80}; expected {{name: prefix}}")
+    similarity = str(values.get("similarity_fn_name") or "cosine")
+    if not any(stored.values()):
+        return PREFIXES, similarity
+    passage = stored.get("document") or stored.get("passage") or ""
+    return {"query": stored.get("query") or "", "passage": passage, "none": ""}, similarity
+
+
+def describe_prefixes(config: Config) -> str:
+    """What is put before texts, for the first line that a command prints."""
+    prompts = dict(config.prompts)
+    line = f"prefixes {prompts['query']!r} (queries) and {prompts['passage']!r} (passages)"
+    if config.similarity != "cosine":
+        line += f", cosine similarity (the folder asks for {config.similarity})"
+    return line
+
+
+# --- the tokenizer --------------------------------------------------------------------------------
+
+# Of the start of a very long text: characters per token (Dutch has 4.3 in XLM-R's pieces), and
+# tokens more than are kept.
+CHARACTERS, SPARE_TOKENS = 8, 16
+
+# The special tokens of an encoder by role, as BERT and RoBERTa call them.
+ROLES = {
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "pad": ("[PAD]", "<pad>"),
+    "unk": ("[UNK]", "<unk>"),
+    "mask": ("[MASK]", "<mask>"),
+    "bos": ("<s>",),
+    "eos": ("</s>",),
+}
 
 
 class Tokenizer:
-    """A `tokenizer.json`, without the truncation and padding that may be stored in it: both are decided here, for each call.
+    """A `tokenizer.json`, without the truncation and padding that may be stored in it.
 
-    backend: the tokenizers.Tokenizer; json: the file as it is; config: tokenizer_config.json; texts, cut: how many texts were
-    tokenised and how many of them were longer than allowed.
+    Both are decided here, for each call. backend: the tokenizers.Tokenizer; json: the file as it
+    is; config: tokenizer_config.json; texts, cut: how many texts were tokenised, and how many of
+    them were longer than allowed.
     """
 
     def __init__(self, json_bytes: bytes, config: dict, where="tokenizer.json"):
@@ -182,12 +399,14 @@ class Tokenizer:
         try:
             self.backend = tokenizers.Tokenizer.from_buffer(json_bytes)
         except Exception as error:  # the library raises plain Exception
-            raise InputError(f"{where}: not a tokenizer.json that tokenizers {tokenizers.__version__} reads ({error})") from None
+            reader = f"tokenizers {tokenizers.__version__} reads"
+            raise InputError(f"{where}: not a tokenizer.json that {reader} ({error})") from None
         self.backend.no_truncation()
         self.backend.no_padding()
         if len(self.backend.encode("").ids) != 2:
-            found = self.backend.encode("").tokens
-            raise InputError(f"{where}: an empty text becomes {found}; expected a start and an end token, as BERT and XLM-R have")
+            tokens = self.backend.encode("").tokens
+            expected = "expected a start and an end token, as BERT and XLM-R have"
+            raise InputError(f"{where}: an empty text becomes {tokens}; {expected}")
         words = self.backend.pre_tokenizer
         self.splits_at_spaces = words is not None and len(words.pre_tokenize_str("a b")) > 1
 
@@ -195,23 +414,52 @@ class Tokenizer:
     def vocab_size(self) -> int:
         return max(self.backend.get_vocab().values()) + 1
 
+    @functools.cached_property
+    def special_ids(self) -> dict[str, int]:
+        """{role: id}: start and end as they are put around a text, others as the config names them.
+
+        A role is absent where no piece has it.
+        """
+        ids = dict(zip(("cls", "sep"), self.backend.encode("").ids, strict=True))
+        for role, usual_names in ROLES.items():
+            named = self.config.get(f"{role}_token")
+            named = named.get("content") if isinstance(named, dict) else named
+            for name in [named, *usual_names] if isinstance(named, str) else usual_names:
+                if (id := self.backend.token_to_id(name)) is not None:
+                    ids.setdefault(role, id)
+        return ids
+
     def __call__(self, texts: list[str], prefix: str, max_length: int) -> list[list[int]]:
-        """Ids of `prefix + text` with the start and end token; of a longer text the first max_length - 1 and the end token."""
+        """Ids of `prefix + text` with the start and end token.
+
+        Of a longer text the first max_length - 1 ids and the end token.
+        """
         texts = [prefix + text for text in texts]
+        # Of very long texts only the start: it has more tokens than are kept.
         starts = [self._start(text, max_length) for text in texts]
         ids = [encoding.ids for encoding in self.backend.encode_batch_fast(starts)]
-        few = [i for i, start in enumerate(starts) if len(start) < len(texts[i]) and len(ids[i]) < max_length + SPARE_TOKENS]
-        for i, encoding in zip(few, self.backend.encode_batch_fast([texts[i] for i in few]), strict=True):
+        # Where it has not (a text of long words), the whole text after all.
+        short = [
+            i
+            for i, start in enumerate(starts)
+            if len(start) < len(texts[i]) and len(ids[i]) < max_length + SPARE_TOKENS
+        ]
+        encodings = self.backend.encode_batch_fast([texts[i] for i in short])
+        for i, encoding in zip(short, encodings, strict=True):
             ids[i] = encoding.ids
         self.texts += len(ids)
-        self.cut += sum(len(one) > max_length for one in ids)
-        return [one if len(one) <= max_length else one[: max_length - 1] + one[-1:] for one in ids]
+        self.cut += sum(len(tokens) > max_length for tokens in ids)
+        return [
+            tokens if len(tokens) <= max_length else tokens[: max_length - 1] + tokens[-1:]
+            for tokens in ids
+        ]
 
     def _start(self, text: str, max_length: int) -> str:
-        """The start of a very long text, up to a space: tokens do not reach over spaces, so those of the start are those of the text.
+        """The start of a very long text, up to a space.
 
-        When it has some tokens more than are kept, the last word, at the cut, is not among those kept. (MultiEURLEX has texts of 1.4
-        million characters, of which 512 tokens are used.)
+        Tokens do not reach over spaces, so those of the start are those of the text. When it has
+        some tokens more than are kept, the last word, at the cut, is not among those kept.
+        (MultiEURLEX has texts of 1.4 million characters, of which 512 tokens are used.)
         """
         enough = CHARACTERS * (max_length + SPARE_TOKENS)
         space = text.find(" ", enough) if self.splits_at_spaces else -1
@@ -219,29 +467,131 @@ class Tokenizer:
 
 
 def read_tokenizer(folder) -> Tokenizer:
+    """A folder's tokenizer. Settings by which other programs would tokenise differently are refused."""
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
-        raise InputError(f"{path}: no such file; a model folder needs it (transformers: save_pretrained of a fast tokenizer)")
-    config = path.with_name("tokenizer_config.json")
-    return Tokenizer(path.read_bytes(), read_json(config) if config.is_file() else {}, path)
+        needed = "a model folder needs it (transformers: save_pretrained of a fast tokenizer)"
+        raise InputError(f"{path}: no such file; {needed}")
+    settings, config = path.with_name("tokenizer_config.json"), {}
+    for file in (path.with_name("special_tokens_map.json"), settings):
+        config |= read_json(file) if file.is_file() else {}
+    tokenizer = Tokenizer(path.read_bytes(), config, path)
+    _refuse_others(settings, config, "tokenizer_config.json")
+    _check_class(settings, config, tokenizer)
+    for name in LENGTH_FILES:
+        file = path.with_name(name)
+        if file.is_file() and read_json(file).get("do_lower_case") and not _lowercases(tokenizer):
+            advice = "add a Lowercase normalizer to tokenizer.json, or set it to false"
+            raise InputError(f"{file}: do_lower_case is true, tokenizer.json keeps case; {advice}")
+    return tokenizer
 
 
-# --- weights ----------------------------------------------------------------------------------------------------------------
+def _lowercases(tokenizer: Tokenizer) -> bool:
+    normalizer = tokenizer.backend.normalizer
+    return normalizer is not None and normalizer.normalize_str("AÉ").islower()
+
+
+def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
+    """Stop where tokenizer_config.json would make transformers change what tokenizer.json says.
+
+    The classes of BERT and RoBERTa set these parts anew, from their own settings or defaults;
+    programs that read tokenizer.json alone do not.
+    """
+    name = str(config.get("tokenizer_class")).removesuffix("Fast")
+    part, stated = {}, {}
+    if name == "BertTokenizer" and tokenizer.backend.normalizer is not None:
+        part = json.loads(tokenizer.backend.normalizer.__getstate__())
+        lower = config.get("do_lower_case", True)
+        accents, part_accents = config.get("strip_accents"), part.get("strip_accents")
+        if part.get("type") == "BertNormalizer":
+            part = {
+                "do_lower_case": part["lowercase"],
+                "tokenize_chinese_chars": part["handle_chinese_chars"],
+                "strip_accents": part["lowercase"] if part_accents is None else part_accents,
+            }
+            stated = {
+                "do_lower_case": lower,
+                "tokenize_chinese_chars": config.get("tokenize_chinese_chars", True),
+                "strip_accents": lower if accents is None else accents,
+            }
+    elif name == "RobertaTokenizer" and tokenizer.backend.pre_tokenizer is not None:
+        part = json.loads(tokenizer.backend.pre_tokenizer.__getstate__())
+        if part.get("type") == "ByteLevel":
+            stated = {"add_prefix_space": config.get("add_prefix_space", False)}
+    for setting, value in stated.items():
+        if part[setting] != value:
+            which = f"is {value}" if setting in config else f"is not set, so {value} for {name}"
+            raise InputError(
+                f"{path}: {setting} {which}, but tokenizer.json says {part[setting]}; programs "
+                "obey one or the other: make them agree"
+            )
+
+
+def tokenizer_settings(tokenizer: Tokenizer, max_length: int | None) -> dict:
+    """tokenizer_config.json for a tokenizer.json: all that it does not say itself, and no more.
+
+    The class is always the one that takes tokenizer.json as it is; XLMRobertaTokenizer and its kind
+    would build the tokenizer anew. add_prefix_space repeats what tokenizer.json says: transformers
+    takes its absence for false, and so does llama.cpp's converter.
+    """
+    special = {
+        f"{role}_token": tokenizer.backend.id_to_token(id)
+        for role, id in tokenizer.special_ids.items()
+    }
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    if max_length is not None:
+        settings["model_max_length"] = max_length
+    words = tokenizer.backend.pre_tokenizer
+    parts = json.loads(words.__getstate__()) if words is not None else {}
+    for part in parts.get("pretokenizers", [parts]):
+        if part.get("type") == "Metaspace":
+            starts = part.get("prepend_scheme", "always") != "never"
+            settings |= {"add_prefix_space": starts, "clean_up_tokenization_spaces": True}
+        elif part.get("type") == "ByteLevel":
+            settings["add_prefix_space"] = part["add_prefix_space"]
+    return settings | special
+
+
+# Embedding rows beyond the tokenizer's pieces that are not a mistake: multilingual-e5-small has 35,
+# and tables are padded to a multiple of 64 to 1,024 for the sake of GPUs.
+SPARE_ROWS, PADDED_TO, PADDED_ROWS = 128, 64, 1024
+
+
+def check_pieces(folder, config: Config, tokenizer: Tokenizer) -> None:
+    """Stop where configuration and tokenizer contradict each other."""
+    rows, pieces = config.vocab_size, tokenizer.vocab_size
+    padded = rows % PADDED_TO == 0 and rows - pieces < PADDED_ROWS
+    if rows < pieces or (rows - pieces > SPARE_ROWS and not padded):
+        sizes = f"tokenizer.json has {pieces:,} pieces, config.json {rows:,}"
+        raise InputError(f"{folder}: {sizes}; the two do not belong together")
+    pad = tokenizer.special_ids.get("pad", config.pad_token_id)
+    if config.position_offset and pad != config.pad_token_id:
+        piece = tokenizer.backend.id_to_token(pad)
+        raise InputError(
+            f"{folder}: config.json says pad_token_id {config.pad_token_id}, in tokenizer.json "
+            f"{piece} is {pad}; {config.model_type} counts positions from it, so one is wrong"
+        )
+
+
+# --- reading weights ------------------------------------------------------------------------------
 
 
 def weight_files(folder) -> dict[str, Path]:
-    """{tensor name: the safetensors file that holds it}, from a single file or from the index of several."""
+    """{tensor name: the safetensors file that holds it}, of a single file or of several."""
     folder = Path(folder)
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         files = {single}
     elif index.is_file():
-        files = {inside(folder, name, index) for name in read_json(index).get("weight_map", {}).values()}
+        shards = read_json(index).get("weight_map", {})
+        files = {inside(folder, name, index) for name in shards.values()}
     elif pickles := sorted(folder.glob("*.bin")):
-        convert = f"python -c \"from transformers import AutoModel as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""
-        raise InputError(f"{pickles[0]}: a pickle can run any code when read, so only safetensors are; convert it with: {convert}")
+        raise InputError(
+            f"{pickles[0]}: a pickle can run any code when read, so only safetensors are; "
+            f"convert it with: {_convert(folder, folder)}"
+        )
     else:
-        raise InputError(f"{single}: no such file; a model folder holds model.safetensors or model.safetensors.index.json")
+        raise InputError(f"{single}: no such file; a model folder holds it, or {index.name}")
     where = {}
     for file in sorted(files):
         if not file.is_file():
@@ -250,34 +600,39 @@ def weight_files(folder) -> dict[str, Path]:
             with safe_open(file, "pt") as tensors:
                 where |= dict.fromkeys(tensors.keys(), file)
         except SafetensorError as error:
-            raise InputError(f"{file}: damaged or not safetensors ({error}); copy or download it again") from None
+            advice = "copy or download it again"
+            raise InputError(f"{file}: damaged or not safetensors ({error}); {advice}") from None
     return where
 
 
-def read_tensors(folder, names=None) -> dict[str, Tensor]:
-    """The tensors of a checkpoint (of `names`, or all) under the checkpoint's names, memory-mapped."""
-    where, tensors = weight_files(folder), {}
-    wanted = where if names is None else names
-    for file in sorted({where[name] for name in wanted}):
-        with safe_open(file, "pt") as stored:
-            tensors |= {name: stored.get_tensor(name) for name in wanted if where[name] == file}
-    return tensors
+BLOCK = 1 << 22  # numbers of a tensor that are read at once
 
 
-AT_ONCE = 1 << 22  # numbers
+def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=None) -> Tensor:
+    """A tensor of a safetensors file, as `dtype` (None: its own), or its `rows` (ascending) alone.
 
-
-def read_as(file: Path, name: str, dtype: torch.dtype) -> Tensor:
-    """A tensor of a safetensors file as `dtype`, some rows at a time: what was read of a mapped file is in memory until it is closed."""
+    Without either it stays in the memory-mapped file. Else it is read block by block, since what
+    was read of a mapped file counts as memory until the file is closed.
+    """
     with safe_open(file, "pt") as stored:
         shape = stored.get_slice(name).get_shape()
-        if math.prod(shape) <= AT_ONCE:
-            return stored.get_tensor(name).to(dtype)
-    value, step = torch.empty(shape, dtype=dtype), max(1, AT_ONCE // math.prod(shape[1:]))
-    for start in range(0, len(value), step):
+        if rows is None and (dtype is None or math.prod(shape) <= BLOCK):
+            tensor = stored.get_tensor(name)
+            return tensor if dtype is None else tensor.to(dtype)
+    blocks, step = [], max(1, BLOCK // math.prod(shape[1:]))
+    for start in range(0, shape[0], step):
         with safe_open(file, "pt") as stored:
-            value[start : start + step] = stored.get_slice(name)[start : start + step]
-    return value
+            block = stored.get_slice(name)[start : start + step]
+            if rows is not None:
+                first, last = np.searchsorted(rows, [start, start + step])
+                block = block[torch.from_numpy(rows[first:last] - start)]
+            blocks.append(block.to(dtype or block.dtype, copy=True))
+    return torch.cat(blocks)
+
+
+def map_tensors(folder) -> dict[str, Tensor]:
+    """All tensors of a checkpoint under its names, memory-mapped."""
+    return {name: read_tensor(file, name) for name, file in weight_files(folder).items()}
 
 
 def weights_hash(folder) -> str:
@@ -289,184 +644,216 @@ def weights_hash(folder) -> str:
     return digest.hexdigest()
 
 
-# Our parameters and the checkpoint's tensors that make them, joined along the first axis. `{i}` is the layer.
+# Our parameters, and the checkpoint's tensors that make them, joined along the first axis.
+# `{i}` is the layer.
 TENSORS = {
     "words": ["embeddings.word_embeddings"],
     "positions": ["embeddings.position_embeddings"],
     "types": ["embeddings.token_type_embeddings"],
     "norm": ["embeddings.LayerNorm"],
-    "layers.{i}.qkv": [f"encoder.layer.{{i}}.attention.self.{part}" for part in ("query", "key", "value")],
+    "layers.{i}.qkv": [
+        f"encoder.layer.{{i}}.attention.self.{part}" for part in ("query", "key", "value")
+    ],
     "layers.{i}.out": ["encoder.layer.{i}.attention.output.dense"],
     "layers.{i}.attention_norm": ["encoder.layer.{i}.attention.output.LayerNorm"],
     "layers.{i}.up": ["encoder.layer.{i}.intermediate.dense"],
     "layers.{i}.down": ["encoder.layer.{i}.output.dense"],
     "layers.{i}.norm": ["encoder.layer.{i}.output.LayerNorm"],
 }
-PREFIXED = re.compile(r"^(roberta|bert|camembert)\.")  # before every name when the checkpoint has a head
-LEFT_OUT = re.compile(r"^(pooler\..*|embeddings\.position_ids|lm_head\..*|cls\..*)$")  # no part of an embedding
+PREFIXED = re.compile(r"^(roberta|bert|camembert)\.")  # of every name where there is a head
+LEFT_OUT = re.compile(  # no part of an embedding
+    r"^(pooler\..*|embeddings\.position_ids|lm_head\..*|cls\..*)$"
+)
+
+
+def modern(name: str) -> str:
+    """A tensor's name as it is written today: the first BERTs called LayerNorm's gamma and beta."""
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+    return name.replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def checkpoint_names(parameters) -> dict[str, list[str]]:
-    """{our parameter: the checkpoint's tensors}, written out for every layer, weight and bias."""
+    """{our parameter: the checkpoint's tensors}, for every layer, weight and bias."""
     names = {}
     for parameter in parameters:
         module, _, kind = parameter.rpartition(".")
         layer = re.search(r"\d+", module)
         template = re.sub(r"\d+", "{i}", module)
-        names[parameter] = [f"{name.format(i=layer and layer[0])}.{kind}" for name in TENSORS[template]]
+        parts = [name.format(i=layer and layer[0]) for name in TENSORS[template]]
+        names[parameter] = [f"{part}.{kind}" for part in parts]
     return names
 
 
-def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """{our parameter: its value} from the checkpoint's tensors, as `dtype`; shapes: what each parameter must have.
+def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torch.float32) -> dict:
+    """{our parameter: its value} of the checkpoint's tensors, as `dtype`.
 
-    Stops, by the tensor's name, when one is missing, unknown or of another shape. The position table comes with its unused first rows.
-    float32 tensors that stand for one parameter alone stay in the memory-mapped file (copied on write).
+    shapes: what each parameter must have; the position table comes with its unused first rows.
+    Stops, by the tensor's name, when one is missing, unknown, of another shape, or holds NaN.
+    float32 tensors that are one parameter alone stay in the memory-mapped file (copied on write).
     """
     files = weight_files(folder)
-    names = {PREFIXED.sub("", name): name for name in files}
-    mapped = read_tensors(folder) if dtype == torch.float32 else None
+    names = _plain_names(folder, files)
     state = {}
     for parameter, parts in checkpoint_names(shapes).items():
-        if missing := [part for part in parts if part not in names]:
-            raise InputError(f"{folder}: tensor {missing[0]} is missing; config.json asks for {config.num_hidden_layers} layers")
-        stored = [names.pop(part) for part in parts]
-        values = [mapped[name].float() if mapped else read_as(files[name], name, dtype) for name in stored]
+        missing = [part for part in parts if part not in names]
+        if missing:
+            layers = f"config.json asks for {config.num_hidden_layers} layers"
+            raise InputError(f"{folder}: tensor {missing[0]} is missing; {layers}")
         rows, *rest = shapes[parameter]
-        shape = (rows // len(parts) + (config.position_offset if parameter == "positions.weight" else 0), *rest)
-        for part, value in zip(parts, values, strict=True):
+        unused = config.position_offset if parameter == "positions.weight" else 0
+        shape = (rows // len(parts) + unused, *rest)
+        values = []
+        for part in parts:
+            name = names.pop(part)
+            value = read_tensor(files[name], name, None if dtype == torch.float32 else dtype)
             if value.shape != shape:
-                raise InputError(f"{folder}: tensor {part} is {tuple(value.shape)}, config.json asks for {shape}")
+                stored = f"tensor {part} is {tuple(value.shape)}"
+                raise InputError(f"{folder}: {stored}, config.json asks for {shape}")
+            # The sum is one pass without a copy; it can overflow, the second test cannot.
+            if not value.sum().isfinite() and not value.isfinite().all():
+                advice = "the training that made it diverged, or the file is damaged"
+                raise InputError(f"{folder}: tensor {part} holds NaN or infinity; {advice}")
+            values.append(value.to(dtype))
         state[parameter] = values[0] if len(values) == 1 else torch.cat(values)
-    if unknown := sorted(name for name in names if not LEFT_OUT.match(name)):
-        counts = f"{len(unknown)} tensors have no place in {config.num_hidden_layers} layers of {config.model_type}"
-        raise InputError(f"{folder}: {counts}, the first is {unknown[0]}; config.json and weights do not belong together")
+    unknown = sorted(name for name in names if not LEFT_OUT.match(name))
+    if unknown:
+        layers = f"{config.num_hidden_layers} layers of {config.model_type}"
+        raise InputError(
+            f"{folder}: {len(unknown)} tensors have no place in {layers}, the first is "
+            f"{unknown[0]}; config.json and weights do not belong together"
+        )
     return state
 
 
-# --- writing ----------------------------------------------------------------------------------------------------------------
+def _plain_names(folder, files: dict[str, Path]) -> dict[str, str]:
+    """{tensor's name without a prefix and as it is called today: its name in the file}."""
+    names = {}
+    for name in files:
+        plain = modern(PREFIXED.sub("", name))
+        first = names.setdefault(plain, name)
+        if first != name:
+            values = [read_tensor(files[other], other) for other in (first, name)]
+            if not torch.equal(*values):
+                raise InputError(f"{folder}: tensors {first} and {name} are one, and they differ")
+    return names
+
+
+def check_positions(folder, config: Config, tokenizer: Tokenizer, positions: Tensor) -> None:
+    """Stop where a position table (rows, D) is RoBERTa's but the configuration says BERT.
+
+    RoBERTa's row of the pad token is zero, since nothing trains it; BERT has no such row.
+    """
+    pad = tokenizer.special_ids.get("pad", 0)
+    if config.model_type == "bert" and pad < len(positions) and not positions[pad].any():
+        raise InputError(
+            f"{folder}: config.json says model_type 'bert', but row {pad} of the position table, "
+            "the pad token's, is zero as RoBERTa's is; the positions would be shifted"
+        )
+
+
+# --- writing --------------------------------------------------------------------------------------
 
 
 def refuse_model(folder: Path, overwrite: bool) -> None:
     if (folder / "config.json").exists() and not overwrite:
-        raise InputError(f"{folder}: holds a model already; choose another output folder, or add --overwrite to replace it")
+        advice = "choose another output folder, or add --overwrite to replace it"
+        raise InputError(f"{folder}: holds a model already; {advice}")
 
 
 def retire_model(folder: Path) -> None:
-    """From here on the folder holds no model, until another is written whole; a report on its vocabulary told of the old one."""
+    """From here on the folder holds no model, until another is complete.
+
+    A report on its vocabulary described the old one.
+    """
     for name in ("config.json", "trim_report.json", "transtokenize_report.json"):
         (folder / name).unlink(missing_ok=True)
 
 
-def write_folder(folder, config: Config, tokenizer: Tokenizer, state: dict[str, Tensor], overwrite: bool = False) -> None:
-    """Write a model folder that transformers, sentence-transformers and `load` read. `config.json` comes last: with it, it is whole.
+def write_folder(folder, config: Config, tokenizer: Tokenizer, state: dict[str, Tensor],
+                 overwrite: bool = False) -> None:  # fmt: skip
+    """Write a model folder that transformers, sentence-transformers and `load` read.
 
-    state: as `read_state` gives it; written as float32.
+    state: as `read_state` gives it; written as float32. `config.json` comes last: a folder that has
+    it is complete.
     """
     folder = Path(folder)
     refuse_model(folder, overwrite)
     tensors = {}
     for parameter, parts in checkpoint_names(state).items():
-        values = state[parameter].chunk(len(parts))
-        tensors |= {name: value.float().contiguous().cpu() for name, value in zip(parts, values, strict=True)}
+        for name, value in zip(parts, state[parameter].chunk(len(parts)), strict=True):
+            tensors[name] = value.float().contiguous().cpu()
     folder.mkdir(parents=True, exist_ok=True)
     retire_model(folder)
+    values = {name: getattr(config, name) for name in LIMITS} | {"hidden_act": config.hidden_act}
+    values |= {
+        "model_type": config.model_type,
+        "architectures": [f"{ARCHITECTURES[config.model_type]}Model"],
+        "torch_dtype": "float32",
+    }
+    write_tensors(folder, tensors)
+    write_settings(folder, config, tokenizer, config.source | values)
+
+
+def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:
     with new_file(folder / "model.safetensors") as temporary:
         save_file(tensors, temporary, metadata={"format": "pt"})
-    with new_file(folder / "tokenizer.json") as temporary:
-        temporary.write_bytes(tokenizer.json)
-    for name, content in side_files(config, tokenizer).items():
-        write_json(folder / name, content)
 
 
-def side_files(config: Config, tokenizer: Tokenizer) -> dict[str, object]:
-    """The JSON files of a model folder, `config.json` last."""
-    prompts, pooling = dict(config.prompts), ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens")
+# What transformers writes into every config.json and some programs ask for.
+USUAL = {
+    "initializer_range": 0.02,
+    "position_embedding_type": "absolute",
+    "use_cache": True,
+    "classifier_dropout": None,
+}
+
+
+def write_settings(folder: Path, config: Config, tokenizer: Tokenizer, values: dict) -> None:
+    """All files of a model folder but its weights. values: the content of config.json.
+
+    What is applied here is what is written: prefixes, pooling, the longest input.
+    """
+    prompts = dict(config.prompts)
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-    architecture = {"bert": "Bert", "roberta": "Roberta", "camembert": "Camembert", "xlm-roberta": "XLMRoberta"}[config.model_type]
-    values = dataclasses.asdict(config)
-    for name in IN_OTHER_FILES:
-        del values[name]
-    return {
-        "tokenizer_config.json": tokenizer.config | {"model_max_length": config.max_length},
-        "1_Pooling/config.json": {"word_embedding_dimension": config.hidden_size}
-        | {f"pooling_mode_{mode}": mode.startswith(config.pooling + "_token") for mode in pooling},
-        "sentence_bert_config.json": {"max_seq_length": config.max_length, "do_lower_case": False},
+    files = {
+        "tokenizer_config.json": tokenizer_settings(tokenizer, config.max_length),
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": config.hidden_size,
+            "pooling_mode_cls_token": config.pooling == "cls",
+            "pooling_mode_mean_tokens": config.pooling == "mean",
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+        },
+        "sentence_bert_config.json": {
+            "max_seq_length": config.max_length,
+            "do_lower_case": False,
+        },
         "config_sentence_transformers.json": {
-            "prompts": {"query": prompts["query"], "passage": prompts["passage"], "document": prompts["passage"]},
+            "prompts": {
+                "query": prompts["query"],
+                "passage": prompts["passage"],
+                "document": prompts["passage"],
+            },
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         },
         "modules.json": [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{module}"}
-            for i, (path, module) in enumerate(modules)
+            {
+                "idx": number,
+                "name": str(number),
+                "path": path,
+                "type": f"sentence_transformers.models.{module}",
+            }
+            for number, (path, module) in enumerate(modules)
         ],
-        "config.json": values | {"architectures": [f"{architecture}Model"], "torch_dtype": "float32"},
     }
-
-
-# --- weights as they lie in a file ------------------------------------------------------------------------------------------
-
-BLOCK_BYTES = 1 << 24  # in memory at once
-
-
-class Stored(NamedTuple):
-    """A tensor as it lies in a safetensors file: to copy its bytes, whatever their dtype, in little memory."""
-
-    file: Path
-    start: int
-    dtype: str
-    itemsize: int
-    shape: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return self.itemsize * math.prod(self.shape)
-
-
-def stored_tensors(folder) -> dict[str, Stored]:
-    """{name: tensor} of a checkpoint in one file or several."""
-    tensors = {}
-    for file in sorted(set(weight_files(folder).values())):
-        with open(file, "rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(length))
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
-            (start, end), shape = entry["data_offsets"], tuple(entry["shape"])
-            tensors[name] = Stored(file, 8 + length + start, entry["dtype"], (end - start) // max(1, math.prod(shape)), shape)
-    return tensors
-
-
-def resize(tensors: dict[str, Stored], rows: dict[str, np.ndarray]) -> dict[str, Stored]:
-    """The same tensors, with the shapes that they have when only `rows` of those named there are kept."""
-    return tensors | {name: tensors[name]._replace(shape=(len(kept), *tensors[name].shape[1:])) for name, kept in rows.items()}
-
-
-def read_blocks(tensor: Stored, rows: np.ndarray | None = None) -> Iterator[bytes]:
-    """The bytes of a tensor, or of its `rows` (ascending), block by block."""
-    width = 1 if rows is None else tensor.itemsize * math.prod(tensor.shape[1:])
-    step = max(1, BLOCK_BYTES // width)
-    with open(tensor.file, "rb") as file:
-        file.seek(tensor.start)
-        for first in range(0, tensor.nbytes // width, step):
-            block = file.read(min(step * width, tensor.nbytes - first * width))
-            if rows is not None:
-                wanted = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + step)] - first
-                block = np.frombuffer(block, np.uint8).reshape(-1, width)[wanted].tobytes()
-            yield block
-
-
-def write_stored(path, tensors: dict[str, Stored], rows: dict[str, np.ndarray]) -> None:
-    """One safetensors file: of the tensors in `rows` only these rows (ascending), of all others every byte."""
-    header: dict = {"__metadata__": {"format": "pt"}}
-    # Widest numbers first, as safetensors orders them: so each tensor starts at a multiple of its numbers' width.
-    after, end = sorted(resize(tensors, rows).items(), key=lambda item: (-item[1].itemsize, item[0])), 0
-    for name, tensor in after:
-        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [end, end := end + tensor.nbytes]}
-    head = json.dumps(header).encode()
-    head += b" " * (-len(head) % 8)
-    with open(path, "wb") as file:
-        file.write(len(head).to_bytes(8, "little") + head)
-        for name, _ in after:
-            file.writelines(read_blocks(tensors[name], rows.get(name)))
+    with new_file(folder / "tokenizer.json") as temporary:
+        temporary.write_bytes(tokenizer.json)
+    for name, content in files.items():
+        write_json(folder / name, content)
+    # tokenizer_config.json names the class, and torch_dtype has one name of its two.
+    values = USUAL | values
+    values.pop("tokenizer_class", None)
+    if "dtype" in values:
+        values.setdefault("torch_dtype", values.pop("dtype"))
+    write_json(folder / "config.json", values)

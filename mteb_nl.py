@@ -15,7 +15,7 @@ A task of one's own stands in a task file, beside its data; file names are relat
 Files are tables (JSON Lines, parquet, CSV) with mteb's columns (see TYPES; `"columns": {"text": "headline"}` renames), several files of
 a split are read one after the other. A retrieval split is a folder in BEIR layout; the candidates of a query stand in its
 `top_ranked.jsonl` (`query-id`, `corpus-ids`), or else are the judged documents of the qrels, zeros included. Other fields of a task:
-`main_score`, `samples_per_label`, `ignore_identical_ids`, `prompt`, `translated`.
+`main_score`, `samples_per_label`, `ignore_identical_ids`, `prompt`, `translated`, `language` (`fry-Latn`; else that of `--language`).
 
 Left out on purpose: other languages of the benchmark's multilingual tasks, tasks with images or instructions of each query's own.
 """
@@ -26,6 +26,7 @@ import difflib
 import functools
 import hashlib
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,14 +51,21 @@ class Kind(NamedTuple):
 
 
 def _is_label(value) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool) and (not isinstance(value, float) or value.is_integer())
+    if isinstance(value, str):
+        return True
+    return _is_number(value) and abs(value) < 2**63 and value == int(value)
+
+
+def _is_number(value) -> bool:
+    """Whether it is a number that a float can hold: not NaN, not infinite, not of 400 digits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 TEXT = Kind(lambda value: isinstance(value, str), "a text")
 LABEL = Kind(_is_label, "a text or a whole number")
 LABELS = Kind(lambda value: isinstance(value, list) and all(map(_is_label, value)), "a list of texts or whole numbers")
 BINARY = Kind(lambda value: isinstance(value, int | float) and value in (0, 1), "0 or 1")
-NUMBER = Kind(lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number")
+NUMBER = Kind(_is_number, "a number")
 
 
 class Type(NamedTuple):
@@ -107,11 +115,12 @@ class Task:
     samples_per_label: int = 8  # training texts of each label in one experiment
     ignore_identical_ids: bool = False  # take the document with the query's id out of its ranking
     config: str = ""  # the hub's configuration, where it is not the subset
-    language: str = ""  # the configuration holds all languages: keep the rows with this `lang`
+    only_lang: str = ""  # the configuration holds all languages: keep the rows with this `lang`
     parts: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # a split that is made of other splits of the hub
     columns: dict[str, str] = dataclasses.field(default_factory=dict)  # {what: column}, where mteb renames
     transform: Callable[[Table, str], object] | None = None  # (rows, split) -> rows, or the three tables of a ranking
     needs: tuple[str, ...] = ()  # the columns that the transform reads
+    language: str = "nld-Latn"  # what the result file says: ISO 639-3 and ISO 15924
     translated: bool | None = None  # from another language by people or machines; None: not known
     sizes: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)  # mteb's count of texts (of pairs) and characters
     files: dict[str, dict[str, list[Path]]] = dataclasses.field(default_factory=dict)  # a user's: {split: as from `locate`}
@@ -200,18 +209,18 @@ TASKS = [
           sizes={"train": (20_012, 29_161_136), "test": (2_223, 3_209_173)},
           prompt="Classificeer de gegeven boekrecensie als positieve of negatieve sentiment"),
     _task("MassiveIntentClassification", "Classification", "mteb/amazon_massive_intent@4672e20407010da34463acc759c162ca9734bca6",
-          subset="nl", splits=("validation", "test"), config="default", language="nl", translated=True,
+          subset="nl", splits=("validation", "test"), config="default", only_lang="nl", translated=True,
           sizes={"train": (11_514, 458_912), "validation": (2_033, 80_046), "test": (2_974, 117_126)},
           prompt="Given a user utterance as query, find the user intents"),
     _task("MassiveScenarioClassification", "Classification", "mteb/amazon_massive_scenario@fad2c6e8459f9e1c45d9315f4953d921437d70f8",
-          subset="nl", splits=("validation", "test"), config="default", language="nl", translated=True,
+          subset="nl", splits=("validation", "test"), config="default", only_lang="nl", translated=True,
           sizes={"train": (11_514, 458_912), "validation": (2_033, 80_046), "test": (2_974, 117_126)},
           prompt="Given a user utterance as query, find the user scenarios"),
     _task("SIB200Classification", "Classification", "mteb/sib200@a74d7350ea12af010cfb1c21e34f1f81fd2e615b",
           subset="nld_Latn", splits=("train", "validation", "test"), columns={"label": "category"}, translated=True,
           sizes={"train": (701, 101_519), "validation": (99, 13_304), "test": (204, 29_778)}),
     _task("MultiHateClassification", "Classification", "mteb/multi-hatecheck@8f95949846bb9e33c6aaf730ccfdb8fe6bcfb7a9",
-          subset="nld", config="default", language="nld", transform=hatecheck_split, needs=("text", "is_hateful", "functionality"),
+          subset="nld", config="default", only_lang="nld", transform=hatecheck_split, needs=("text", "is_hateful", "functionality"),
           parts={"train": ("test",), "test": ("test",)}, sizes={"train": (1_000, 53_534), "test": (1_000, 53_056)}),
     _task("VaccinChatNLClassification", "Classification", "clips/VaccinChatNL@bd27d0058bea2ad52470d9072a3b5da6b97c1ac3",
           main_score="f1", columns={"text": "sentence1"}, sizes={"train": (10_542, 471_783), "test": (1_170, 52_630)},
@@ -322,7 +331,7 @@ TASKS = [
     _task("SICK-NL-STS", "STS", "clips/mteb-nl-sick-sts-pr@7f88f003fc4e37ed8cd9ade84e390d871b032fef",
           translated=True, sizes={"test": (4_902, 463_327)}, prompt="Haal semantisch vergelijkbare tekst op"),
     _task("STSBenchmarkMultilingualSTS", "STS", "mteb/stsb_multi_mt@29afa2569dcedaaa2fe6a3dcfebab33d28b82e8c",
-          subset="nl", splits=("dev", "test"), config="default", language="nl", columns={"score": "similarity_score"}, translated=True,
+          subset="nl", splits=("dev", "test"), config="default", only_lang="nl", columns={"score": "similarity_score"}, translated=True,
           sizes={"dev": (1_500, 216_574), "test": (1_379, 166_173)}),
 ]  # fmt: skip
 
@@ -359,13 +368,20 @@ def select_tasks(tasks: list[Task], wanted: list[str]) -> list[Task]:
     return chosen
 
 
-def read_tasks(path) -> list[Task]:
-    """The tasks of a task file, checked; the files that they name exist."""
+LANGUAGE_FORM = "a language and a script as in nld-Latn"
+
+
+def is_language(value) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch("[a-z]{3}-[A-Z][a-z]{3}", value))
+
+
+def read_tasks(path, language: str = "nld-Latn") -> list[Task]:
+    """The tasks of a task file, checked; the files that they name exist. language: of those that do not name one."""
     path = Path(path)
     entries = read_json(path).get("tasks")
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f'{path}: expected {{"tasks": [{{"name": …, "type": …, "splits": …}}, …]}}')
-    tasks = [_parse_task(entry, path) for entry in entries]
+    tasks = [_parse_task({"language": language} | entry, path) for entry in entries]
     if repeated := [name for name, times in Counter(task.name for task in tasks).items() if times > 1]:
         raise InputError(f"{path}: task {repeated[0]!r} is given more than once")
     return tasks
@@ -393,6 +409,7 @@ def _parse_task(entry: dict, path: Path) -> Task:
         "ignore_identical_ids": (lambda v: isinstance(v, bool), "true or false"),
         "prompt": (lambda v: isinstance(v, str), "a text"),
         "translated": (lambda v: isinstance(v, bool), "true or false"),
+        "language": (is_language, LANGUAGE_FORM),
     }
     for field, value in entry.items():
         if field not in checks:
@@ -546,7 +563,7 @@ def fetch(task: Task, out) -> int:
 
 def fingerprint(task: Task, folder=None) -> str:
     """SHA-256 of all that decides what a task scores, its files' content included: whether a result is still the task's."""
-    decisive = ("type", "main_score", "splits", "samples_per_label", "ignore_identical_ids", "language", "parts", "columns", "prompt")
+    decisive = ("type", "main_score", "splits", "samples_per_label", "ignore_identical_ids", "only_lang", "parts", "columns", "prompt")
     fields = [getattr(task, field) for field in decisive] + [task.transform and task.transform.__name__]
     digest = hashlib.sha256(repr(fields).encode())
     for split in splits_read(task):
@@ -563,15 +580,15 @@ def fingerprint(task: Task, folder=None) -> str:
 
 def _raw_rows(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict]]:
     """(file:row, row) of a split, of the task's language."""
-    rows, needs = [], (*task.needs, *(["lang"] if task.language else []))
+    alternatives = {what: [task.columns[what]] if what in task.columns else names for what, (names, _) in TYPES[task.type].columns.items()}
+    rows, names = [], [] if task.transform else list(map(tuple, alternatives.values()))  # a transform makes the columns
+    needs = [*task.needs, *(["lang"] if task.only_lang else []), *names]
     for file in files:
-        for number, row in read_rows(file):
-            if missing := [name for name in needs if name not in row]:
-                raise InputError(f"{file}:{number}: no column {missing[0]!r}; the row has {', '.join(row) or 'nothing'}")
-            if not task.language or row["lang"] == task.language:
+        for number, row in read_rows(file, needs, ["text", *sum(alternatives.values(), [])]):
+            if not task.only_lang or row["lang"] == task.only_lang:
                 rows.append((f"{file}:{number}", row))
     if not rows:
-        raise InputError(f"{', '.join(map(str, files))}: no rows" + (f" with lang {task.language!r}" if task.language else ""))
+        raise InputError(f"{', '.join(map(str, files))}: no rows" + (f" with lang {task.only_lang!r}" if task.only_lang else ""))
     return rows
 
 
@@ -590,7 +607,7 @@ def read_columns(task: Task, split: str, folder=None) -> dict[str, list]:
                 raise InputError(f"{where}: no column {' or '.join(map(repr, names))}; the row has {', '.join(row) or 'nothing'}")
             values.append(row[name])
         if kind is not TEXT and kind_of(files[0]) in (".csv", ".tsv"):
-            values = _numbers(values)
+            values = _whole_numbers(values) if kind is LABEL else _numbers(values)
         for (where, _), value in zip(rows, values, strict=True):
             if not kind.good(value):
                 raise InputError(f"{where}: column {name!r} is {str(value)[:60]!r}; expected {kind.expected}")
@@ -609,6 +626,11 @@ def _numbers(values: list[str]) -> list:
         return [float(value) for value in values]
     except ValueError:
         return values
+
+
+def _whole_numbers(values: list[str]) -> list:
+    """Labels of a CSV file as numbers when each is written as Python writes a whole number; `01` and `1` are two labels."""
+    return [int(value) for value in values] if all(re.fullmatch("0|-?[1-9][0-9]{0,17}", str(value)) for value in values) else values
 
 
 def flat_labels(rows: dict[str, list]) -> list:

@@ -73,7 +73,7 @@ INITIALISE = {
 TOP, NEGATIVES = 100, 7
 MINE = [
     "--rule topk-stdmarginpos",  # stated, by its name alone
-    f"--sigma query --margin 1 --anchor min --top {TOP}",  # guess, all four
+    f"--sigma query --margin 1 --top {TOP}",  # guess, all three
     f"--negatives {NEGATIVES} --select top",  # stated: groups of 8 were stored. Guess: that these were the best
     "--when-short random",  # guess: much as FlagEmbedding's script does; the stated total leaves no room for rows dropped
     "--query-length 450 --passage-length 500",  # inferred: as in training

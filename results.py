@@ -10,6 +10,7 @@ each text, query or pair. Of models with published scores (`published.json`) the
 import csv
 import functools
 import io
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from files import InputError, new_file, read_json
-from mteb_nl import TASKS, TYPES, nearest
-from scoring import SEED, Items, score_again
+from mteb_nl import FILE_NAME, NUMBER, TASKS, TYPES, nearest
+from scoring import SEED, Items, items_needed, score_again
 
 E5_NL = [f"clips/e5-{size}-trm-nl" for size in ("small", "base", "large")]  # the paper's own
 PUBLISHED = Path(__file__).with_name("published.json")
@@ -26,17 +27,26 @@ SHORT = {"Classification": "Cls", "MultilabelClassification": "MLCls", "PairClas
          "Retrieval": "Rtr", "Clustering": "Clust", "STS": "STS"}  # fmt: skip  # the paper's names, in its order
 
 
+FIELDS = {  # of a result file: what must be there, and how
+    "task_name": (lambda value: isinstance(value, str) and re.fullmatch(FILE_NAME, value), "the name of a task"),
+    "task_type": (lambda value: isinstance(value, str) and value in TYPES, f"one of {', '.join(TYPES)}"),
+    "main_score": (NUMBER.good, "a number"),
+    "scores": (lambda value: isinstance(value, dict), "an object"),
+    "settings": (lambda value: isinstance(value, dict) and isinstance(value.get("versions", {}), dict), "an object"),
+}
+
+
 def read_result(path) -> dict:
     """One result file, checked."""
     result = read_json(path)
-    for field, kind in {"task_name": str, "task_type": str, "main_score": float, "scores": dict, "settings": dict}.items():
-        if not isinstance(result.get(field), kind) or (field == "task_type" and result[field] not in TYPES):
-            raise InputError(f"{path}: not a result file of evaluate.py ({field} is {result.get(field)!r})")
+    for field, (good, expected) in FIELDS.items():
+        if not good(result.get(field)):
+            raise InputError(f"{path}: not a result file of evaluate.py: {field} is {str(result.get(field))[:60]!r}; expected {expected}")
     return result
 
 
-def read_items(path: Path) -> dict[str, Items]:
-    """{split: items} as `write_items` wrote them; empty where there are none."""
+def read_items(path: Path, type: str, score: str) -> dict[str, Items]:
+    """{split: items} as `write_items` wrote them for a task of this type and main score; empty where there are none."""
     if not path.is_file():
         return {}
     splits = {}
@@ -45,18 +55,46 @@ def read_items(path: Path) -> dict[str, Items]:
             for name in stored.files:
                 split, _, item = name.partition("/")
                 splits.setdefault(split, {})[item] = stored[name]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, OSError, EOFError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: damaged ({error}); evaluate the task again with --overwrite") from None
+    for split, items in splits.items():
+        for name, (kinds, axes) in items_needed(type, score).items():
+            if name not in items:
+                raise InputError(f"{path}: no array {split}/{name}, of which {score} is made")
+            if items[name].dtype.kind not in kinds or items[name].ndim != axes:
+                raise InputError(f"{path}: {split}/{name} is {items[name].dtype} with {items[name].ndim} axes; expected {axes} axes")
+        rows = max(len(array) if array.ndim else 0 for array in items.values())
+        for name, array in items.items():
+            if array.shape[:1] != (rows,) or not array.size or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+                raise InputError(f"{path}: {split}/{name} has shape {array.shape}; expected {rows} items, as the others, all finite")
+        if type == "MultilabelClassification" and items["label"].shape[1] != items["predicted"].shape[2]:
+            raise InputError(f"{path}: {split}/predicted has {items['predicted'].shape[2]} labels, {split}/label {items['label'].shape[1]}")
     return splits
 
 
-def read_results(name) -> dict[str, dict]:
-    """{task: result} of a folder that `run` wrote, or of a model whose scores are published (those have a main score only)."""
+def read_results(name, notes: list[str] | None = None) -> dict[str, dict]:
+    """{task: result} of a folder that `run` wrote, or of a model whose scores are published (those have a main score only).
+
+    notes: gets a line for each file that is no result file; without it, or where no file is one, the first is an error.
+    """
     if Path(name).is_dir():
         files = sorted(path for path in Path(name).glob("*.json") if path.name != "summary.json")
         if not files:
             raise FileNotFoundError(f"{name}: no result files; expected a folder that `evaluate.py run` wrote")
-        return {result["task_name"]: result for result in map(read_result, files)}
+        results, refused = {}, []
+        for file in files:
+            try:
+                result = read_result(file)
+                if (task := result["task_name"]) in results:
+                    raise InputError(f"{file}: task_name is {task!r}, of which there is another file; expected one file a task")
+                results[task] = result
+            except InputError as error:
+                refused.append(error)
+        if refused and (notes is None or not results):
+            raise refused[0]
+        if refused:
+            notes += [f"skipped: {error}" for error in refused]
+        return results
     published = read_json(PUBLISHED)
     if str(name) not in published["models"]:
         close = nearest(name, list(published["models"])) if "/" in str(name) else f"e.g. {', '.join(E5_NL)}"
@@ -82,12 +120,12 @@ def summarise(results: list[dict]) -> dict:
 # --- tables ---------------------------------------------------------------------------------------------------------------------
 
 
-def read_columns_of(names: list) -> dict[str, dict[str, dict]]:
-    """{short name: its results} of several folders or published models."""
+def read_columns_of(names: list, notes: list[str] | None = None) -> dict[str, dict[str, dict]]:
+    """{short name: its results} of several folders or published models. notes: see `read_results`."""
     columns = {}
     for name in names:
         short = Path(name).resolve().name if Path(name).is_dir() else str(name)
-        columns[short if short not in columns else str(name)] = read_results(name)
+        columns[short if short not in columns else str(name)] = read_results(name, notes)
     return columns
 
 
@@ -166,13 +204,13 @@ def plot(path, columns: dict[str, dict[str, dict]]) -> None:
 # --- comparing two --------------------------------------------------------------------------------------------------------------
 
 
-def compare(a, b, resamples: int = 1000) -> tuple[list[dict], list[str]]:
+def compare(a, b, resamples: int = 1000, notes: list[str] | None = None) -> tuple[list[dict], list[str]]:
     """What B has over A: a row for each task that both have, and in words which settings differ.
 
     A row has the scores, their difference, and the ends of its 95 % interval (None where there are no items to draw from): texts,
-    queries or pairs are drawn again with replacement, the same for both (a paired bootstrap).
+    queries or pairs are drawn again with replacement, the same for both (a paired bootstrap). notes: see `read_results`; also of items.
     """
-    found = [read_results(name) for name in (a, b)]
+    found = [read_results(name, notes) for name in (a, b)]
     tasks = [name for name in found[0] if name in found[1]]
     if not tasks:
         raise InputError(f"{a} and {b} have no task in common")
@@ -180,19 +218,28 @@ def compare(a, b, resamples: int = 1000) -> tuple[list[dict], list[str]]:
     for name in tasks:
         first, second = (results[name] for results in found)
         row = {"task": name, "type": first["task_type"], "a": first["main_score"], "b": second["main_score"]}
-        low, high = interval(Path(a), Path(b), first, second, resamples) if Path(a).is_dir() and Path(b).is_dir() else (None, None)
+        low, high = None, None
+        if Path(a).is_dir() and Path(b).is_dir():
+            try:
+                low, high = interval(Path(a), Path(b), first, second, resamples)
+            except InputError as error:  # the scores can be compared all the same
+                if notes is None:
+                    raise
+                notes.append(f"no interval for {name}: {error}")
         rows.append(row | {"difference": row["b"] - row["a"], "low": low, "high": high})
     return rows, differences([found[0][name] for name in tasks], [found[1][name] for name in tasks])
 
 
 def interval(a: Path, b: Path, first: dict, second: dict, resamples: int) -> tuple[float | None, float | None]:
     """The 2.5th and 97.5th percentile of the difference between two results of a task over drawn items; None where that cannot be."""
-    name, score = first["task_name"], first["main_score_name"]
-    items = [read_items(folder / "items" / f"{name}.npz") for folder in (a, b)]
+    name, type, score = first["task_name"], first["task_type"], first.get("main_score_name")
+    if type != second["task_type"] or score != second.get("main_score_name") or not re.fullmatch(TYPES[type].scores, str(score)):
+        return None, None
+    items = [read_items(folder / "items" / f"{name}.npz", type, score) for folder in (a, b)]
     about = [{(split, key): array for split, some in one.items() for key, array in some.items() if key in ("query", "label", "score")}
              for one in items]  # fmt: skip
     alike = about[0].keys() == about[1].keys() and all(np.array_equal(array, about[1][key]) for key, array in about[0].items())
-    if not about[0] or not alike or score != second["main_score_name"]:  # the two are not about the same items
+    if not about[0] or not alike:  # the two are not about the same items
         return None, None
     for one in items:
         for some in one.values():
@@ -203,7 +250,7 @@ def interval(a: Path, b: Path, first: dict, second: dict, resamples: int) -> tup
         for split in items[0]:
             count = len(next(iter(items[0][split].values())))
             chosen = generator.integers(0, count, count)
-            values = [score_again(first["task_type"], score, {key: array[chosen] for key, array in one[split].items()}) for one in items]
+            values = [score_again(type, score, {key: array[chosen] for key, array in one[split].items()}) for one in items]
             if None in values:
                 return None, None
             differences.append(values[1] - values[0])
@@ -225,9 +272,10 @@ def differences(first: list[dict], second: list[dict]) -> list[str]:
                 where = f" of {one['task_name']}" if field in ("task", "data set revision") else ""
                 what, values = field, (a.get(field), b.get(field))
                 if field in ("task", "weights"):  # hashes
-                    what, values = {"task": "data or protocol"}.get(field, field), [value and value[:12] for value in values]
+                    what, values = {"task": "data or protocol"}.get(field, field), [value and str(value)[:12] for value in values]
                 said[f"{what}{where}: {values[0]!r} and {values[1]!r}"] = None
-        if {"sklearn"} <= a.keys() & b.keys() and len({tuple(map(int, x["sklearn"].split(".")[:2])) >= (1, 9) for x in (a, b)}) == 2:
+        versions = [re.match(r"(\d+)\.(\d+)", str(x.get("sklearn"))) for x in (a, b)]
+        if all(versions) and len({(int(version[1]), int(version[2])) >= (1, 9) for version in versions}) == 2:
             said["scikit-learn draws other batches from 1.9 on: clustering scores of the two cannot be compared"] = None
     return list(said)
 

@@ -339,8 +339,9 @@ def _unit(x: Embeddings) -> Embeddings:
     return normalize(x) if scipy.sparse.issparse(x) else F.normalize(torch.from_numpy(x)).numpy()
 
 
-def rank(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candidates: dict[str, list[str]],
-         ignore_identical_ids: bool) -> Run:
+def rank(
+    queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candidates: dict[str, list[str]], ignore_identical_ids: bool
+) -> Run:
     """The best documents of the corpus for each query or, where there are candidates, those. queries, ids: of the rows of q and p.
 
     `ignore_identical_ids` takes the document that has the query's id out of the ranking, after the cut (as mteb does).
@@ -366,6 +367,20 @@ def rank(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings, candi
 
 
 # --- the main score of some of the items ----------------------------------------------------------------------------------------
+
+
+def items_needed(type: str, score: str) -> dict[str, tuple[str, int]]:
+    """{name of an array: (kinds of its dtype, number of its axes)} from which `score_again` makes this score of a task of this type."""
+    if type in RANKING:
+        return {"query": ("U", 1), "recall_at_1" if score == "accuracy" else score: ("f", 1)}
+    if type == "STS":
+        return {"score": ("f", 1), score.rpartition("_")[0] or "similarity": ("f", 1)}
+    return {
+        "Classification": {"label": ("iu", 1), "predicted": ("iu", 2)},
+        "MultilabelClassification": {"label": ("b", 2), "predicted": ("b", 3)},
+        "PairClassification": {"label": ("iu", 1)} | dict.fromkeys(("similarity", "cosine", "manhattan", "euclidean", "dot"), ("f", 1)),
+        "Clustering": {},
+    }[type]
 
 
 def score_again(type: str, name: str, items: Items) -> float | None:

@@ -1,25 +1,32 @@
-"""Vocabulary trimming with a proof: multilingual-e5's 250,002 pieces to 50,002 (arXiv 2509.12340: model initialisation, `e5-*-trm`).
+"""Vocabulary trimming with a proof: multilingual-e5's 250,002 pieces to 50,002.
 
-In: a model folder (or hub name) with a Unigram tokenizer, and a corpus in the language to keep. Out: the same kind of folder with
-fewer pieces, and `trim_report.json`. Nothing else changes and nothing is trained:
+Implements arXiv 2509.12340, model initialisation (`e5-*-trm`).
 
-1. count the corpus' pieces; 2. rank them; 3. cut the others out of `tokenizer.json`, give every file that names an id the new one,
-gather the rows of the embedding table, copy all other tensors; 4. prove it on text that was not counted.
+In: a model folder (or hub name) with a Unigram tokenizer, and text in the language to keep. Out:
+the same kind of folder with fewer pieces, and `trim_report.json`. Nothing is trained:
 
-The proof rests on a property of Unigram: the best segmentation of a text stays the best when other pieces disappear. So a text whose
-pieces are all kept must give the same pieces, and the same embedding bit for bit. A failed proof leaves no folder, and exit status 1.
+1. count the pieces of the text; 2. rank them; 3. cut the others out of `tokenizer.json`, give every
+file that names an id the new one, gather the rows of the embedding table, copy all other tensors;
+4. prove it on text that was not counted.
 
-    python trim_vocab.py --model runs/demo/base --corpus demo/corpus/*.gz demo/train/*.jsonl.gz --out runs/trimmed
-    python trim_vocab.py --model NAME --corpus 'allenai/c4:multilingual/c4-nl-validation.*.json.gz' --out OUT    # the paper's corpus
+The proof rests on a property of Unigram: the best segmentation of a text stays the best when other
+pieces disappear. So a text whose pieces are all kept must give the same pieces, and the same
+embedding bit for bit. A failed proof leaves no folder, and exit status 1.
 
-A corpus is `NAME[:N][:xWEIGHT]`, as in `law.jsonl.gz:5000:x0.5`. NAME: a file (a text a line, a table, a training source), or files of
-a data set on the hub, `owner/name[@revision][:pattern]`, which are downloaded only if named. N: the first N texts of it. WEIGHT: what
-an occurrence in it counts.
+    python trim_vocab.py --model runs/demo/base --out runs/trimmed \
+        --corpus demo/corpus/*.gz demo/train/*.jsonl.gz
+    python trim_vocab.py --model NAME --out OUT \
+        --corpus 'allenai/c4:multilingual/c4-nl-validation.*.json.gz'    # the paper's text
 
-Departures from the paper's tool (vocabtrimmer): a tenth of the corpus is held out for the proof (not with `--check`), single
-characters and the pieces of the prefixes come before rarer pieces (`--no-keep-characters`: prefixes only).
-Left out on purpose: BPE and WordPiece. A BPE merge needs the pieces it is made of and WordPiece is greedy, so neither has the property
-above; `transtokenize.py` gives such a model a Dutch tokenizer instead.
+Text is `NAME` or `NAME:N`, as in `law.jsonl.gz:5000`. NAME: a file (one text per line, a table, a
+training source), or files of a data set on the hub, `owner/name[@revision][:pattern]`, which are
+downloaded only if named. N: its first N texts.
+
+Departures from the paper's tool (vocabtrimmer): a tenth of the text is held out for the proof (not
+with `--check`), and single characters and the pieces of the prefixes come before rarer pieces
+(`--no-keep-characters`: prefixes only).
+Left out on purpose: BPE and WordPiece. A BPE merge needs the pieces it is made of, and WordPiece is
+greedy, so neither has the property above; `transtokenize.py` gives such a model a Dutch tokenizer.
 
 Letters for dimensions: V pieces of the original tokenizer, N texts, D width.
 """
@@ -28,9 +35,7 @@ import argparse
 import copy
 import itertools
 import json
-import math
 import re
-import shutil
 import sys
 import unicodedata
 import zlib
@@ -41,7 +46,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from tokenizers import Encoding, Tokenizer
+from torch import Tensor
 from tqdm import tqdm
 
 import e5nl
@@ -62,39 +69,44 @@ from files import (
     write_json,
 )
 
-PAPER_CORPUS = "allenai/c4:multilingual/c4-nl-validation.*.json.gz"  # model card of clips/e5-base-trm: c4, nl, validation
-CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)  # vocabulary sizes whose coverage is reported
-LOW_SHARE = 0.95  # warned below; Dutch trimmed on other Dutch keeps 98 % and more of the tokens
+# The model card of clips/e5-base-trm: c4, Dutch, validation.
+PAPER_CORPUS = "allenai/c4:multilingual/c4-nl-validation.*.json.gz"
+# Vocabulary sizes whose coverage is reported.
+CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)
+LOW_SHARE = 0.95  # Dutch trimmed on other Dutch keeps 98 % of the tokens and more
 CHUNK_CHARACTERS = 500_000  # tokenised at once: keeps all cores busy, takes some tens of MB
 COUNTED_CHUNKS = 64  # whose distinct words are held at once
+CHECKED_ROWS = 65_536  # of a table that are compared at once
 SAMPLE_TOKENS = 128  # tokens of the texts that are embedded with both models
 
-# --- 1. count ---------------------------------------------------------------------------------------------------------------
-
-NAMED = re.compile(r"(.*?)(?::(\d+))?(?::x(\d+(?:\.\d+)?))?", re.DOTALL)
+# --- 1. count -------------------------------------------------------------------------------------
 
 
-def parse_name(name: str) -> tuple[str, int | None, float]:
-    """A corpus' (file or hub name, texts at most, weight). A file that is called so, colons and all, is meant as it is.
+def parse_name(name: str) -> tuple[str, int | None]:
+    """(file or hub name, texts at most) of a text's name.
 
-    >>> parse_name("owner/name:nl/*.jsonl.gz:500:x2"), parse_name("law.jsonl.gz")
-    (('owner/name:nl/*.jsonl.gz', 500, 2.0), ('law.jsonl.gz', None, 1.0))
+    A file that is called so, colon and all, is meant as it is.
+
+    >>> parse_name("owner/name:nl/*.jsonl.gz:500"), parse_name("law.jsonl.gz")
+    (('owner/name:nl/*.jsonl.gz', 500), ('law.jsonl.gz', None))
     """
-    if Path(name).exists():
-        return name, None, 1.0
-    path, cap, weight = NAMED.fullmatch(name).groups()
-    return path, cap and int(cap), float(weight or 1)
+    path, cap = re.fullmatch(r"(.*?)(?::(\d+))?", str(name), re.DOTALL).groups()
+    if cap is None or Path(name).exists():
+        return str(name), None
+    return path, int(cap)
 
 
 def read_corpus(names: Iterable[str], field: str = "text") -> Iterator[str]:
-    """The texts of `NAME[:N][:xWEIGHT]`…: of the files that files.read_texts knows, and the texts of training sources."""
+    """The texts of `NAME[:N]`…: of what files.read_texts knows, and of training sources."""
     for name in names:
-        path, cap, _ = parse_name(name)
-        yield from itertools.islice((text for file in find_files(path) for text in _read_file(file, field)), cap)
+        path, cap = parse_name(name)
+        texts = (text for file in find_files(path) for text in _read_file(file, field))
+        yield from itertools.islice(texts, cap)
 
 
 def _read_file(path: Path, field: str) -> Iterator[str]:
-    if kind_of(path) in (".jsonl", ".json") and next(read_jsonl(path))[1].keys() >= {"query", "pos"}:
+    tables = kind_of(path) in (".jsonl", ".json")
+    if tables and next(read_jsonl(path))[1].keys() >= {"query", "pos"}:
         for number, row in read_jsonl(path):
             query, positives, negatives = parse_row(row, f"{path}:{number}")
             yield from (query, *positives, *negatives)
@@ -107,113 +119,135 @@ def held_out(text: str) -> bool:
     return zlib.crc32(text.encode()) % 10 == 0
 
 
-def cut_chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in lists of some CHUNK_CHARACTERS, in order."""
-    ends = 0
+def chunk_texts(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in lists of about CHUNK_CHARACTERS, in order."""
+    characters = 0
 
-    def number(text: str) -> int:
-        nonlocal ends
-        ends += len(text) + 64  # an empty text takes memory too
-        return ends // CHUNK_CHARACTERS
+    def chunk_number(text: str) -> int:
+        nonlocal characters
+        characters += len(text) + 64  # an empty text takes memory too
+        return characters // CHUNK_CHARACTERS
 
-    return (list(chunk) for _, chunk in itertools.groupby(texts, number))
+    return (list(chunk) for _, chunk in itertools.groupby(texts, chunk_number))
 
 
-def tokenise(texts: Iterable[str], *backends: Tokenizer, special: bool = True) -> Iterator[tuple[list[str], list[list[Encoding]]]]:
-    """Chunks of texts, with their encodings by each tokenizer. Memory does not grow with the number of texts.
+def tokenise(
+    texts: Iterable[str], *backends: Tokenizer, special: bool = True
+) -> Iterator[tuple[list[str], list[list[Encoding]]]]:
+    """Chunks of texts, with their encodings by each tokenizer, in bounded memory.
 
-    On all cores (the environment's TOKENIZERS_PARALLELISM=false: on one); the next chunk is in work while the caller has this one.
+    On all cores (on one with TOKENIZERS_PARALLELISM=false in the environment); the next chunk is
+    tokenised while the caller has this one.
     """
 
     def encode(chunk):
-        return chunk, [backend.encode_batch_fast(chunk, add_special_tokens=special) for backend in backends]
+        options = {"add_special_tokens": special}
+        return chunk, [backend.encode_batch_fast(chunk, **options) for backend in backends]
 
     with ThreadPoolExecutor(1) as pool:
-        for done, _ in itertools.pairwise(pool.submit(encode, chunk) for chunk in itertools.chain(cut_chunks(texts), [[]])):
-            yield done.result()
+        jobs = (pool.submit(encode, chunk) for chunk in itertools.chain(chunk_texts(texts), [[]]))
+        for job, _ in itertools.pairwise(jobs):
+            yield job.result()
 
 
 def count_ids(ids: Iterable[list[int]], size: int, times: list[int] | None = None) -> np.ndarray:
-    """(size,) int64: how often each id occurs in lists of ids, each list counted so many times (default: once)."""
+    """(size,) int64: how often each id occurs in lists of ids.
+
+    times: how often each list counts (default: once).
+    """
     ids = list(ids)
-    weights = None if times is None else np.repeat(times, [len(one) for one in ids])
-    return np.bincount(np.fromiter(itertools.chain.from_iterable(ids), np.int64), weights, size).astype(np.int64)
+    weights = None if times is None else np.repeat(times, [len(row) for row in ids])
+    flat = np.fromiter(itertools.chain.from_iterable(ids), np.int64)
+    return np.bincount(flat, weights, size).astype(np.int64)
 
 
-# Words with one space or line end between them, of characters that no normaliser joins to a space; no "<", which may begin a special token.
-PLAIN = re.compile(r"[!-;=-~À-ž‘’“”…–—€]+(?:[ \n][!-;=-~À-ž‘’“”…–—€]+)*")
+# Words with one space or line end between them, of characters that no normaliser joins to a space;
+# no "<", which may begin a special token.
+_WORD = "[!-;=-~À-ž‘’“”…–—€]+"
+PLAIN = re.compile(f"{_WORD}(?:[ \n]{_WORD})*")
 LINE_WORDS = 1000  # words tokenised as one text
 
 
 def count_texts(backend: Tokenizer, texts: Iterable[str], by_word: bool) -> np.ndarray:
     """(V,) int64: how often each piece occurs in texts, special tokens left out.
 
-    by_word: each distinct word of the plain texts is tokenised once, in lines of words that occur equally often: a fraction of the
-    work. Right for tokenizers whose pieces end at spaces, as XLM-R's do (see `count_pieces`).
+    by_word: each distinct word of the plain texts is tokenised once, in lines of words that occur
+    equally often: a fraction of the work. Right for tokenizers whose pieces end at spaces, as
+    XLM-R's do (`count_pieces` tries it).
     """
-    words, lines = Counter(), []
+    words, lines = Counter(), []  # lines: (text, how often it counts)
     for text in texts:
         if by_word and PLAIN.fullmatch(text):
             words.update(text.split())
         else:
             lines.append((text, 1))
-    for times, some in itertools.groupby(sorted(words, key=words.get), words.get):
-        while line := " ".join(itertools.islice(some, LINE_WORDS)):
+    for times, equally_often in itertools.groupby(sorted(words, key=words.get), words.get):
+        while line := " ".join(itertools.islice(equally_often, LINE_WORDS)):
             lines.append((line, times))
-    counts, times = np.zeros(backend.get_vocab_size(), np.int64), iter([number for _, number in lines])
-    for chunk, (encodings,) in tokenise((line for line, _ in lines), backend, special=False):
-        counts += count_ids([encoding.ids for encoding in encodings], len(counts), list(itertools.islice(times, len(chunk))))
+
+    counts, times = np.zeros(backend.get_vocab_size(), np.int64), iter([n for _, n in lines])
+    tokenised = tokenise((line for line, _ in lines), backend, special=False)
+    for chunk, (encodings,) in tokenised:
+        ids = [encoding.ids for encoding in encodings]
+        counts += count_ids(ids, len(counts), list(itertools.islice(times, len(chunk))))
     return counts
 
 
-def count_pieces(backend: Tokenizer, names: Iterable[str], field: str, aside: Callable[[str], bool]) -> tuple[np.ndarray, ...]:
-    """How often each piece occurs in a corpus, special tokens included.
+def count_pieces(
+    backend: Tokenizer, texts: Iterable[str], aside: Callable[[str], bool]
+) -> tuple[np.ndarray, np.ndarray]:
+    """How often each piece occurs in texts, special tokens included: (2, V) int64, and (2,) texts.
 
-    (2, V) int64 and (2,) texts: row 1 is for the texts that `aside` picks. Then row 0 with the names' weights, (V,) float64.
+    Row 1 is for the texts that `aside` picks.
     """
     size = backend.get_vocab_size()
-    around = count_ids([backend.encode("").ids], size)  # the special tokens of a text
-    pieces, number, weighted = np.zeros((2, size), np.int64), np.zeros(2, np.int64), np.zeros(size)
-    for name in names:
-        earlier = pieces[0].copy()
-        texts = tqdm(read_corpus([name], field), desc=name, unit=" texts", unit_scale=True, disable=None)
-        chunks = cut_chunks(texts)
-        while some := list(itertools.chain.from_iterable(itertools.islice(chunks, COUNTED_CHUNKS))):
-            plain = list(itertools.islice(filter(PLAIN.fullmatch, some), 500))  # try it, rather than trust the tokenizer's description
-            by_word = (count_texts(backend, plain, True) == count_texts(backend, plain, False)).all()
-            sides: tuple[list, list] = [], []
-            for text in some:
-                sides[aside(text)].append(text)
-            for side, texts_of_side in enumerate(sides):
-                pieces[side] += count_texts(backend, texts_of_side, by_word) + len(texts_of_side) * around
-                number[side] += len(texts_of_side)
-        weighted += parse_name(name)[2] * (pieces[0] - earlier)
-    return pieces, number, weighted
+    frame = count_ids([backend.encode("").ids], size)  # the special tokens of a text
+    pieces, number = np.zeros((2, size), np.int64), np.zeros(2, np.int64)
+    chunks = chunk_texts(texts)
+    while block := list(itertools.chain.from_iterable(itertools.islice(chunks, COUNTED_CHUNKS))):
+        # Whether words can be counted alone is tried, not taken from the tokenizer's description.
+        plain = list(itertools.islice(filter(PLAIN.fullmatch, block), 500))
+        by_word = (count_texts(backend, plain, True) == count_texts(backend, plain, False)).all()
+        sides: tuple[list, list] = [], []
+        for text in block:
+            sides[aside(text)].append(text)
+        for side, side_texts in enumerate(sides):
+            pieces[side] += count_texts(backend, side_texts, by_word) + len(side_texts) * frame
+            number[side] += len(side_texts)
+    return pieces, number
 
 
-# --- 2. rank ----------------------------------------------------------------------------------------------------------------
+# --- 2. rank --------------------------------------------------------------------------------------
 
 
 def is_basic(character: str) -> bool:
-    """Latin letters and the accents that combine with them, digits, punctuation, signs of currency and mathematics, all of Latin-1."""
+    """Latin letters and their accents, digits, punctuation, currency, mathematics, all Latin-1."""
     kind, name = unicodedata.category(character), unicodedata.name(character, "")
-    letter = name.startswith("LATIN ") or (kind == "Mn" and name.startswith("COMBINING "))
-    return letter or kind[0] == "P" or kind in ("Sc", "Sm") or (ord(character) < 256 and character.isprintable())
+    accent = kind == "Mn" and name.startswith("COMBINING ")
+    sign = kind[0] == "P" or kind in ("Sc", "Sm")
+    latin_1 = ord(character) < 256 and character.isprintable()
+    return name.startswith("LATIN ") or accent or sign or latin_1
 
 
 def single_characters(pieces: list[str], seen: np.ndarray) -> set[int]:
-    """Ids of the pieces of one character that is basic, or occurs in a piece that was seen (V,).
+    """Ids of the one-character pieces that are basic, or occur in a piece that was seen (V,).
 
-    There is no byte fallback: a character without a piece of its own is <unk> wherever no longer piece covers it.
+    There is no byte fallback: a character without a piece of its own is <unk> wherever no longer
+    piece covers it.
     """
     characters = set().union(*(pieces[id] for id in np.flatnonzero(seen)))
-    return {id for id, piece in enumerate(pieces) if len(piece) == 1 and (piece in characters or is_basic(piece))}
+    return {
+        id
+        for id, piece in enumerate(pieces)
+        if len(piece) == 1 and (piece in characters or is_basic(piece))
+    }
 
 
 def rank_pieces(counts: np.ndarray, first: set[int], min_frequency: int) -> np.ndarray:
-    """Ids in the order in which they are kept: those in `first`, whatever their counts (V,), then those that count `min_frequency`.
+    """Ids in the order in which they are kept, most frequent first, equal counts by id.
 
-    Both with the most frequent first, and equal counts by id.
+    Those in `first` come before all others, whatever their counts (V,); the others need to occur
+    `min_frequency` times.
 
     >>> rank_pieces(np.array([5, 2, 1, 2, 0]), first={4}, min_frequency=2).tolist()
     [4, 0, 1, 3]
@@ -225,31 +259,38 @@ def rank_pieces(counts: np.ndarray, first: set[int], min_frequency: int) -> np.n
 
 
 def with_special(order: np.ndarray, special: set[int]) -> np.ndarray:
-    """The ids in `order` and all special tokens, ascending: a trimmed vocabulary. The new id of a piece is its place here."""
+    """The ids in `order` and all special tokens, ascending: a trimmed vocabulary.
+
+    The new id of a piece is its place here.
+    """
     return np.union1d(order, np.array(sorted(special), np.int64))
 
 
-# --- 3. cut: the files that name ids ----------------------------------------------------------------------------------------
+# --- 3. cut: the files that name ids --------------------------------------------------------------
 
-LITERAL = "\0"  # stands before a number that is kept as it was written
+LITERAL = "\0"  # put before a number that is kept as it was written
 
 
 def parse_tokenizer(stored: bytes, where="tokenizer.json") -> dict:
-    """A `tokenizer.json` in which fractional numbers are strings, LITERAL and their digits. Refuses what is no sound Unigram tokenizer.
+    """A Unigram `tokenizer.json`, with LITERAL and the digits in place of fractional numbers.
 
-    subtle: the tokenizers library reads some numbers one unit in the last place off, depending on the digits, and that decides
-    between segmentations of equal score. So equal numbers are not enough: the digits have to stay.
+    subtle: the tokenizers library reads some numbers one unit in the last place off, depending on
+    the digits, and that decides between segmentations of equal score. So equal numbers are not
+    enough: the digits have to stay.
     """
     try:
         spec = json.loads(stored, parse_float=lambda digits: LITERAL + digits)
         model = spec["model"]
-        vocabulary = model["vocab"]
-        kind = model.get("type") or ("Unigram" if isinstance(vocabulary, list) else "BPE" if "merges" in model else "WordPiece")
+        # Old files do not name the type.
+        untyped = "BPE" if "merges" in model else "WordPiece"
+        kind = model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else untyped)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: not a tokenizer.json ({type(error).__name__}: {error})") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{where}: not a tokenizer.json ({reason})") from None
     if kind != "Unigram":
+        only = "only Unigram (XLM-R, multilingual-e5) can be trimmed"
         advice = "use transtokenize.py to give the model a Dutch tokenizer"
-        raise InputError(f"{where}: a {kind} tokenizer; only Unigram (XLM-R, multilingual-e5) can be trimmed, {advice}")
+        raise InputError(f"{where}: a {kind} tokenizer; {only}, {advice}")
     return spec
 
 
@@ -259,19 +300,24 @@ def dump_tokenizer(spec: dict) -> bytes:
 
 
 def read_files(folder: Path) -> dict[str, dict]:
-    """{name: content} of the JSON files that name pieces or their ids."""
+    """{name: content} of the JSON files that name pieces by their ids."""
     path = folder / "tokenizer.json"
     files = {path.name: parse_tokenizer(path.read_bytes(), path)} if path.is_file() else {}
-    names = ("tokenizer_config.json", "special_tokens_map.json", "config.json")
-    return files | {name: read_json(folder / name) for name in names if (folder / name).is_file()}
+    if (folder / "config.json").is_file():
+        files["config.json"] = read_json(folder / "config.json")
+    return files
 
 
-def map_ids(files: dict[str, dict], to: Callable[[int], int]) -> dict[str, dict]:
-    """The same files with `to(id)` in every place that names a piece by its id."""
+def map_ids(files: dict[str, dict], special_ids: dict[str, int], to: Callable[[int], int]) -> dict:
+    """The same files with `to(id)` in every place that names a piece by its id.
+
+    special_ids: {role: id} of the tokenizer. Where config.json says otherwise the tokenizer is
+    right: multilingual-e5-small's configuration says pad 0, its <pad> is 1.
+    """
+    # All but the vocabulary, which is large and names no ids.
     vocabulary = files["tokenizer.json"]["model"]["vocab"]
-    files = copy.deepcopy(files, {id(vocabulary): vocabulary})  # all but the vocabulary, which is large and names no ids
-    spec, settings, config = (files.get(name, {}) for name in ("tokenizer.json", "tokenizer_config.json", "config.json"))
-    added = {token["content"]: token["id"] for token in spec.get("added_tokens") or []}
+    files = copy.deepcopy(files, {id(vocabulary): vocabulary})
+    spec, config = files["tokenizer.json"], files.get("config.json", {})
     for token in spec.get("added_tokens") or []:
         token["id"] = to(token["id"])
     if spec.get("post_processor"):
@@ -280,11 +326,9 @@ def map_ids(files: dict[str, dict], to: Callable[[int], int]) -> dict[str, dict]
         spec["model"]["unk_id"] = to(spec["model"]["unk_id"])
     if spec.get("padding"):
         spec["padding"]["pad_id"] = to(spec["padding"]["pad_id"])
-    for key, id_ in config.items():
-        if key.endswith("_token_id") and isinstance(id_, int):
-            # Where the two differ the tokenizer is right: multilingual-e5-small's configuration says pad 0, its <pad> is 1.
-            token = settings.get(key.removesuffix("_id"))
-            config[key] = to(added.get(token["content"] if isinstance(token, dict) else token, id_))
+    for key, stated in config.items():
+        if key.endswith("_token_id") and isinstance(stated, int):
+            config[key] = to(special_ids.get(key.removesuffix("_token_id"), stated))
     return files
 
 
@@ -304,56 +348,58 @@ def _map_post_processor(processor: dict, to: Callable[[int], int]) -> None:
         raise InputError(f"tokenizer.json: post-processor {kind} is unknown; {expected}")
 
 
-def trim_files(files: dict[str, dict], kept: np.ndarray) -> dict[str, dict]:
+def trim_files(files: dict[str, dict], special_ids: dict[str, int], kept: np.ndarray) -> dict:
     """The same files for the pieces `kept` (old ids, ascending)."""
-    trimmed = map_ids(files, {int(old): new for new, old in enumerate(kept)}.__getitem__)
-    spec = trimmed["tokenizer.json"]
-    vocabulary = spec["model"]["vocab"]
-    spec["model"]["vocab"] = [vocabulary[id] for id in kept if id < len(vocabulary)]
+    new_ids = {old: new for new, old in enumerate(kept.tolist())}
+    trimmed = map_ids(files, special_ids, new_ids.__getitem__)
+    model = trimmed["tokenizer.json"]["model"]
+    model["vocab"] = [model["vocab"][id] for id in kept if id < len(model["vocab"])]
     if "config.json" in files:
-        trimmed["config.json"]["vocab_size"] = len(kept)
-        kind, *pad = files["config.json"]["model_type"], *(some["config.json"].get("pad_token_id") for some in (files, trimmed))
-        if kind != "bert" and pad[0] != pad[1]:
-            found = f"pad_token_id {pad[0]} would become {pad[1]}, and {kind} counts positions from it"
-            raise InputError(f"config.json: {found}; expected a tokenizer with its special tokens first, as XLM-R has")
-    # PreTrainedTokenizerFast reads tokenizer.json, XLMRobertaTokenizer would look for the sentencepiece model with all its pieces.
-    # One file holds the ids and one the names: what repeats them (added_tokens_decoder, special_tokens_map.json) is left out.
-    contents = {token["content"] for token in spec["added_tokens"]}
-    settings = {name: token for name, token in model_folder.XLMR_TOKENS.items() if token in contents}
-    settings |= trimmed.pop("special_tokens_map.json", {}) | trimmed.get("tokenizer_config.json", {})
-    settings.pop("added_tokens_decoder", None)
-    trimmed["tokenizer_config.json"] = settings | {"tokenizer_class": "PreTrainedTokenizerFast"}
+        before, after = files["config.json"], trimmed["config.json"]
+        after["vocab_size"] = len(kept)
+        pads = before.get("pad_token_id"), after.get("pad_token_id")
+        if before["model_type"] != "bert" and pads[0] != pads[1]:
+            moved = f"pad_token_id {pads[0]} would become {pads[1]}"
+            reason = f"{before['model_type']} counts positions from it"
+            expected = "expected a tokenizer with its special tokens first, as XLM-R has"
+            raise InputError(f"config.json: {moved}, and {reason}; {expected}")
     return trimmed
 
 
-# --- model folders ----------------------------------------------------------------------------------------------------------
+# --- model folders --------------------------------------------------------------------------------
 
 TABLE = re.compile(r"(^|\.)embeddings\.word_embeddings\.weight$")
-# Tensors with a row a piece: the embedding table, and a masked language model's head where the checkpoint still has it.
-BY_PIECE = re.compile(TABLE.pattern + r"|^lm_head\.(bias|decoder\.(weight|bias))$|^cls\.predictions\.(bias|decoder\.(weight|bias))$")
+# Tensors with one row per piece: the embedding table, and a masked language model's head where the
+# checkpoint still has it.
+BY_PIECE = re.compile(
+    TABLE.pattern
+    + r"|^lm_head\.(bias|decoder\.(weight|bias))$"
+    + r"|^cls\.predictions\.(bias|decoder\.(weight|bias))$"
+)
 
 
-def kept_rows(tensors: Iterable[str], kept: np.ndarray) -> dict[str, np.ndarray]:
-    """{tensor: the rows of it that stay} for the tensors that have a row a piece."""
-    return {name: kept for name in tensors if BY_PIECE.search(name)}
-
-
-def parameters(tensors: dict[str, model_folder.Stored]) -> int:
+def parameters(tensors: dict[str, Tensor]) -> int:
     """Numbers that can be learned: position_ids and other tensors of integers hold none."""
-    return sum(math.prod(tensor.shape) for tensor in tensors.values() if tensor.dtype.startswith(("F", "BF")))
+    return sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
 
 
 class Model(NamedTuple):
-    """A model folder, found sound. tensors is empty where the folder holds a tokenizer alone."""
+    """A model folder, found sound. config is None where the folder holds a tokenizer alone."""
 
     folder: Path
     files: dict[str, dict]  # the JSON files that name ids
     tokenizer: model_folder.Tokenizer
     pieces: list[str]
     special: set[int]  # ids that the files name
-    prefixes: list[str]
-    tensors: dict[str, model_folder.Stored]
+    config: model_folder.Config | None
+    tensors: dict[str, Tensor]  # memory-mapped, under the checkpoint's names
     rows: int  # of the embedding table
+
+    @property
+    def prefixes(self) -> list[str]:
+        """What is put before texts."""
+        prompts = dict(self.config.prompts) if self.config else PREFIXES
+        return list(prompts.values())
 
     @property
     def sizes(self) -> dict[str, float]:
@@ -367,77 +413,98 @@ def read_model(folder: Path) -> Model:
     files = read_files(folder)  # first: a BPE or WordPiece tokenizer is refused by name
     tokenizer = model_folder.read_tokenizer(folder)
     backend, size, special = tokenizer.backend, tokenizer.vocab_size, set()
-    map_ids(files, lambda id: special.add(id) or id)
-    # An added token that the file gives another id than its place in the vocabulary is silently moved back when loaded.
-    moved = [token["id"] for token in files["tokenizer.json"]["added_tokens"] if backend.token_to_id(token["content"]) != token["id"]]
-    if stale := sorted({*moved, *(special - set(range(size))), *({size} if backend.get_vocab_size() != size else ())}):
-        found = f"{backend.get_vocab_size():,} pieces with ids from 0, but a file here names another id {stale[0]:,}"
-        raise InputError(f"{folder / 'tokenizer.json'}: {found}; another tool left stale ids, go back to the original model")
-    model = Model(folder, files, tokenizer, [backend.id_to_token(id) for id in range(size)], special, list(PREFIXES.values()), {}, size)
+    map_ids(files, tokenizer.special_ids, lambda id: special.add(id) or id)
+
+    # An added token whose id is not its place in the vocabulary is silently moved when loaded.
+    stale = special - set(range(size))
+    for token in files["tokenizer.json"]["added_tokens"]:
+        if backend.token_to_id(token["content"]) != token["id"]:
+            stale.add(token["id"])
+    if backend.get_vocab_size() != size:
+        stale.add(size)
+    if stale:
+        pieces = f"{backend.get_vocab_size():,} pieces with ids from 0"
+        other = f"but a file here names another id {min(stale):,}"
+        advice = "another tool left stale ids, go back to the original model"
+        raise InputError(f"{folder / 'tokenizer.json'}: {pieces}, {other}; {advice}")
+
+    pieces = [backend.id_to_token(id) for id in range(size)]
+    model = Model(folder, files, tokenizer, pieces, special, None, {}, size)
     if "config.json" not in files and not any(folder.glob("*.safetensors")):
         return model
-    config, tensors = model_folder.parse_config(folder), model_folder.stored_tensors(folder)
-    rows = {name: tensor.shape[0] for name, tensor in tensors.items() if BY_PIECE.search(name)}
-    if not any(map(TABLE.search, rows)):
-        raise InputError(f"{folder}: no tensor embeddings.word_embeddings.weight; the weights do not belong to the configuration")
-    for name, number in rows.items():
-        if number != config.vocab_size or not 0 <= number - size <= model_folder.SPARE_ROWS:
-            found = f"tensor {name} has {number:,} rows, config.json vocab_size {config.vocab_size:,}, tokenizer.json {size:,} pieces"
-            raise InputError(f"{folder}: {found}; they do not belong together")
-    return model._replace(prefixes=[prefix for _, prefix in config.prompts], tensors=tensors, rows=config.vocab_size)
+    config, tensors = model_folder.parse_config(folder), model_folder.map_tensors(folder)
+    tables = {name: len(tensor) for name, tensor in tensors.items() if BY_PIECE.search(name)}
+    if not any(map(TABLE.search, tables)):
+        missing = "no tensor embeddings.word_embeddings.weight"
+        raise InputError(f"{folder}: {missing}; the weights do not belong to the configuration")
+    for name, rows in tables.items():
+        if rows != config.vocab_size:
+            stated = f"config.json vocab_size {config.vocab_size:,}"
+            raise InputError(
+                f"{folder}: tensor {name} has {rows:,} rows, {stated}; they do not belong together"
+            )
+    model_folder.check_pieces(folder, config, tokenizer)
+    return model._replace(config=config, tensors=tensors, rows=config.vocab_size)
 
 
-def rank_candidates(model: Model, pieces: np.ndarray, counts: np.ndarray, vocab_size: int, min_frequency: int, keep_characters: bool):
-    """rank_pieces with the pieces of the prefixes first, which stand before every text, and single characters if wanted.
+def rank_candidates(
+    model: Model, pieces: np.ndarray, vocab_size: int, min_frequency: int, keep_characters: bool
+) -> np.ndarray:
+    """`rank_pieces` with the pieces of the prefixes first, and single characters if wanted.
 
-    counts (V,) decide; pieces (2, V) say which characters were seen, held-out texts included: they must not become unknown.
+    pieces (2, V): row 0 decides; both rows say which characters were seen, since those of held-out
+    texts must not become unknown either.
     """
-    first = {id for prefix in model.prefixes for id in model.tokenizer.backend.encode(prefix, add_special_tokens=False).ids}
+    backend, first = model.tokenizer.backend, set()
+    for prefix in model.prefixes:
+        first.update(backend.encode(prefix, add_special_tokens=False).ids)
     if keep_characters:
         first |= single_characters(model.pieces, pieces.sum(0))
     first -= model.special
     if len(first) > vocab_size:
-        advice = f"ask for more than {len(first):,}" + (", or add --no-keep-characters" if keep_characters else "")
-        raise InputError(f"--vocab-size {vocab_size:,} has no room for the {len(first):,} pieces that must stay; {advice}")
-    return rank_pieces(counts, first, min_frequency)
+        room = f"has no room for the {len(first):,} pieces that must stay"
+        advice = f"ask for more than {len(first):,}"
+        if keep_characters:
+            advice += ", or add --no-keep-characters"
+        raise InputError(f"--vocab-size {vocab_size:,} {room}; {advice}")
+    return rank_pieces(pieces[0], first, min_frequency)
 
 
 def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
-    for name, content in trim_files(model.files, kept).items():
-        if name == "tokenizer.json":
-            (out / name).write_bytes(dump_tokenizer(content))
-        else:
-            write_json(out / name, content)
-    if model.tensors:
-        model_folder.write_stored(out / "model.safetensors", model.tensors, kept_rows(model.tensors, kept))
-    copy_settings(model.folder, out)
+    """The folder of the pieces `kept`: the rows of the tables, all other tensors as they are.
 
-
-def copy_settings(folder: Path, out: Path) -> None:
-    """Copy the sentence-transformers files (modules, pooling, prompts, longest input): they know no ids.
-
-    Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the old vocabulary.
+    Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the
+    old vocabulary.
     """
-    for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, out / name)
-    for file in folder.glob("[0-9]_*/config.json"):
-        (out / file.parent.name).mkdir()
-        shutil.copyfile(file, out / file.parent.name / file.name)
+    files = trim_files(model.files, model.tokenizer.special_ids, kept)
+    stored = dump_tokenizer(files["tokenizer.json"])
+    tokenizer = model_folder.Tokenizer(stored, model.tokenizer.config)
+    if model.config is None:
+        (out / "tokenizer.json").write_bytes(stored)
+        length = tokenizer.config.get("model_max_length")
+        settings = model_folder.tokenizer_settings(tokenizer, length)
+        write_json(out / "tokenizer_config.json", settings)
+        return
+    tensors = {}
+    for name, file in model_folder.weight_files(model.folder).items():
+        rows = kept if BY_PIECE.search(name) else None
+        tensors[model_folder.modern(name)] = model_folder.read_tensor(file, name, rows=rows)
+    model_folder.write_tensors(out, tensors)
+    model_folder.write_settings(out, model.config, tokenizer, files["config.json"])
 
 
-# --- 4. prove ---------------------------------------------------------------------------------------------------------------
+# --- 4. prove -------------------------------------------------------------------------------------
 
 
 class ProofFailed(Exception):
-    """The trimmed model is not what it should be. Raised inside new_folder, so that no folder is left."""
+    """The trimmed model is not what it should be. Raised inside new_folder: no folder is left."""
 
 
 class Check(NamedTuple):
     """What the check texts show."""
 
     counts: np.ndarray  # (V,) their tokens in the original's pieces, start and end tokens left out
-    numbers: dict[str, int]  # texts, kept (those whose pieces are all kept), words, tokens, tokens_after (of the trimmed tokenizer)
+    numbers: dict[str, int]  # texts, kept (all pieces kept), words, tokens, tokens_after (trimmed)
     unknown: dict[str, int]  # characters that only the trimmed tokenizer does not know
     sample: list[str]  # some of the kept texts
     failures: list[str]
@@ -445,34 +512,49 @@ class Check(NamedTuple):
 
 def check_texts(before: Model, after: Model, kept: np.ndarray, texts: Iterable[str]) -> Check:
     """Tokenise with both: a text whose pieces are all kept must give the same pieces."""
-    backends = before.tokenizer.backend, after.tokenizer.backend
-    unks = [model.files["tokenizer.json"]["model"].get("unk_id") for model in (before, after)]
-    new_id, counts = {old: new for new, old in enumerate(kept.tolist())}, np.zeros(len(before.pieces), np.int64)
+    models = before, after
+    backends = [model.tokenizer.backend for model in models]
+    unks = [model.files["tokenizer.json"]["model"].get("unk_id") for model in models]
+    new_ids = {old: new for new, old in enumerate(kept.tolist())}
+    counts = np.zeros(len(before.pieces), np.int64)
     numbers, unknown, room, sample, failures = Counter(), Counter(), SAMPLE_TOKENS, [], []
     for chunk, encodings in tokenise(texts, *backends):
-        olds, news = ([encoding.ids for encoding in some] for some in encodings)
+        olds, news = ([encoding.ids for encoding in side] for side in encodings)
         for text, old, new in zip(chunk, olds, news, strict=True):
-            expected = [new_id.get(id) for id in old]
+            expected = [new_ids.get(id) for id in old]
             all_kept = None not in expected
-            numbers.update(texts=1, kept=all_kept, words=len(text.split()), tokens=len(old) - 2, tokens_after=len(new) - 2)
+            numbers.update(
+                texts=1,
+                kept=all_kept,
+                words=len(text.split()),
+                tokens=len(old) - 2,
+                tokens_after=len(new) - 2,
+            )
             if all_kept and expected != new:
                 pieces = [" ".join(backend.encode(text).tokens)[:200] for backend in backends]
-                failures.append("all pieces of a text are kept, but {!r} became {!r}".format(*pieces))
+                change = "{!r} became {!r}".format(*pieces)
+                failures.append(f"all pieces of a text are kept, but {change}")
             elif all_kept and (len(old) <= room or not sample):
                 sample.append(text)
                 room -= len(old)
             if unks[1] in new:
-                olds_unknown, news_unknown = (unknown_places(*pair, text) for pair in zip(backends, unks, strict=True))
-                unknown.update(text[place] for place in news_unknown - olds_unknown)
+                places = [unknown_places(*pair, text) for pair in zip(backends, unks, strict=True)]
+                unknown.update(text[place] for place in places[1] - places[0])
         counts += count_ids(olds, len(counts))
     counts[backends[0].encode("").ids] -= numbers["texts"]
     return Check(counts, dict(numbers), dict(unknown), sample, failures)
 
 
 def unknown_places(backend: Tokenizer, unk_id: int | None, text: str) -> set[int]:
-    """Places in `text` of the characters under <unk>. Neighbours share one <unk>, so counting tokens would not do."""
-    encoding = backend.encode(text)
-    return {place for id, span in zip(encoding.ids, encoding.offsets, strict=True) if id == unk_id for place in range(*span)}
+    """Places in `text` of the characters under <unk>.
+
+    Neighbours share one <unk>, so counting tokens would not do.
+    """
+    encoding, places = backend.encode(text), set()
+    for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        if id == unk_id:
+            places.update(range(start, end))
+    return places
 
 
 def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]:
@@ -480,83 +562,121 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]
     old, new = (model.files["tokenizer.json"]["model"]["vocab"] for model in (before, after))
     failures = []
     if after.pieces != [before.pieces[id] for id in kept] or after.rows != len(kept):
-        failures.append(f"ids 0 to {len(kept) - 1:,} and the rows of the embedding table are not the kept pieces in their order")
+        rows = f"ids 0 to {len(kept) - 1:,} and the rows of the embedding table"
+        failures.append(f"{rows} are not the kept pieces in their order")
     kept = kept[kept < len(old)]
     if new != [old[id] for id in kept]:
         failures.append("pieces or scores in tokenizer.json changed")
-    # <unk> scores 10 below the lowest piece. Should it rise above a dropped character, it could win where that lost.
-    score = lambda row: float(str(row[1]).removeprefix(LITERAL))  # noqa: E731
+
+    # <unk> scores 10 below the lowest piece. Should it rise above a dropped character, it could win
+    # where that character had lost.
+    def score(row) -> float:
+        return float(str(row[1]).removeprefix(LITERAL))
+
     stays = set(kept.tolist())
-    worst = min((row for id, row in enumerate(old) if len(row[0]) == 1 and id not in stays), key=score, default=None)
-    if worst and score(worst) < score(min(new, key=score)) - 10:
-        failures.append(f"<unk> would score higher than the dropped character {worst[0]!r}; keep more pieces")
+    dropped = [row for id, row in enumerate(old) if len(row[0]) == 1 and id not in stays]
+    worst = min(dropped, key=score, default=None)
+    if worst and score(worst) < min(map(score, new)) - 10:
+        character = f"the dropped character {worst[0]!r}"
+        failures.append(f"<unk> would score higher than {character}; keep more pieces")
     return failures
 
 
-def check_weights(before: dict[str, model_folder.Stored], after: dict[str, model_folder.Stored], kept: np.ndarray) -> list[str]:
+def check_weights(
+    before: dict[str, Tensor], after: dict[str, Tensor], kept: np.ndarray
+) -> list[str]:
     """Tensors that are not, byte for byte, what they were, or the kept rows of it."""
-    failures = [f"tensor {name} is in one checkpoint only" for name in sorted(before.keys() ^ after.keys())]
-    rows = kept_rows(before, kept)
-    expected = model_folder.resize(before, rows)
+    before = {model_folder.modern(name): tensor for name, tensor in before.items()}
+    single = sorted(before.keys() ^ after.keys())
+    failures = [f"tensor {name} is in one checkpoint only" for name in single]
     for name in sorted(before.keys() & after.keys()):
-        with open(after[name].file, "rb") as file:
-            file.seek(after[name].start)
-            same = all(file.read(len(block)) == block for block in model_folder.read_blocks(before[name], rows.get(name)))
-        if not same or after[name][2:] != expected[name][2:]:
+        old, new = (torch.atleast_1d(tensors[name]) for tensors in (before, after))
+        rows = torch.from_numpy(kept) if BY_PIECE.search(name) else torch.arange(len(old))
+        same = new.dtype == old.dtype and new.shape == (len(rows), *old.shape[1:])
+        # As bytes, since NaN does not equal itself; some rows at a time, to copy no table whole.
+        for start in range(0, len(rows) if same else 0, CHECKED_ROWS):
+            chosen = rows[start : start + CHECKED_ROWS]
+            written = new[start : start + CHECKED_ROWS]
+            same &= torch.equal(written.view(torch.uint8), old[chosen].view(torch.uint8))
+        if not same:
             failures.append(f"tensor {name} changed")
     return failures
 
 
-def prove(before: Model, after: Model, kept: np.ndarray, texts: Iterable[str], keep_characters: bool) -> Check:
-    """All of the proof, on two folders as they lie on disk. Returns what the texts show; raises ProofFailed."""
+def prove(
+    before: Model, after: Model, kept: np.ndarray, texts: Iterable[str], keep_characters: bool
+) -> Check:
+    """All of the proof, on two folders as they are on disk.
+
+    Returns what the texts show; raises ProofFailed.
+    """
     check = check_texts(before, after, kept, texts)
-    failures = check.failures[:5] + check_vocabulary(before, after, kept) + check_weights(before.tensors, after.tensors, kept)
+    failures = check.failures[:5]
+    failures += check_vocabulary(before, after, kept)
+    failures += check_weights(before.tensors, after.tensors, kept)
     if not check.numbers["kept"]:
-        failures.append(f"none of the {check.numbers['texts']:,} check texts keeps all its pieces: nothing was compared; keep more pieces")
+        texts_checked = f"none of the {check.numbers['texts']:,} check texts keeps all its pieces"
+        failures.append(f"{texts_checked}: nothing was compared; keep more pieces")
     if keep_characters and check.unknown:
-        shown = ", ".join(f"{character!r} {count}" for character, count in list(check.unknown.items())[:10])
-        failures.append(f"characters became unknown: {shown}; add text with them to --corpus, or allow it with --no-keep-characters")
-    if before.tensors and not failures:  # as a user loads them, one at a time: two encoders would take twice the memory
-        embed = lambda model: e5nl.embed(*e5nl.load(model.folder, tokenizer=model.tokenizer), check.sample, "query")  # noqa: E731
-        if embed(before).tobytes() != embed(after).tobytes():
-            failures.append(f"the embeddings of {len(check.sample)} texts with the same pieces differ")
+        counts = list(check.unknown.items())[:10]
+        shown = ", ".join(f"{character!r} {count}" for character, count in counts)
+        advice = "add text with them to --corpus, or allow it with --no-keep-characters"
+        failures.append(f"characters became unknown: {shown}; {advice}")
+
+    # As a user loads them, one at a time: two encoders would take twice the memory.
+    def embedded(model: Model) -> bytes:
+        encoder, tokenizer = e5nl.load(model.folder, tokenizer=model.tokenizer)
+        return e5nl.embed(encoder, tokenizer, check.sample, "query").tobytes()
+
+    if before.tensors and not failures and embedded(before) != embedded(after):
+        failures.append(f"the embeddings of {len(check.sample)} texts with the same pieces differ")
     if failures:
         raise ProofFailed("\n".join(failures))
     return check
 
 
-# --- the report -------------------------------------------------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
 def describe(report: dict) -> str:
-    before, after, corpus, check = (report[part] for part in ("before", "after", "corpus", "check"))
-    texts = f"checked on {check['texts']:,} other texts, {check['tokens']:,} tokens"
-    lines = [f"counted {corpus['texts']:,} texts, {corpus['tokens']:,} tokens; {texts}", "", f"{'':<34}{'before':>14}{'after':>14}"]
-    for name, digits in (("pieces", 0), ("parameters", 0), ("megabytes", 1), ("pieces_per_word", 3)):
-        if name in before:
-            lines.append(f"{name.replace('_', ' '):<34}{before[name]:>14,.{digits}f}{after[name]:>14,.{digits}f}")
-    embedded = f"; {check['embedded']} were embedded: the same bit for bit" if check["embedded"] else ""
-    by_cut = "   ".join(f"{int(cut):,}: {share:.2%}" for cut, share in report["coverage"].items())
+    before, after, corpus, check = (
+        report[part] for part in ("before", "after", "corpus", "check")
+    )
+    counted = f"counted {corpus['texts']:,} texts, {corpus['tokens']:,} tokens"
+    checked = f"checked on {check['texts']:,} other texts, {check['tokens']:,} tokens"
+    lines = [f"{counted}; {checked}", "", f"{'':<34}{'before':>14}{'after':>14}"]
+    for name in before:
+        digits = {"megabytes": 1, "pieces_per_word": 3}.get(name, 0)
+        sizes = f"{before[name]:>14,.{digits}f}{after[name]:>14,.{digits}f}"
+        lines.append(f"{name.replace('_', ' '):<34}{sizes}")
+    proof = "all give the same pieces"
+    if check["embedded"]:
+        proof += f"; {check['embedded']} embedded with both models: identical bits"
+    cuts = [f"{int(cut):,}: {share:.2%}" for cut, share in report["coverage"].items()]
+    dropped = [f"{piece} {count}" for piece, count in report["dropped"][:12]]
+    unknown = f"{sum(check['unknown'].values()):>14,}   {' '.join(check['unknown'])[:40]}"
     lines += [
         "",
-        f"{'texts whose pieces are all kept':<34}{check['kept'] / check['texts']:>14.2%}   all give the same pieces{embedded}",
+        f"{'texts whose pieces are all kept':<34}{check['kept'] / check['texts']:>14.2%}   {proof}",
         f"{'tokens whose piece is kept':<34}{check['share_tokens_kept']:>14.2%}",
-        f"{'characters newly unknown':<34}{sum(check['unknown'].values()):>14,}   {' '.join(check['unknown'])[:40]}".rstrip(),
-        f"{'tokens kept by vocabulary size':<34}{by_cut}",
-        f"{'most frequent pieces dropped':<34}{', '.join(f'{piece} {count}' for piece, count in report['dropped'][:12]) or 'none'}",
+        f"{'characters newly unknown':<34}{unknown.rstrip()}",
+        f"{'tokens kept by vocabulary size':<34}{'   '.join(cuts)}",
+        f"{'most frequent pieces dropped':<34}{', '.join(dropped) or 'none'}",
     ]
     if report["spare_rows"]:
-        lines.append(f"{report['spare_rows']} spare rows dropped: the embedding table had more rows than the tokenizer has pieces")
+        reason = "the embedding table had more rows than the tokenizer has pieces"
+        lines.append(f"{report['spare_rows']} spare rows dropped: {reason}")
     if report["candidates"] < report["settings"]["vocab_size"]:
-        lines.append(f"only {report['candidates']:,} pieces qualify; a larger corpus or a lower --min-frequency gives more")
+        advice = "more text or a lower --min-frequency gives more"
+        lines.append(f"only {report['candidates']:,} pieces qualify; {advice}")
     if check["share_tokens_kept"] < LOW_SHARE:
-        why = "the corpus is small or in another language, or --vocab-size is small"
-        lines.append(f"warning: few of the tokens are kept (usual: over {LOW_SHARE:.0%}); {why}")
+        reason = "there is little text, it is in another language, or --vocab-size is small"
+        lines.append(f"warning: few tokens are kept (usual: over {LOW_SHARE:.0%}); {reason}")
     return "\n".join(lines)
 
 
 def plot(path: Path, share_kept: Callable[[int], float], largest: int, chosen: int) -> None:
-    """The coverage curve up to the `largest` vocabulary that the corpus gives."""
+    """The coverage curve up to the `largest` vocabulary that the text gives."""
     import matplotlib.figure  # optional: only --plot needs it
 
     cuts = np.unique(np.linspace(0, largest, 200).astype(int))
@@ -564,79 +684,124 @@ def plot(path: Path, share_kept: Callable[[int], float], largest: int, chosen: i
     axes = figure.subplots()
     axes.plot(cuts, [share_kept(cut) for cut in cuts])
     axes.axvline(min(chosen, largest), linestyle="--", color="gray")
-    axes.set(xlabel="vocabulary size", ylabel="share of the check texts' tokens kept", ylim=(0, 1.01))
+    axes.set_xlabel("vocabulary size")
+    axes.set_ylabel("share of the check texts' tokens kept")
+    axes.set_ylim(0, 1.01)
     with new_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:])
 
 
-# --- command line -----------------------------------------------------------------------------------------------------------
+# --- command line ---------------------------------------------------------------------------------
 
 
-def trim(folder: Path, out: Path, *, corpus: list[str], check: list[str] | None, field: str, vocab_size: int, min_frequency: int,
-         keep_characters: bool) -> tuple[dict, Callable[[int], float]]:  # fmt: skip
+def trim(
+    folder: Path,
+    out: Path,
+    *,
+    corpus: list[str],
+    check: list[str] | None,
+    field: str,
+    vocab_size: int,
+    min_frequency: int,
+    keep_characters: bool,
+) -> tuple[dict, Callable[[int], float]]:
     """Trim the model in `folder` into the empty folder `out`, and prove it.
 
-    Returns the report, and the share of the check texts' tokens that a vocabulary of some other size would keep.
+    Returns the report, and the share of the check texts' tokens that a vocabulary of some other
+    size would keep.
     """
     model = read_model(folder)
     if vocab_size > len(model.pieces):
-        raise InputError(f"--vocab-size {vocab_size:,}: the tokenizer has {len(model.pieces):,} pieces; expected 1 to that")
+        pieces = f"the tokenizer has {len(model.pieces):,} pieces"
+        raise InputError(f"--vocab-size {vocab_size:,}: {pieces}; expected 1 to that")
     for name in [*corpus, *(check or ())]:  # before the work, not after it
         if next(read_corpus([name], field), None) is None:
-            raise InputError(f"{name}: no texts; expected one a line, or a table with a field {field!r}")
+            expected = f"expected one per line, or a table with a field {field!r}"
+            raise InputError(f"{name}: no texts; {expected}")
 
-    pieces, number, counts = count_pieces(model.tokenizer.backend, corpus, field, (lambda text: False) if check else held_out)
+    # 1. Count, with a tenth of the texts held out unless others are given.
+    texts = tqdm(read_corpus(corpus, field), unit=" texts", unit_scale=True, disable=None)
+    aside = held_out if not check else lambda text: False
+    pieces, number = count_pieces(model.tokenizer.backend, texts, aside)
     if not check and not number.all():
-        raise InputError(f"{', '.join(corpus)}: {number.sum()} texts are too few to hold out a tenth; give other text with --check")
-    order = rank_candidates(model, pieces, counts, vocab_size, min_frequency, keep_characters)
+        few = f"{number.sum()} texts are too few to hold out a tenth"
+        raise InputError(f"{', '.join(corpus)}: {few}; give other text with --check")
+    # 2. Rank.
+    order = rank_candidates(model, pieces, vocab_size, min_frequency, keep_characters)
     kept = with_special(order[:vocab_size], model.special)
+    # 3. Cut.
     write_model(model, out, kept)
+    # 4. Prove, on the folder as it was written.
     after = read_model(out)
-    shown = prove(model, after, kept, read_corpus(check, field) if check else filter(held_out, read_corpus(corpus, field)), keep_characters)
+    others = read_corpus(check or corpus, field)
+    if not check:
+        others = filter(held_out, others)
+    proof = prove(model, after, kept, others, keep_characters)
 
     def share_kept(cut: int) -> float:
-        return float(shown.counts[with_special(order[:cut], model.special)].sum() / max(1, shown.numbers["tokens"]))
+        counts = proof.counts[with_special(order[:cut], model.special)]
+        return float(counts.sum() / max(1, proof.numbers["tokens"]))
 
-    words = max(1, shown.numbers["words"])
-    dropped = sorted(set(np.flatnonzero(shown.counts).tolist()) - set(kept.tolist()), key=lambda id: (-shown.counts[id], id))
+    words = max(1, proof.numbers["words"])
+    dropped = set(np.flatnonzero(proof.counts).tolist()) - set(kept.tolist())
+    dropped = sorted(dropped, key=lambda id: (-proof.counts[id], id))
+    cuts = [*(cut for cut in CUTS if cut < len(order)), len(order)]
     report = {
-        "before": model.sizes | {"pieces_per_word": shown.numbers["tokens"] / words},
-        "after": after.sizes | {"pieces_per_word": shown.numbers["tokens_after"] / words},
+        "before": model.sizes | {"pieces_per_word": proof.numbers["tokens"] / words},
+        "after": after.sizes | {"pieces_per_word": proof.numbers["tokens_after"] / words},
         "spare_rows": model.rows - len(model.pieces),
         "candidates": len(order),
-        "corpus": {"texts": int(number[0]), "tokens": int(pieces[0].sum() - 2 * number[0])},
-        "check": shown.numbers
-        | {"share_tokens_kept": share_kept(vocab_size), "unknown": shown.unknown, "embedded": len(shown.sample) if model.tensors else 0},
-        "coverage": {cut: share_kept(cut) for cut in [*(cut for cut in CUTS if cut < len(order)), len(order)]},
-        "dropped": [(model.pieces[id], int(shown.counts[id])) for id in dropped[:100]],
+        "corpus": {
+            "texts": int(number[0]),
+            "tokens": int(pieces[0].sum() - 2 * number[0]),
+        },
+        "check": {
+            **proof.numbers,
+            "share_tokens_kept": share_kept(vocab_size),
+            "unknown": proof.unknown,
+            "embedded": len(proof.sample) if model.tensors else 0,
+        },
+        "coverage": {cut: share_kept(cut) for cut in cuts},
+        "dropped": [(model.pieces[id], int(proof.counts[id])) for id in dropped[:100]],
     }
     return report, share_kept
 
 
 def main(argv=None) -> int:
-    parser = argparse.ArgumentParser(description="Trim a Unigram vocabulary to one language, and prove that nothing else changed.")
-    parser.add_argument("--model", required=True, help="model folder or hub name")
-    parser.add_argument("--corpus", nargs="+", metavar="NAME[:N][:xWEIGHT]",
-                        help="text to keep pieces for: a text a line, a table, a training source, or files of a hub data set, as "
-                             f"{PAPER_CORPUS} (the paper's); N: its first N texts; WEIGHT: what an occurrence in it counts")
-    parser.add_argument("--out", required=True, help="the trimmed model's folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace --out and --plot")
-    parser.add_argument("--vocab-size", type=whole_number(1), default=50_000, help="pieces kept beside special tokens (paper: 50,000)")
-    parser.add_argument("--min-frequency", type=whole_number(1), default=2, help="occurrences that a piece needs (the paper's 2)")
-    parser.add_argument("--keep-characters", action=argparse.BooleanOptionalAction, default=True,
-                        help="Latin letters, digits, punctuation and the corpus' characters before rarer pieces (not in the paper's tool)")
-    parser.add_argument("--field", default="text", help="field or column of a table that holds the text")
-    parser.add_argument("--check", nargs="+", metavar="NAME[:N]", help="prove it on this text (default: a tenth of the corpus, held out)")
-    parser.add_argument("--plot", metavar="FILE", help="draw the tokens kept by vocabulary size (.png, .svg or .pdf; needs matplotlib)")
-    args = parser.parse_args(argv)
+    parser = argparse.ArgumentParser(
+        description="Trim a Unigram vocabulary to one language, and prove that no more changed."
+    )
+    add = parser.add_argument
+    add("--model", required=True, help="model folder or hub name")
+    add("--corpus", nargs="+", metavar="NAME[:N]",
+        help="text to keep pieces for: one text per line, a table, a training source, or files of "
+             f"a hub data set, as {PAPER_CORPUS} (the paper's); N: its first N texts")
+    add("--out", required=True, help="the trimmed model's folder")
+    add("--overwrite", action="store_true", help="replace --out and --plot")
+    add("--vocab-size", type=whole_number(1), default=50_000,
+        help="pieces kept besides the special tokens (the paper's 50,000)")
+    add("--min-frequency", type=whole_number(1), default=2,
+        help="occurrences that a piece needs (the paper's 2)")
+    add("--keep-characters", action=argparse.BooleanOptionalAction, default=True,
+        help="Latin letters, digits, punctuation and the text's characters before rarer pieces "
+             "(not in the paper's tool)")
+    add("--field", default="text", help="field or column of a table that holds the text")
+    add("--check", nargs="+", metavar="NAME[:N]",
+        help="prove it on this text (default: a tenth of the text, held out)")
+    add("--plot", metavar="FILE",
+        help="draw the tokens kept by vocabulary size (.png, .svg or .pdf; needs matplotlib)")
+    args = parser.parse_args(argv)  # fmt: skip
     if not args.corpus:
-        raise InputError(f"--corpus is missing: which text? The paper's is --corpus '{PAPER_CORPUS}', downloaded when it is named")
+        papers = f"The paper's is --corpus '{PAPER_CORPUS}', downloaded when it is named"
+        raise InputError(f"--corpus is missing: which text? {papers}")
     refuse_plot(args.plot, args.overwrite)
     folder = model_folder.find(args.model)
-    for read in (folder, *args.corpus, *(args.check or ())):
-        if Path(read).resolve().is_relative_to(Path(args.out).resolve()):
-            raise InputError(f"--out {args.out} holds {read}, which is read; choose another folder")
-    settings = {name: getattr(args, name) for name in ("corpus", "check", "field", "vocab_size", "min_frequency", "keep_characters")}
+    for name in (folder, *args.corpus, *(args.check or ())):
+        if Path(name).resolve().is_relative_to(Path(args.out).resolve()):
+            raise InputError(f"--out {args.out} holds {name}, which is read; choose another folder")
+
+    names = ("corpus", "check", "field", "vocab_size", "min_frequency", "keep_characters")
+    settings = {name: getattr(args, name) for name in names}
     try:
         with new_folder(args.out, args.overwrite) as out:
             report, share_kept = trim(folder, out, **settings)
@@ -645,6 +810,8 @@ def main(argv=None) -> int:
     except ProofFailed as failure:
         print(f"the proof failed, nothing was written to {args.out}:\n{failure}", file=sys.stderr)
         return 1
+    if (Path(args.out) / "config.json").is_file():
+        print(model_folder.describe_prefixes(model_folder.parse_config(args.out)))
     print(describe(report))
     print(f"{args.out}: written and proved; more numbers in trim_report.json")
     if args.plot:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from parity.cases import write_tasks
 
-import ablate
 import demo
 import e5nl
 from data import Row, Source
 from files import InputError, write_json, write_jsonl
+from tools import ablate
 
 # --- negatives that are known to be false -----------------------------------------------------------------------------------
 
@@ -262,8 +262,8 @@ def test_mistakes_leave_nothing(tmp_path, words, message):
     assert str(raised.value) == message and not (tmp_path / "out").exists()
 
 
-def test_a_mistake_is_one_line(tmp_path):
-    result = subprocess.run([sys.executable, ablate.__file__, "mask"], capture_output=True, text=True, cwd=tmp_path)
+def test_a_mistake_is_one_line():
+    result = subprocess.run([sys.executable, "-m", "tools.ablate", "mask"], capture_output=True, text=True)
     assert (result.returncode, result.stdout, result.stderr) == (2, "", "error: check 'mask' is unknown; did you mean masks?\n")
 
 

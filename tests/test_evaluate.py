@@ -344,6 +344,20 @@ def test_results_are_written_kept_and_checked(tmp_path):
     assert [state for _, state in evaluate.run(tasks, cases.embed, out, settings | {"weights": "def"}, overwrite=True)] == ["done", "done"]
 
 
+@pytest.mark.parametrize(
+    "entry, arguments, expected",
+    [
+        ({}, [], "nld-Latn"),
+        ({}, ["--language", "fry-Latn"], "fry-Latn"),
+        ({"language": "afr-Latn"}, ["--language", "fry-Latn"], "afr-Latn"),
+    ],
+)
+def test_results_say_the_language_of_the_task(tmp_path, folder, entry, arguments, expected):
+    path = write_tasks(tmp_path, sts_entry(**entry), sts=STS_ROWS)
+    evaluate.main(["run", "--model", str(folder), "--tasks-file", str(path), "--out", str(tmp_path / "out"), *arguments])
+    assert json.loads((tmp_path / "out" / "Sts.json").read_text())["scores"]["test"][0]["languages"] == [expected]
+
+
 def test_undefined_scores_are_null_in_files(tmp_path):
     cases.write_case("VaccinChatNLClassification", tmp_path)
     ((result, _),) = evaluate.run(read_tasks(tmp_path / "tasks.json"), cases.embed, tmp_path / "out", {})
@@ -363,5 +377,9 @@ def test_command_line(tmp_path, folder, capsys):
     assert "mean tasks" in capsys.readouterr().out
     with pytest.raises(InputError, match="task 'othr' is unknown; did you mean Other"):
         evaluate.main([*arguments, "--tasks", "othr"])
+    with pytest.raises(InputError, match="--language nl: expected a language and a script as in nld-Latn"):
+        evaluate.main([*arguments, "--language", "nl"])
+    with pytest.raises(InputError, match="--language is for the tasks of a --tasks-file"):
+        evaluate.main(["run", "--model", str(folder), "--out", "x", "--language", "fry-Latn"])
     with pytest.raises(InputError, match="--data is for the benchmark's tasks, the data of --tasks-file lies beside that file"):
         evaluate.main([*arguments, "--data", str(tmp_path)])

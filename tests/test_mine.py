@@ -1,15 +1,15 @@
-"""mine.py: every rule worked out by hand and against its formula, never a positive.
+"""mine.py: every rule worked out by hand and against its formula, never a positive, rows as they came.
 
     python -m pytest tests/test_mine.py
 
-The 6 x 10 matrix below is the hand-worked example: a row a query, best candidate first, `p` marks its known positives. The comparison
-with sentence-transformers' hard negatives stands in tests/parity/.
+The 6 x 10 matrix below is the hand-worked example: one row per query, best candidate first. The comparison
+with sentence-transformers' hard negatives is in tests/parity/.
 """
 
 import doctest
-import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -23,28 +23,28 @@ import e5nl
 import mine
 import model_folder
 from data import Row, Source
-from files import InputError, read_jsonl, write_jsonl
-from mine import ABOVE, DUPLICATE, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, TAKEN, choose, known_reasons
+from files import InputError, read_json, read_jsonl, write_jsonl
+from mine import ABOVE, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, TAKEN, choose
 
 
 def test_docstring_examples():
     assert doctest.testmod(mine).failed == 0 and doctest.testmod(mine).attempted >= 3
 
 
-# --- rules ------------------------------------------------------------------------------------------------------------------
+# --- rules ------------------------------------------------------------------------------------------
 
 SCORES = np.array([
     [0.90, 0.80, 0.75, 0.70, 0.60, 0.50, 0.40, 0.30, 0.20, 0.10],  # p = 0.80, second
     [0.95, 0.90, 0.85, 0.80, 0.75, 0.70, 0.65, 0.60, 0.55, 0.50],  # p = 0.95 and 0.60, first and eighth
     [0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50],  # all equal, p among them: sigma 0
-    [0.90, 0.90, 0.90, 0.85, 0.85, 0.80, 0.80, 0.80, 0.75, 0.75],  # p = 0.20 is not found: everything scores above it
+    [0.90, 0.90, 0.90, 0.85, 0.85, 0.80, 0.80, 0.80, 0.75, 0.75],  # p = 0.20 is not among them
     [-0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7, -0.8, -0.9, -1.0],  # negative scores, p = -0.40, fourth
-    [0.99, 0.98, 0.97, 0.60, 0.50, 0.50, 0.40, 0.30, 0.20, 0.10],  # the query itself, p = 0.98, a duplicate of the first
+    [0.99, 0.98, 0.97, 0.60, 0.50, 0.50, 0.40, 0.30, 0.20, 0.10],  # the query itself, p = 0.98 and 0.97
 ], np.float32)  # fmt: skip
 KNOWN = np.zeros((6, 10), np.uint8)
-KNOWN[0, 1] = KNOWN[1, 0] = KNOWN[1, 7] = KNOWN[2, 4] = KNOWN[4, 3] = KNOWN[5, 1] = POSITIVE
-KNOWN[5, 0], KNOWN[5, 2] = QUERY, DUPLICATE
-POSITIVES = [np.float32(row) for row in ([0.8], [0.95, 0.6], [0.5], [0.2], [-0.4], [0.98])]
+KNOWN[[0, 1, 1, 2, 4, 5, 5], [1, 0, 7, 4, 3, 1, 2]] = POSITIVE
+KNOWN[5, 0] = QUERY
+POSITIVES = [np.float32(row) for row in ([0.8], [0.95, 0.6], [0.5], [0.2], [-0.4], [0.98, 0.97])]
 
 
 def survivors(rule, **settings):
@@ -53,101 +53,102 @@ def survivors(rule, **settings):
     return [np.flatnonzero(row <= NOT_NEEDED).tolist() for row in reasons]
 
 
-@pytest.mark.parametrize(
-    ("rule", "margin", "expected"),
-    [
-        ("topk", 0, [[0, 2, 3, 4, 5, 6, 7, 8, 9], [1, 2, 3, 4, 5, 6, 8, 9], [0, 1, 2, 3, 5, 6, 7, 8, 9], list(range(10)),
-                     [0, 1, 2, 4, 5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9]]),
-        # the first three that are neither positive nor the query nor a duplicate are left out
-        ("topk-shifted", 3, [[4, 5, 6, 7, 8, 9], [4, 5, 6, 8, 9], [3, 5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9], [4, 5, 6, 7, 8, 9],
-                             [6, 7, 8, 9]]),
-        ("topk-abs", 0.5, [[6, 7, 8, 9], [], [], [], [0, 1, 2, 4, 5, 6, 7, 8, 9], [6, 7, 8, 9]]),  # 0.5 itself is not below 0.5
-        # below p - 0.125, exact in binary: 0.675, 0.475, 0.375, 0.075, -0.525, 0.855
-        ("topk-marginpos", 0.125, [[4, 5, 6, 7, 8, 9], [], [], [], [5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9]]),
-        # below p - |p| / 4: 0.6, 0.45, 0.375, 0.15, -0.5 (not -0.3), 0.735
-        ("topk-percpos", 0.75, [[5, 6, 7, 8, 9], [], [], [], [5, 6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9]]),
-    ],
-)  # fmt: skip
-def test_rules_by_hand(rule, margin, expected):
-    assert survivors(rule, margin=margin) == expected
+def but(*left_out, start=0):
+    return [column for column in range(start, 10) if column not in left_out]
 
 
-def test_standard_deviation_of_the_query_by_hand():
+BY_HAND = [
+    ("topk", 0, {}, [but(1), but(0, 7), but(4), but(), but(3), but(start=3)]),
+    # the first three that are neither positive nor the query are left out
+    ("topk-shifted", 3, {}, [but(start=4), but(7, start=4), but(4, start=3), but(start=3), but(start=4), but(start=6)]),
+    ("topk-abs", 0.5, {}, [but(start=6), [], [], [], but(3), but(start=6)]),  # 0.5 itself is not below 0.5
+    # below p - 0.125, exact in binary: 0.675, 0.475, 0.375, 0.075, -0.525, 0.845
+    ("topk-marginpos", 0.125, {}, [but(start=4), [], [], [], but(start=5), but(start=3)]),
+    # below p - |p| / 4: 0.6, 0.45, 0.375, 0.15, -0.5 (not -0.3), 0.7275
+    ("topk-percpos", 0.75, {}, [but(start=5), [], [], [], but(start=5), but(start=3)]),
     # Row 0 without its positive: mean 0.4944, mean square 0.31583, sigma sqrt(0.31583 - 0.24448) = 0.2671; 0.8 - 0.2671 = 0.533
     # Row 1: the worse positive counts, 0.6; 0.90 … 0.50 without 0.60 have mean 0.7125, sigma 0.1317; below 0.468 is nothing
     # Row 2: sigma 0, and nothing is strictly below 0.5. Row 3: everything is above 0.2
     # Row 4: mean -0.5667, mean square 0.41, sigma 0.2981; -0.4 - 0.2981 = -0.698: -0.7 is below
-    # Row 5: 0.6 0.5 0.5 0.4 0.3 0.2 0.1: mean 0.3714, mean square 0.16571, sigma 0.1666; 0.98 - 0.1666 = 0.813
-    expected = [[5, 6, 7, 8, 9], [], [], [], [6, 7, 8, 9], [3, 4, 5, 6, 7, 8, 9]]
-    assert survivors("topk-stdmarginpos", margin=1) == expected
-    # twice: 0.266, …, -0.996, 0.647
-    assert survivors("topk-stdmarginpos", margin=2) == [[8, 9], [], [], [], [9], [3, 4, 5, 6, 7, 8, 9]]
+    # Row 5: 0.6 0.5 0.5 0.4 0.3 0.2 0.1: mean 0.3714, mean square 0.16571, sigma 0.1666; 0.97 - 0.1666 = 0.803
+    ("topk-stdmarginpos", 1, {}, [but(start=5), [], [], [], but(start=6), but(start=3)]),
+    # twice: 0.266, …, -0.996, 0.637
+    ("topk-stdmarginpos", 2, {}, [but(start=8), [], [], [], [9], but(start=3)]),
+    # positives 0.8 0.95 0.6 0.5 0.2 -0.4 0.98 0.97: mean 0.575, mean square 0.52924 -> sigma 0.4457
+    # p - sigma: 0.354, 0.154, 0.054, -0.246, -0.846, 0.524
+    ("topk-stdmarginpos", 1, {"sigma": "positives"}, [but(start=7), [], [], [], but(start=8), but(start=4)]),
+]  # fmt: skip
 
 
-def test_standard_deviation_over_the_data_set_by_hand():
-    # positives 0.8 0.95 0.6 0.5 0.2 -0.4 0.98: mean 0.51857, mean square 0.47041 -> sigma 0.4489
-    # p - sigma: 0.351, 0.151, 0.051, -0.249, -0.849, 0.531
-    expected = [[7, 8, 9], [], [], [], [8, 9], [4, 5, 6, 7, 8, 9]]
-    assert survivors("topk-stdmarginpos", margin=1, sigma="positives") == expected
+@pytest.mark.parametrize(("rule", "margin", "settings", "expected"), BY_HAND)
+def test_rules_by_hand(rule, margin, settings, expected):
+    assert survivors(rule, margin=margin, **settings) == expected
 
 
 def test_differences_leave_the_positives_out():
-    # 1 - 0.5 and 1 - 0.25: mean 0.625, sigma 0.125 (with the positive's own difference of 0 it would be 0.31); 1 - 4 sigma is 0.5
+    # 1 - 0.5 and 1 - 0.25: mean 0.625, sigma 0.125 (with the positive's own 0 it would be 0.31); 1 - 4 sigma is 0.5
     scores, known = np.float32([[1, 0.5, 0.25]]), np.array([[POSITIVE, 0, 0]], np.uint8)
-    columns, _ = choose(scores, known, [np.float32([1])], "topk-stdmarginpos", margin=4, sigma="difference", negatives=2)
-    assert columns.tolist() == [[2, -1]]
+    settings = {"margin": 4, "sigma": "difference", "negatives": 2}
+    assert choose(scores, known, [np.float32([1])], "topk-stdmarginpos", **settings)[0].tolist() == [[2, -1]]
 
 
-def slow_choose(rule, margin, sigma, anchor):
-    """The formulas in mine.py's docstring, one query and one candidate at a time, with Python's own statistics."""
-    import statistics
-
+def slow_choose(rule, margin, sigma):
+    """The formulas in mine.py's docstring, one query and one candidate at a time, with Python's statistics."""
     n = [[float(SCORES[q, c]) for c in range(10) if KNOWN[q, c] == 0] for q in range(6)]
-    p = [(min if anchor == "min" else max)(map(float, one)) for one in POSITIVES]
-    every = {"positives": [float(s) for one in POSITIVES for s in one], "difference": [p[q] - s for q in range(6) for s in n[q]]}
+    p = [min(map(float, of_query)) for of_query in POSITIVES]
+    every = {
+        "positives": [float(s) for of_query in POSITIVES for s in of_query],
+        "difference": [p[q] - s for q in range(6) for s in n[q]],
+    }
     kept = []
     for q in range(6):
-        width = statistics.pstdev(n[q]) if sigma == "query" else statistics.pstdev(every[sigma])
-        limit = {"topk-abs": margin, "topk-marginpos": p[q] - margin, "topk-percpos": p[q] - (1 - margin) * abs(p[q]),
-                 "topk-stdmarginpos": p[q] - margin * width}[rule]  # fmt: skip
+        width = statistics.pstdev(n[q] if sigma == "query" else every[sigma])
+        limit = {
+            "topk-abs": margin,
+            "topk-marginpos": p[q] - margin,
+            "topk-percpos": p[q] - (1 - margin) * abs(p[q]),
+            "topk-stdmarginpos": p[q] - margin * width,
+        }[rule]
         kept.append([c for c in range(10) if KNOWN[q, c] == 0 and float(SCORES[q, c]) < limit])
     return kept
 
 
-@pytest.mark.parametrize("anchor", ["min", "max"])
 @pytest.mark.parametrize("sigma", ["query", "positives", "difference"])
 @pytest.mark.parametrize("margin", [0.0, 0.31, 0.77, 1.3])
 @pytest.mark.parametrize("rule", ["topk-abs", "topk-marginpos", "topk-percpos", "topk-stdmarginpos"])
-def test_rules_are_their_formulas(rule, margin, sigma, anchor):
-    assert survivors(rule, margin=margin, sigma=sigma, anchor=anchor) == slow_choose(rule, margin, sigma, anchor)
+def test_rules_are_their_formulas(rule, margin, sigma):
+    assert survivors(rule, margin=margin, sigma=sigma) == slow_choose(rule, margin, sigma)
 
 
 def test_every_candidate_has_its_reason():
     columns, reasons = choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", margin=0.125, negatives=2)
     assert columns.tolist() == [[4, 5], [-1, -1], [-1, -1], [-1, -1], [5, 6], [3, 4]]
-    assert reasons[0].tolist() == [ABOVE, POSITIVE, ABOVE, ABOVE, TAKEN, TAKEN, NOT_NEEDED, NOT_NEEDED, NOT_NEEDED, NOT_NEEDED]
-    assert reasons[5].tolist() == [QUERY, POSITIVE, DUPLICATE, TAKEN, TAKEN, *[NOT_NEEDED] * 5]
+    assert reasons[0].tolist() == [ABOVE, POSITIVE, ABOVE, ABOVE, TAKEN, TAKEN, *[NOT_NEEDED] * 4]
+    assert reasons[5].tolist() == [QUERY, POSITIVE, POSITIVE, TAKEN, TAKEN, *[NOT_NEEDED] * 5]
     _, reasons = choose(SCORES, KNOWN, POSITIVES, "topk-shifted", margin=2, negatives=1)
     assert reasons[0].tolist() == [SHIFTED, POSITIVE, SHIFTED, TAKEN, *[NOT_NEEDED] * 6]
 
 
 def test_more_negatives_than_candidates():
     columns, _ = choose(SCORES, KNOWN, POSITIVES, "topk", margin=0, negatives=12)
-    assert columns.shape == (6, 12) and columns[5].tolist() == [3, 4, 5, 6, 7, 8, 9, -1, -1, -1, -1, -1]
+    assert columns.shape == (6, 12) and columns[5].tolist() == [*but(start=3), -1, -1, -1, -1, -1]
 
 
 def test_a_query_with_one_candidate_or_none_has_no_sigma():
-    scores, known = np.float32([[0.5, 0.4], [0.6, 0.3]]), np.array([[POSITIVE, 0], [POSITIVE, DUPLICATE]], np.uint8)
-    columns, _ = choose(scores, known, [np.float32([0.5]), np.float32([0.6])], "topk-stdmarginpos", margin=1, negatives=1)
+    scores = np.float32([[0.5, 0.4], [0.6, 0.3]])
+    known = np.array([[POSITIVE, 0], [POSITIVE, QUERY]], np.uint8)
+    positives = [np.float32([0.5]), np.float32([0.6])]
+    columns, _ = choose(scores, known, positives, "topk-stdmarginpos", margin=1, negatives=1)
     assert columns.tolist() == [[1], [-1]]
 
 
 def test_random_selection_is_seeded_and_among_the_survivors():
     settings = {"margin": 0.125, "negatives": 3, "select": "random"}
-    draws = {seed: choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", seed=seed, **settings)[0] for seed in range(20)}
-    assert (draws[3] == choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", seed=3, **settings)[0]).all()
-    assert {column for columns in draws.values() for column in columns[0].tolist()} == {4, 5, 6, 7, 8, 9}
-    assert all(sorted(row) == row.tolist() for columns in draws.values() for row in columns if (row >= 0).all())
+    draw = lambda seed: choose(SCORES, KNOWN, POSITIVES, "topk-marginpos", seed=seed, **settings)[0]  # noqa: E731
+    draws = [draw(seed) for seed in range(20)]
+    assert (draws[3] == draw(3)).all()
+    assert {column for columns in draws for column in columns[0].tolist()} == {4, 5, 6, 7, 8, 9}
+    assert all(sorted(row) == row.tolist() for columns in draws for row in columns if (row >= 0).all())
 
 
 def test_choosing_changes_nothing_it_was_given():
@@ -155,14 +156,11 @@ def test_choosing_changes_nothing_it_was_given():
     for rule, margin in mine.RULES.items():
         choose(SCORES, KNOWN, POSITIVES, rule, margin=margin)
     assert (before[0] == SCORES).all() and (before[1] == KNOWN).all()
-
-
-def test_unknown_rule():
     with pytest.raises(InputError, match="rule 'bottomk' is unknown; expected one of topk,"):
         choose(SCORES, KNOWN, POSITIVES, "bottomk", margin=0)
 
 
-# --- texts ------------------------------------------------------------------------------------------------------------------
+# --- texts ------------------------------------------------------------------------------------------
 
 ROWS = [
     Row("Hoe oud wordt een olifant?", ("Olifanten worden 60 tot 70 jaar.", "Een jaar of 65."), ()),
@@ -172,21 +170,22 @@ ROWS = [
 
 
 def test_equal_texts_have_one_number():
-    texts = mine.collect(Source("x", "retrieval", ROWS), corpus=["Een muis.", "olifanten worden 60 tot 70 jaar."], include_negatives=True)
+    corpus = ["Een muis.", "olifanten worden 60 tot 70 jaar."]
+    texts = mine.number_texts(Source("x", "retrieval", ROWS), corpus, include_negatives=True)
     assert texts.queries == ["Hoe oud wordt een olifant?", "Wat eten olifanten?"] and texts.row_query == [0, 0, 1]
     assert texts.passages == ["Een muis.", "olifanten worden 60 tot 70 jaar.", "Een jaar of 65.", "Zo oud als een mens.",
                               "OLIFANTEN eten  gras.", "Wat eten olifanten?"]  # fmt: skip
-    assert texts.row_positives == [[1, 2], [3], [4]]
+    assert (texts.row_positives, texts.row_negatives) == ([[1, 2], [3], [4]], [[], [4], [5]])
     assert texts.positives == [[1, 2, 3], [4]], "a query's positives over all its rows"
     assert texts.own.tolist() == [-1, 5]
 
 
-def test_positives_the_query_and_copies_are_never_free():
-    found = known_reasons(np.array([[5, 1, 4, 1, 5], [0, 1, 2, 3, 4]]), [[4], [2, 0]], np.array([5, -1]))
-    assert found.tolist() == [[QUERY, 0, POSITIVE, DUPLICATE, QUERY], [POSITIVE, 0, POSITIVE, 0, 0]]
+def test_positives_and_the_query_are_never_free():
+    found = mine.known_reasons(np.array([[5, 1, 4, 3], [0, 1, 2, 3]]), [[4], [2, 0]], np.array([5, -1]))
+    assert found.tolist() == [[QUERY, 0, POSITIVE, 0], [POSITIVE, 0, POSITIVE, 0]]
 
 
-# --- the command line -------------------------------------------------------------------------------------------------------
+# --- the command line -------------------------------------------------------------------------------
 
 WORDS = "fiets muur stadhuis kosten jongen trui voetbal plein minister vraag trein boek taal dagen zomer regen straten huisarts".split()
 
@@ -222,7 +221,7 @@ def test_rows_come_back_with_negatives_and_scores(folder, data):
         assert len(row["neg"]) == len(set(row["neg"])) == 3 and not set(row["neg"]) & set(same_query)
         assert row["pos_scores"] + row["neg_scores"] == pytest.approx([float(q @ p[text]) for text in row["pos"] + row["neg"]], abs=1e-5)
         assert row["neg_scores"] == sorted(row["neg_scores"], reverse=True)
-    settings = json.loads((data.parent / "mined.jsonl.json").read_text())
+    settings = read_json(data.parent / "mined.jsonl.json")
     assert settings["settings"]["rule"] == "topk" and settings["settings"]["weights"] == model_folder.weights_hash(folder)
     assert sum(settings["report"]["became of them"].values()) == settings["report"]["candidates"]
 
@@ -256,15 +255,37 @@ def test_a_corpus_is_searched_too(folder, data):
     assert "De trui" in negatives and "waar is de fiets 0" in negatives and not any(text.startswith("geen") for text in negatives)
     first = run(data, "--model", folder, "--rule", "topk", "--corpus", beir, "--negatives", 90, "--include-negatives", out="more.jsonl")[0]
     assert "geen 3" in first["neg"] and "waar is de fiets 0" not in first["neg"], "the query itself is no negative"
-    (data.parent / "c.tsv").write_text("a\twaar is de fiets 0\nb\tDe trui\nc\t\n")
+    (data.parent / "c.tsv").write_text("1\twaar is de fiets 0\n2\tDe trui\n3\t\n")
     again = run(data, "--model", folder, "--rule", "topk", "--corpus", data.parent / "c.tsv", "--negatives", 90, out="tsv.jsonl")
     assert [text for row in again for text in row["neg"]] == negatives and "" not in negatives
 
 
-def test_each_positive_in_a_row_of_its_own(folder, data):
-    rows = run(data, "--model", folder, "--anchor", "each", "--rule", "topk-marginpos", "--margin", 0)
-    assert len(rows) == 41 and all(len(row["pos"]) == 1 for row in rows)
-    assert all(row["pos_scores"][0] > max(row["neg_scores"], default=-2) for row in rows)
+def test_other_fields_of_a_row_stay_and_what_is_replaced_is_counted(folder, data, capsys):
+    given = mined(data)
+    given[0] |= {"id": 7, "neg_scores": [0.5], "neg_ids": ["x"], "pos_scores": [2]}
+    given[1] |= {"neg": [], "bron": {"a": [1]}}
+    write_jsonl(data, given)
+    rows = run(data, "--model", folder, "--rule", "topk")
+    names = ["query", "pos", "neg", "pos_scores", "neg_scores", "type"]
+    assert list(rows[0]) == [*names, "id"] and rows[0]["id"] == 7 and list(rows[1]) == [*names, "bron"] and list(rows[2]) == names
+    assert not set(rows[0]["neg"]) & set(given[0]["neg"]) and rows[0]["pos_scores"] != [2]
+    said = "bron.jsonl: replaced neg of 39 rows, neg_ids of 1 rows, neg_scores of 1 rows, pos_scores of 1 rows (--keep-negatives"
+    assert said in capsys.readouterr().out
+
+
+def test_own_negatives_stay_before_the_mined_ones_when_asked(folder, data, capsys):
+    given = mined(data)
+    given[0]["neg"] = ["geen 5", "eigen", "geen  5"]  # the third is the first, written otherwise
+    write_jsonl(data, given)
+    settings = ("--model", folder, "--rule", "topk", "--negatives", 99)
+    rows, others = run(data, *settings, "--keep-negatives"), run(data, *settings, "--include-negatives", out="others.jsonl")
+    for row, other, own in zip(rows, others, given, strict=True):
+        kept = list(dict.fromkeys(" ".join(text.split()) for text in own["neg"]))
+        assert [" ".join(text.split()) for text in row["neg"]][: len(kept)] == kept and set(kept) <= set(other["neg"])
+        assert row["neg"][len(kept) :] == [text for text in other["neg"] if text not in kept]
+        scores = dict(zip(other["neg"], other["neg_scores"], strict=True))
+        assert row["neg_scores"] == pytest.approx([scores[" ".join(text.split())] for text in row["neg"]], abs=1e-6)
+    assert "replaced" not in capsys.readouterr().out.split("others.jsonl")[0].split("mined.jsonl")[0]
 
 
 @pytest.mark.parametrize("when_short", ["drop", "keep", "random"])
@@ -360,21 +381,25 @@ def test_two_processes_mine_as_one_does(folder, data, monkeypatch, capsys):
 
 def test_report_and_sweep(folder, data, capsys):
     run(data, "--model", folder, "--sweep", "--rule", "topk-abs", "--margin", 2, "--negatives", 2)
-    printed, report = capsys.readouterr().out, json.loads((data.parent / "mined.jsonl.json").read_text())["report"]
+    printed, report = capsys.readouterr().out, read_json(data.parent / "mined.jsonl.json")["report"]
     assert f"{report['candidates']:,} candidates of 39 queries" in printed and "known positives" in printed
     lines = {(line["rule"], line["sigma"], line["margin"]): line for line in report["sweep"]}
-    assert len(lines) == len(mine.GRID) == len(printed.split("known positives\n")[1].split("\n\n")[0].splitlines())
+    assert len(lines) == 25 == len(printed.split("known positives\n")[1].split("\n\n")[0].splitlines())
     assert lines["topk", None, 0]["short"] == 0 and lines["topk-abs", None, 0.6]["survivors"] <= lines["topk-abs", None, 0.9]["survivors"]
     tight = lines["topk-stdmarginpos", "query", 2.0]["survivors"]
     assert tight <= lines["topk-stdmarginpos", "query", 0.5]["survivors"] <= lines["topk", None, 0]["survivors"]
 
 
 def test_sweep_counts_known_positives_that_a_rule_would_take():
-    """Two positives, each in turn the only one known. With s(q,p) 0.9 the other one (0.8) is below the margin, with 0.8 it is not."""
-    known, numbers = np.array([[POSITIVE, POSITIVE, 0, 0]], np.uint8), np.array([[5, 3, 8, 9]])
-    found = mine.Search(np.array([0]), numbers, np.float32([[0.9, 0.8, 0.5, 0.4]]), known, [[5, 3]], [np.float32([0.9, 0.8])])
-    lines = {(line["rule"], line["margin"]): line["known positives"] for line in mine.sweep(found, "min", 1)}
-    assert lines["topk", 0] == 1 and lines["topk-marginpos", 0.05] == 0.5 and lines["topk-percpos", 0.8] == 0
+    """Two positives, each in turn the only one known. With s(q,p) 0.9 the other (0.8) is below the margin, with 0.8 it is not."""
+    known = np.array([[POSITIVE, POSITIVE, 0, 0], [0, 0, 0, POSITIVE]], np.uint8)
+    scores = np.float32([[0.9, 0.8, 0.5, 0.4], [0.9, 0.8, 0.7, 0.6]])
+    positives = [np.float32([0.9, 0.8]), np.float32([0.6])]
+    candidates = mine.Candidates(np.array([[5, 3, 8, 9], [8, 9, 5, 1]]), scores, known, positives)
+    texts = mine.Texts([], [], [], [], [], [[5, 3], [1]], None)
+    lines = {(line["rule"], line["margin"]): line for line in mine.sweep(texts, candidates, 1)}
+    shares = [lines[case]["known positives"] for case in (("topk", 0), ("topk-marginpos", 0.05), ("topk-percpos", 0.8))]
+    assert shares == [1, 0.5, 0]
 
 
 def test_examples_are_printed_as_asked(folder, data, capsys):
@@ -384,17 +409,19 @@ def test_examples_are_printed_as_asked(folder, data, capsys):
 
 
 def test_a_narrow_band_is_said():
-    scores = np.linspace(0.98, 0.97, 50, dtype=np.float32)[None]
-    found = mine.Search(np.array([0]), np.arange(50)[None], scores, np.zeros((1, 50), np.uint8), [[99]], [np.float32([0.99])])
-    report = mine.summarise(found, *choose(scores, found.known, found.positives, "topk", margin=0))
-    assert report["above a 5% margin"] == 1 and "note: the scores lie in a narrow band" in mine.describe(report)
+    scores, known = np.linspace(0.98, 0.97, 50, dtype=np.float32)[None], np.zeros((1, 50), np.uint8)
+    candidates = mine.Candidates(np.arange(50)[None], scores, known, [np.float32([0.99])])
+    report = mine.summarise(candidates, *choose(*candidates[1:], "topk", margin=0))
+    assert report["above a 5% margin"] == 1
+    assert "note: the scores are in a narrow band" in mine.describe(report)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--query-embeddings", "q.npy", "--corpus-embeddings", "p.npy"], "q.npy: 3 rows for 39 queries; --write-texts"),
-        (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: not a .npy of numbers"),
+        (["--query-embeddings", "bron.jsonl", "--corpus-embeddings", "p.npy"], "bron.jsonl: cannot be read (ValueError: "),
+        (["--query-embeddings", "z.npz", "--corpus-embeddings", "p.npy"], "z.npz: cannot be read (ValueError: the magic"),
         (["--query-embeddings", "i.npy", "--corpus-embeddings", "p.npy"], "i.npy: int64 of shape (3, 4); expected float32, float16 or"),
         (["--query-embeddings", "q4.npy", "--corpus-embeddings", "p5.npy"], "embeddings of shapes (39, 4) and (41, 5): expected"),
         (["--model", "nergens"], "nergens: no such folder"),
@@ -412,6 +439,7 @@ def test_a_mistake_is_said_and_nothing_is_written(folder, data, monkeypatch, arg
     monkeypatch.chdir(data.parent)
     np.save("q.npy", unit(3, 4, 0))
     np.save("i.npy", np.ones((3, 4), int))
+    np.savez("z.npz", unit(39, 4, 0))
     np.save("p.npy", unit(3, 4, 0))
     np.save("q4.npy", unit(39, 4, 0))
     np.save("p5.npy", unit(41, 5, 0))

@@ -31,7 +31,6 @@ import pytest
 import torch
 from test_mteb_nl import NAMED, hub_files, hub_rows
 
-import bench
 import data
 import e5nl
 import estimate
@@ -44,6 +43,7 @@ import transtokenize
 import trim_vocab
 from files import InputError, read_json, read_texts
 from reproduce import plan
+from tools import samples
 
 DEMO = Path(__file__).parents[1] / "demo"
 TASKS = ["VABBClusteringS2S", "SciFact-NL.v2", "SICK-NL-STS"]
@@ -76,11 +76,11 @@ def little_hub(hub, tmp_path, make_model, tokenizer):
 
     xlmr = e5nl.Tokenizer(lzma.decompress((DEMO / "tokenizer.json.xz").read_bytes()), {"tokenizer_class": "XLMRobertaTokenizerFast"})
     bert = {"model_type": "bert", "type_vocab_size": 2, "max_position_embeddings": 64}
-    parallel = bench.constructed(400)
+    parallel = samples.constructed(400)
     model("intfloat/multilingual-e5-small", xlmr, seed=3)
     model("intfloat/multilingual-e5-base", tokenizer, seed=4, hidden_size=32)
-    model("intfloat/e5-small-v2", bench.wordpiece([text for text, _ in parallel], 300, lowercase=True), **bert)
-    model("GroNLP/bert-base-dutch-cased", bench.wordpiece([text for _, text in parallel], 350, lowercase=False), **bert)
+    model("intfloat/e5-small-v2", samples.wordpiece([text for text, _ in parallel], 300, lowercase=True), **bert)
+    model("GroNLP/bert-base-dutch-cased", samples.wordpiece([text for _, text in parallel], 350, lowercase=False), **bert)
     pairs = [{"translation": {"en": english, "nl": dutch}} for english, dutch in parallel]
     hub("Helsinki-NLP/opus-100", {"en-nl/train-00000-of-00001.parquet": parquet(pairs)})
     texts = gzip.compress(jsonl({"text": text, "url": "x"} for text in sentences))
@@ -409,7 +409,7 @@ def test_figures_by_hand(capsys):
 def test_the_readme_shows_the_plan_as_it_is_printed(tmp_path):
     """Where this test runs may have other disks and GPUs."""
     command = [sys.executable, "reproduce.py", "--size", "base", "--dry-run", "--gpu", "H100", "--processes", "1"]
-    readme = (DEMO.parent / "README.md").read_text()
+    readme = (DEMO.parent / "docs/reproduce.md").read_text()
     printed = subprocess.run(command, capture_output=True, text=True, cwd=DEMO.parent).stdout
     before, after = re.split(r"[0-9.]+ GB are free", printed)
     assert before in readme and after in readme and len(before.splitlines()) == COUNT + 5

@@ -1,6 +1,6 @@
 """results.py: tables and comparisons by hand, the bootstrap against its definition, the published scores.
 
-    python -m pytest tests/test_results.py
+python -m pytest tests/test_results.py
 """
 
 import json
@@ -58,7 +58,7 @@ def test_report_by_hand(tmp_path):
     with pytest.raises(FileNotFoundError, match="c: no result files"):
         read_columns_of([tmp_path / "c"])
     write_json(tmp_path / "b" / "x.json", {"task_name": "x"})
-    with pytest.raises(InputError, match="x.json: not a result file of evaluate.py .task_type is None"):
+    with pytest.raises(InputError, match="x.json: not a result file of evaluate.py: task_type is 'None'"):
         read_columns_of([tmp_path / "b"])
 
 
@@ -67,8 +67,8 @@ def test_csv_cells_with_commas_are_quoted():
 
 
 def test_readme_has_all_tasks_and_the_report_as_it_is_printed():
-    readme = (results.PUBLISHED.parent / "README.md").read_text()
-    table_of_tasks = readme[readme.index("## Evaluate on MTEB-NL") : readme.index("python evaluate.py download")]
+    readme, tasks = ((results.PUBLISHED.parent / name).read_text() for name in ("README.md", "docs/evaluation.md"))
+    table_of_tasks = tasks[tasks.index("## MTEB-NL") : tasks.index("python evaluate.py download")]
     for task in TASKS:
         assert task.name + r"\*" * task.translated in re.split(r"[ ,|]+", table_of_tasks), task.name
     names = re.search("python evaluate.py report (clips.*)`", readme)[1].split()
@@ -142,7 +142,8 @@ def test_intervals_of_every_type(tmp_path):
 def test_the_bootstrap_draws_both_alike(tmp_path):
     """Of a mean of per-query values the draws are those of the differences."""
     a, b = evaluated(tmp_path, "SciFact-NL.v2")
-    values = [results.read_items(folder / "items" / "SciFact-NL.v2.npz")["test"]["ndcg_at_10"] for folder in (a, b)]
+    stored = [np.load(folder / "items" / "SciFact-NL.v2.npz") for folder in (a, b)]
+    values = [items["test/ndcg_at_10"] for items in stored]
     difference, generator = values[1] - values[0], np.random.default_rng(42)
     drawn = [difference[generator.integers(0, len(difference), len(difference))].mean() for _ in range(200)]
     (row,), _ = compare(a, b, resamples=200)
@@ -197,3 +198,80 @@ def test_pictures_have_names_of_pictures_and_replace_none(tmp_path):
     (tmp_path / "bars.svg").write_text("another picture")
     with pytest.raises(InputError, match="bars.svg: exists already"):
         evaluate.main(["report", "clips/e5-base-trm-nl", "--plot", str(tmp_path / "bars.svg")])
+
+
+# --- files of other tools and versions --------------------------------------------------------------------------------------------
+
+OTHER_RESULTS = [  # fields of a result file changed (None: taken out), what the note says
+    ({"task_name": None}, "task_name is 'None'; expected the name of a task"),
+    ({"task_name": "../../other"}, r"task_name is '../../other'; expected the name of a task"),
+    ({"task_type": "BitextMining"}, "task_type is 'BitextMining'; expected one of Classification"),
+    ({"main_score": None}, "main_score is 'None'; expected a number"),
+    ({"main_score": "0.5"}, "main_score is '0.5'; expected a number"),
+    ({"main_score": float("nan")}, "main_score is 'nan'; expected a number"),
+    ({"scores": [1]}, "scores is '.1.'; expected an object"),
+    ({"settings": {"versions": "dev"}}, "settings is .*; expected an object"),
+    ({"task_name": "STSBenchmarkMultilingualSTS"}, "task_name is 'STS.*', of which there is another file"),
+]
+
+
+@pytest.mark.parametrize("changes, message", OTHER_RESULTS, ids=[message[:30] for _, message in OTHER_RESULTS])
+def test_files_that_are_no_results_are_skipped_and_named(tmp_path, capsys, changes, message):
+    a, b = evaluated(tmp_path, "STSBenchmarkMultilingualSTS")
+    result = json.loads((b / "STSBenchmarkMultilingualSTS.json").read_text()) | {"task_name": "Other"} | changes
+    (b / "Zother.json").write_text(json.dumps({field: value for field, value in result.items() if value is not None}))
+    for command in (["compare", str(a), str(b), "--resamples", "5"], ["report", str(a), str(b), "--by", "task"]):
+        evaluate.main([*command, "--format", "csv"])
+        printed = capsys.readouterr()
+        assert re.fullmatch(f"skipped: .*b/Zother.json: .*{message}.*\n", printed.err)
+        assert "\nSTSBenchmarkMultilingualSTS,STS," in printed.out and "Other" not in printed.out
+
+
+OTHER_ITEMS = [  # task, change of its items, what the note says
+    ("STSBenchmarkMultilingualSTS", {"dev/cosine": lambda x: x[:-1]}, r"dev/cosine has shape \(90,\); expected 91 items"),
+    ("STSBenchmarkMultilingualSTS", {"dev/cosine": None}, "no array dev/cosine, of which cosine_spearman is made"),
+    ("STSBenchmarkMultilingualSTS", {"test/cosine": lambda x: x * np.nan}, "test/cosine has shape .*, all finite"),
+    ("STSBenchmarkMultilingualSTS", {"dev/cosine": lambda x: x[:, None]}, "dev/cosine is float64 with 2 axes; expected 1 axes"),
+    ("STSBenchmarkMultilingualSTS", {"dev/cosine": lambda x: x.astype(str)}, "dev/cosine is <U32 with 1 axes"),
+    ("SciFact-NL.v2", {"test/ndcg_at_10": None}, "no array test/ndcg_at_10, of which ndcg_at_10 is made"),
+    ("XLWICNLPairClassification", {"test/dot": None}, "no array test/dot, of which max_ap is made"),
+    ("VaccinChatNLClassification", {"test/predicted": lambda x: x[:, 0]}, "test/predicted is int64 with 1 axes; expected 2 axes"),
+    ("VABBMultiLabelClassification", {"test/predicted": lambda x: x[:, :, 1:]}, "test/predicted has 5 labels, test/label 6"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("task, changes, message", OTHER_ITEMS, ids=[message[:30] for _, _, message in OTHER_ITEMS])
+def test_items_that_are_not_ours_cost_their_interval_alone(tmp_path, capsys, task, changes, message):
+    a, b = evaluated(tmp_path, task)
+    path = b / "items" / f"{task}.npz"
+    stored = dict(np.load(path))
+    for name, change in changes.items():
+        if change is None:
+            del stored[name]
+        else:
+            stored[name] = change(stored[name])
+    np.savez(path, **stored)
+    evaluate.main(["compare", str(a), str(b), "--resamples", "5", "--format", "csv"])
+    printed = capsys.readouterr()
+    assert re.fullmatch(f"no interval for {task}: .*b/items/{task}.npz: {message}.*\n", printed.err)
+    row = next(line for line in printed.out.splitlines() if line.startswith(task)).split(",")
+    assert float(row[4]) == pytest.approx(float(row[3]) - float(row[2]), abs=0.011) and row[5] == "-"
+
+
+def test_a_folder_without_any_result_is_an_error(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.json").write_text("{}")
+    with pytest.raises(InputError, match="a/x.json: not a result file of evaluate.py: task_name is 'None'"):
+        evaluate.main(["report", str(tmp_path / "a")])
+
+
+@pytest.mark.parametrize("version", ["dev", "1", "", None, [1, 9], "2.x"])
+def test_versions_that_are_no_numbers_are_shown_as_they_are(tmp_path, version):
+    a, b = evaluated(tmp_path, "VABBClusteringS2S")
+    path = b / "VABBClusteringS2S.json"
+    result = json.loads(path.read_text())
+    result["settings"]["versions"]["sklearn"] = version
+    result["settings"]["weights"] = 7
+    write_json(path, result)
+    said = compare(a, b)[1]
+    assert any(line.startswith("sklearn: '") and line.endswith(f" and {version!r}") for line in said) and "weights: None and '7'" in said

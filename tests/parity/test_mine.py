@@ -3,7 +3,7 @@
     pip install -r tests/parity/requirements.txt && python -m pytest tests/parity/test_mine.py
 
 Their absolute margin is topk-marginpos, their relative margin topk-percpos, their `max_score` topk-abs (they keep a score at the
-threshold, which random vectors do not hit). They call a query with several positives by its lowest-scoring one, as `--anchor min`.
+threshold, which random vectors do not hit). They too take the lowest-scoring positive of a query.
 """
 
 import datasets
@@ -77,7 +77,7 @@ def test_the_same_negatives(tmp_path, rows, vectors, rule, margin, theirs):
 
     source = tmp_path / "rows.jsonl"
     write_jsonl(source, [{"query": query, "pos": [passage]} for query, passage in rows])
-    texts = mine.collect(Source("rows", "retrieval", [Row(query, (passage,), ()) for query, passage in rows]))
+    texts = mine.number_texts(Source("rows", "retrieval", [Row(query, (passage,), ()) for query, passage in rows]))
     for name, part in (("q", texts.queries), ("p", texts.passages)):
         np.save(tmp_path / f"{name}.npy", np.stack([vectors[text] for text in part]))
     given = ["--query-embeddings", str(tmp_path / "q.npy"), "--corpus-embeddings", str(tmp_path / "p.npy"), "--top", str(ROWS)]
@@ -91,7 +91,7 @@ def test_the_same_negatives(tmp_path, rows, vectors, rule, margin, theirs):
 
 def test_plot(tmp_path, rows, vectors):
     write_jsonl(tmp_path / "rows.jsonl", [{"query": query, "pos": [passage]} for query, passage in rows])
-    texts = mine.collect(Source("rows", "retrieval", [Row(query, (passage,), ()) for query, passage in rows]))
+    texts = mine.number_texts(Source("rows", "retrieval", [Row(query, (passage,), ()) for query, passage in rows]))
     for name, part in (("q", texts.queries), ("p", texts.passages)):
         np.save(tmp_path / f"{name}.npy", np.stack([vectors[text] for text in part]))
     given = ["--query-embeddings", str(tmp_path / "q.npy"), "--corpus-embeddings", str(tmp_path / "p.npy")]

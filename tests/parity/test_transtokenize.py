@@ -13,8 +13,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
-import bench
 import e5nl
+from tools import samples
 from transtokenize import main
 
 TEXTS = ["", "Wie betaalt de kosten van een nieuwe identiteitskaart?", "Één café (1856) in 's-Gravenhage…", "龍 ☃", "De fiets. " * 60]
@@ -22,13 +22,13 @@ TEXTS = ["", "Wie betaalt de kosten van een nieuwe identiteitskaart?", "Één ca
 
 @pytest.fixture(scope="module")
 def pairs() -> list[tuple[str, str]]:
-    return bench.constructed(3000, seed=1)
+    return samples.constructed(3000, seed=1)
 
 
 @pytest.fixture(scope="module")
 def english(tmp_path_factory, pairs) -> Path:
     """A BERT with random weights as transformers and sentence-transformers write it; more rows than pieces."""
-    folder, tokenizer = tmp_path_factory.mktemp("english"), bench.wordpiece([text for text, _ in pairs], 1500, lowercase=True)
+    folder, tokenizer = tmp_path_factory.mktemp("english"), samples.wordpiece([text for text, _ in pairs], 1500, lowercase=True)
     (folder / "bert").mkdir()
     (folder / "bert/tokenizer.json").write_bytes(tokenizer.json)
     torch.manual_seed(1)

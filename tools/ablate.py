@@ -10,10 +10,10 @@ types of synthetic data or numbers of hard negatives. A check is a list of varia
     negatives    0, 1, 3 and 7 hard negatives a row
     mining       naive top-k, NV-Retriever's rules, TopK-STDMarginPos; and how many of the chosen negatives are known to be false
 
-    python ablate.py masks --quick --seeds 1                      # half a minute: that it runs
-    python ablate.py all                                          # all of it on the bundled data
-    python ablate.py batches types --model clips/e5-base-trm --data mined.json --benchmark mteb-nl --out runs/ablate-base
-    python ablate.py initialise --model clips/e5-base-trm --against runs/e5-base-v2-t2t intfloat/multilingual-e5-base --data mined.json
+    python -m tools.ablate masks --quick --seeds 1                      # half a minute: that it runs
+    python -m tools.ablate all                                          # all of it on the bundled data
+    python -m tools.ablate batches types --model clips/e5-base-trm --data mined.json --benchmark mteb-nl --out runs/ablate-base
+    python -m tools.ablate initialise --model clips/e5-base-trm --against runs/e5-base-v2-t2t --data mined.json
 
 Without `--model` each seed has an encoder of its own that stands for a pretrained one: random weights, trained on pairs of a sentence and
 the rest of its text (see demo.py). With `--model` seeds differ in batches and draws alone; with `--data` too the settings are the

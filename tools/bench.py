@@ -1,15 +1,15 @@
 """Speed against the neighbouring projects, side by side in one run. Read the ratios: seconds depend on the machine and on who shares it.
 
-    python bench.py encode                     # texts to embeddings, against sentence-transformers and a plain transformers loop
-    python bench.py train                      # a training step, against sentence-transformers' two contrastive losses
-    python bench.py mine                       # hard negatives, against sentence-transformers (torch and faiss)
-    python bench.py mine --rows 5000 --threads 1 --rounds 1
-    python bench.py search --rows 1000000      # exact search in a million passages on disk: seconds and memory
-    python bench.py transtokenize              # alignment and the steps after it: seconds and memory as text and vocabulary grow
-    python bench.py meaning --parallel nld-eng.tsv.gz    # are transtokenised rows better than random ones, and than trimming?
-    python bench.py synthesize                 # synthetic rows a second from a server that answers at once; cleaning of half a million rows
-    python bench.py trim --peer-python PYTHON  # vocabulary trimming, against vocabtrimmer, the paper's tool
-    python bench.py evaluate                   # scoring at the benchmark's sizes, against mteb; the benchmark's tokens
+    python -m tools.bench encode                     # texts to embeddings, against sentence-transformers and a plain transformers loop
+    python -m tools.bench train                      # a training step, against sentence-transformers' two contrastive losses
+    python -m tools.bench mine                       # hard negatives, against sentence-transformers (torch and faiss)
+    python -m tools.bench mine --rows 5000 --threads 1 --rounds 1
+    python -m tools.bench search --rows 1000000      # exact search in a million passages on disk: seconds and memory
+    python -m tools.bench transtokenize              # alignment and the steps after it: seconds and memory as text and vocabulary grow
+    python -m tools.bench meaning --parallel nld-eng.tsv.gz    # are transtokenised rows better than random ones, and than trimming?
+    python -m tools.bench synthesize                 # synthetic rows a second; cleaning of half a million rows
+    python -m tools.bench trim --peer-python PYTHON  # vocabulary trimming, against vocabtrimmer, the paper's tool
+    python -m tools.bench evaluate                   # scoring at the benchmark's sizes, against mteb; the benchmark's tokens
 
 A peer is measured where it can be imported: run this with the Python of an environment that holds `tests/parity/requirements.txt` (and
 faiss-cpu) beside this project's requirements. Without peers ours is measured alone. vocabtrimmer needs older packages, so PYTHON is that
@@ -43,7 +43,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import BertWordPieceTokenizer, processors
 
 import align
 import e5nl
@@ -58,8 +57,9 @@ import trim_vocab
 from data import Row, Source, read_source
 from estimate import SHAPES, benchmark, operations, sustained
 from files import InputError, cli, read_json, whole_number, write_json, write_jsonl
+from tools.samples import constructed, wordpiece
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
 WIDTH, TOP, NEGATIVES = 384, 41, 4  # sentence-transformers looks at 10 candidates a negative and one a positive by default
 
 
@@ -284,10 +284,10 @@ def _train(name: str, folder: str, dtype: str, batch: str, threads: str) -> None
 
 def mine_ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
     rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
-    texts = mine.collect(Source("bench", "retrieval", rows))
-    found = mine.judge(texts, q, p, search.top_k(q, p, TOP, precision=precision), "min")
+    texts = mine.number_texts(Source("bench", "retrieval", rows))
+    found = mine.label(texts, q, p, *search.top_k(q, p, TOP, precision=precision))
     columns, _ = mine.choose(found.scores, found.known, found.positives, "topk-percpos", margin=0.95, negatives=NEGATIVES)
-    return np.where(columns >= 0, np.take_along_axis(found.candidates, columns, 1), -1)
+    return np.where(columns >= 0, np.take_along_axis(found.passages, columns, 1), -1)
 
 
 def mine_sentence_transformers(q: np.ndarray, p: np.ndarray, faiss: bool) -> np.ndarray:
@@ -400,28 +400,6 @@ def _search(rows: str, queries: str, width: str, folder: str) -> None:
 # --- transtokenize: growth with the text and with the vocabulary ----------------------------------------------------------------
 
 
-def constructed(number: int, seed: int = 0) -> list[tuple[str, str]]:
-    """(made-up, Dutch) pairs: sentences of `demo/`, and their words in a cipher, some of them dropped and some moved up to three places.
-
-    The translation of a word is `enciphered(word)`, so what an aligner should find is known.
-    """
-    files = sorted((Path(__file__).parent / "demo").glob("[ct]*/*.jsonl.gz"))  # corpus and train
-    sentences = list(dict.fromkeys(part for text in trim_vocab.read_corpus(files) for part in re.split(r"(?<=[.?!]) +", text)))
-    if number > len(sentences):
-        raise InputError(f"{number:,} pairs: the bundled text has {len(sentences):,} sentences; give fewer, or your own text by --parallel")
-    generator, pairs = random.Random(seed), []
-    for sentence in generator.sample(sentences, number):
-        words = [word for word in re.findall(r"\w+|[^\w\s]", sentence) if generator.random() > 0.05]
-        order = sorted(range(len(words)), key=lambda i: i + generator.uniform(0, 3))
-        pairs.append((" ".join(enciphered(words[i]) for i in order), sentence))
-    return pairs
-
-
-def enciphered(word: str) -> str:
-    """The word in lower case, every letter another one: vowels become vowels."""
-    return word.lower().translate(str.maketrans("aeioubcdfghjklmnpqrstvwxyz", "eiouacdfghjklmnpqrstvwxyzb"))
-
-
 def bench_transtokenize(args) -> None:
     peer = importlib.util.find_spec("thot") is not None
     print("fast_align's model in C++: " + ("sil-thot" if peer else "not installed (pip install sil-thot)"))
@@ -451,14 +429,6 @@ def bert_shape(folder: Path, texts: list[str]) -> Path:
     config = e5nl.Config("bert", tokenizer.vocab_size, 768, 12, 12, 3072, 512, 2, 1e-12, pad_token_id=0)
     e5nl.save(e5nl.new_encoder(config, seed=1), tokenizer, folder)
     return folder
-
-
-def wordpiece(texts: list[str], size: int, lowercase: bool) -> e5nl.Tokenizer:
-    """A BERT tokenizer trained on texts."""
-    backend = BertWordPieceTokenizer(lowercase=lowercase)
-    backend.train_from_iterator(texts, vocab_size=size, show_progress=False)
-    backend.post_processor = processors.BertProcessing(*((token, backend.token_to_id(token)) for token in ("[SEP]", "[CLS]")))
-    return e5nl.Tokenizer(backend.to_str().encode(), {})
 
 
 def _transtokenize(model: str, tokenizer: str, text: str, number: str, peer: str) -> None:
@@ -520,7 +490,7 @@ def bench_meaning(args) -> None:
     One learns English and is transtokenised, one learns both languages in as many steps and is trimmed; then both are trained on Dutch.
     Scored on the demo's tasks, and on finding a Dutch sentence's paraphrase among those of a tenth of the text, kept from all training.
     """
-    demo = Path(__file__).parent / "demo"
+    demo = ROOT / "demo"
     pairs = list(align.read_pairs(args.parallel, args.fields))
     held = {pair: None for pair in pairs if trim_vocab.held_out(pair[0])}  # a tenth of the English sentences
     seen = {text for _, text in held}
@@ -607,7 +577,7 @@ WORDS = "de kat zit al de hele dag op het dak en wil er niet af omdat het daar z
 
 
 def bench_synthesize(args) -> None:
-    server = subprocess.Popen([sys.executable, __file__, "_llm"], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([sys.executable, "-m", "tools.bench", "_llm"], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         url = server.stdout.readline().strip()
         for concurrency in args.concurrency if args.rows else ():
@@ -910,7 +880,7 @@ def whole_benchmark() -> str:
 
 def measure(arguments: list[str]) -> dict:
     """Run this file for one figure; what `report` printed there."""
-    result = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", "tools.bench", *arguments], capture_output=True, text=True, cwd=ROOT)
     if result.returncode:
         raise InputError(f"{' '.join(arguments[:2])} failed: {result.stderr.strip().splitlines()[-1]}")
     return json.loads(result.stdout.splitlines()[-1])

@@ -1,0 +1,213 @@
+"""Model folders in the hands of transformers and sentence-transformers: read alike, written alike.
+
+    pip install -r tests/parity/requirements.txt && python -m pytest tests/parity/test_folders.py
+
+The real XLM-R tokenizer over random weights. What a folder means is what the judges make of it:
+each test lets them write or read a folder, and compares embeddings or ids.
+"""
+
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import modules as st
+from transformers import AutoModel, AutoTokenizer
+
+import e5nl
+import model_folder
+from files import InputError
+
+DEMO = Path(__file__).parents[2] / "demo"
+TEXTS = [
+    "",
+    "De fiets staat tegen de muur van het oude stadhuis in Utrecht.",
+    "één café à Zürich, naïef",
+    "eﬃciënt ﬁets æ œ ĳs",
+    "ＡＢＣ１２３ full-width　spatie",
+    "nul\u200bbreed\u200dte\ufeff en af\u00adbreek\u00adstreepje",
+    "e\u0301e\u0301n de\u0301compositie",
+    "  dubbele   spaties  \n en een regel",
+    "<mask> en </s> in tekst",
+    "Zij leest een boek over de geschiedenis van de taal. " * 20,
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> model_folder.Tokenizer:
+    return model_folder.Tokenizer(lzma.decompress((DEMO / "tokenizer.json.xz").read_bytes()), {})
+
+
+@pytest.fixture
+def folder(tmp_path, tokenizer) -> Path:
+    """A BERT with XLM-R's tokenizer, as multilingual-e5-small is; every weight random."""
+    config = e5nl.Config("bert", 250_002, 12, 1, 3, 20, 66, 2, 1e-5, pad_token_id=0)
+    model = e5nl.new_encoder(config, seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3)
+    e5nl.save(model, tokenizer, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(path, **changes) -> None:
+    values = json.loads(path.read_text()) if path.is_file() else {}
+    values = {key: value for key, value in (values | changes).items() if value is not None}
+    path.write_text(json.dumps(values))
+
+
+def ours(folder, kind: str) -> np.ndarray:
+    return e5nl.embed(*e5nl.load(folder), TEXTS, kind)
+
+
+def theirs(folder, kind: str) -> np.ndarray:
+    """encode_query and encode_document add the prefixes that the folder stores."""
+    model = SentenceTransformer(str(folder), device="cpu")
+    encode = {"query": model.encode_query, "passage": model.encode_document}[kind]
+    return encode(TEXTS, normalize_embeddings=True)
+
+
+def assert_same(folder) -> None:
+    for kind in ("query", "passage"):
+        np.testing.assert_allclose(ours(folder, kind), theirs(folder, kind), atol=5e-6)
+
+
+# --- folders that we write ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [None, "XLMRobertaTokenizer", "RobertaTokenizer", "TokenizersBackend", "BertTokenizer"],
+)
+def test_what_we_write_is_tokenised_the_same_whatever_class_it_came_with(folder, tmp_path, name):
+    (folder / "tokenizer_config.json").unlink()
+    edit(folder / "tokenizer_config.json", tokenizer_class=name, backend="tokenizers")
+    edit(folder / "config.json", tokenizer_class="XLMRobertaTokenizer")
+    (folder / "config_sentence_transformers.json").unlink()  # multilingual-e5 stores no prefixes
+    model, tokenizer = e5nl.load(folder)
+    e5nl.save(model, tokenizer, tmp_path / "saved")
+    tokens = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    limit = model.config.max_length
+    assert tokens(TEXTS, truncation=True)["input_ids"] == tokenizer(TEXTS, "", limit)
+    assert tokens.pad_token_id == 1 and tokens.add_prefix_space
+    assert_same(tmp_path / "saved")
+
+
+# --- folders that they write ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def resave(folder, tmp_path):
+    """resave(**options): the folder as sentence-transformers saves it with other settings."""
+
+    def save(length=None, pooling="mean", **options) -> Path:
+        transformer = st.Transformer(str(folder))
+        parts = [transformer, st.Pooling(12, pooling_mode=pooling), st.Normalize()]
+        model = SentenceTransformer(modules=parts, device="cpu", **options)
+        if length:
+            model.max_seq_length = length
+        model.save(str(tmp_path / "theirs"))
+        return tmp_path / "theirs"
+
+    return save
+
+
+@pytest.mark.parametrize("length", [9, 32])
+def test_the_longest_input_that_they_stored(resave, length):
+    saved = resave(length, prompts={"query": "query: ", "document": "passage: "})
+    assert model_folder.parse_config(saved).max_length == length
+    assert_same(saved)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_pooling_in_another_folder(resave, pooling):
+    saved = resave(pooling=pooling, prompts={"query": "zoek: "})
+    modules = json.loads((saved / "modules.json").read_text())
+    modules[1]["path"] = "pooling"
+    (saved / "modules.json").write_text(json.dumps(modules))
+    (saved / "1_Pooling").rename(saved / "pooling")
+    assert_same(saved)
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"query": "query: "},
+        {"query": "zoek: ", "document": "tekst: "},
+        {"query": "zoek: ", "document": "tekst: ", "passage": "anders: "},
+        {"document": "tekst: "},
+        {"s2s": "Instruct: "},
+    ],
+)
+def test_prefixes_that_they_stored(resave, prompts):
+    assert_same(resave(prompts=prompts))
+
+
+@pytest.mark.parametrize("name", ["LayerNorm", "padding"])
+def test_weights_in_other_layouts(folder, name):
+    tensors = load_file(folder / "model.safetensors")
+    if name == "LayerNorm":  # as the first BERTs called it
+        old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+        for new_name, old_name in old.items():
+            for key in [key for key in tensors if key.endswith(new_name)]:
+                tensors[key.replace(new_name, old_name)] = tensors.pop(key)
+    else:  # to a multiple of 512
+        table = "embeddings.word_embeddings.weight"
+        tensors[table] = torch.cat([tensors[table], torch.ones(250_368 - 250_002, 12)])
+        edit(folder / "config.json", vocab_size=250_368)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert_same(folder)
+
+
+# --- settings that they obey and we refuse --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("1_Pooling/config.json", {"include_prompt": False}),
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+        ("tokenizer_config.json", {"truncation_side": "left"}),
+        ("config_sentence_transformers.json", {"truncate_dim": 6}),
+    ],
+)
+def test_a_setting_that_we_refuse_changes_their_embeddings(folder, file, change):
+    before = theirs(folder, "query")
+    edit(folder / file, **change)
+    after = theirs(folder, "query")
+    assert after.shape != before.shape or abs(after - before).max() > 1e-3
+    with pytest.raises(InputError, match=next(iter(change))):
+        e5nl.load(folder)
+
+
+def test_lower_case_that_the_class_of_bert_adds(folder, tmp_path):
+    """BertTokenizer sets the normaliser anew; PreTrainedTokenizerFast, which we write, does not."""
+    from tokenizers import BertWordPieceTokenizer, processors
+
+    backend = BertWordPieceTokenizer(lowercase=False)
+    backend.train_from_iterator(TEXTS * 3, vocab_size=200, show_progress=False)
+    frame = [(name, backend.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+    backend.post_processor = processors.BertProcessing(*frame)
+    (tmp_path / "tokenizer.json").write_text(backend.to_str())
+    edit(tmp_path / "config.json", model_type="bert")
+    ids = {}
+    for name in ("BertTokenizer", "PreTrainedTokenizerFast"):
+        edit(tmp_path / "tokenizer_config.json", tokenizer_class=name, unk_token="[UNK]")
+        ids[name] = AutoTokenizer.from_pretrained(tmp_path)("De Fiets")["input_ids"]
+    assert ids["BertTokenizer"] != ids["PreTrainedTokenizerFast"] == backend.encode("De Fiets").ids
+    edit(tmp_path / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    with pytest.raises(InputError, match="do_lower_case is not set, so True for BertTokenizer"):
+        model_folder.read_tokenizer(tmp_path)
+
+
+def test_positions_that_the_type_shifts(folder):
+    """A BERT's table under the name of XLM-R: transformers loads it, with other embeddings."""
+    text = torch.tensor([[0, 700, 800, 2]])
+    before = AutoModel.from_pretrained(folder)(text).last_hidden_state
+    edit(folder / "config.json", model_type="xlm-roberta", pad_token_id=1, architectures=None)
+    after = AutoModel.from_pretrained(folder)(text).last_hidden_state
+    assert (after - before).abs().max() > 0.1

@@ -1,0 +1,627 @@
+"""model_folder.py: folders mean here what they mean to transformers and sentence-transformers.
+
+    python -m pytest tests/test_model_folder.py
+
+What is read is checked against what was written by hand into the folder's files; what is written
+is loaded again. The judges themselves read and write folders in tests/parity/test_folders.py.
+"""
+
+import json
+import re
+
+import pytest
+import tokenizers
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+import e5nl
+import model_folder
+from files import InputError
+
+
+def edit(path, **changes) -> None:
+    """Change fields of a JSON file; None removes one."""
+    values = json.loads(path.read_text()) if path.is_file() else {}
+    values = {key: value for key, value in (values | changes).items() if value is not None}
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(values))
+
+
+def rewrite(folder, change) -> None:
+    """Change the tensors of a checkpoint."""
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def rename(tensors: dict, name) -> None:
+    renamed = {name(old): tensor for old, tensor in tensors.items()}
+    tensors.clear()
+    tensors.update(renamed)
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+STORED = "config_sentence_transformers.json"
+
+
+@pytest.mark.parametrize(
+    ("stored", "query", "passage"),
+    [
+        (None, "query: ", "passage: "),  # no such file: E5's
+        ({}, "query: ", "passage: "),
+        ({"query": "", "document": ""}, "query: ", "passage: "),  # what the library adds by itself
+        ({"query": "zoek: ", "passage": "tekst: "}, "zoek: ", "tekst: "),
+        ({"query": "query: "}, "query: ", ""),  # arctic-embed, bge: passages as they are
+        ({"query": "query: ", "passage": ""}, "query: ", ""),
+        ({"query": "query: ", "document": ""}, "query: ", ""),
+        ({"query": None, "document": "tekst: "}, "", "tekst: "),
+        ({"query": "a ", "document": "b ", "passage": "c "}, "a ", "b "),  # as encode_document
+        ({"s2s": "Instruct: "}, "", ""),
+    ],
+)
+def test_prefixes_are_e5s_only_where_the_folder_stores_no_text(folder, stored, query, passage):
+    (folder / STORED).unlink()
+    if stored is not None:
+        edit(folder / STORED, prompts=stored)
+    config = model_folder.parse_config(folder)
+    assert dict(config.prompts) == {"query": query, "passage": passage, "none": ""}
+    line = f"prefixes {query!r} (queries) and {passage!r} (passages)"
+    assert line in e5nl.summary(*e5nl.load(folder)), "the first line of every command says them"
+
+
+@pytest.mark.parametrize(
+    ("files", "length"),
+    [
+        ({}, 64),  # what the position table allows
+        ({"sentence_bert_config.json": {"max_seq_length": 9}}, 9),
+        ({"sentence_bert_config.json": {"max_seq_length": 514}}, 64),
+        ({"tokenizer_config.json": {"model_max_length": 32}}, 32),  # sentence-transformers 6
+        ({"tokenizer_config.json": {"model_max_length": 1e30}}, 64),  # transformers: no limit
+        (
+            {
+                "sentence_bert_config.json": {"max_seq_length": 40},
+                "tokenizer_config.json": {"model_max_length": 32},
+            },
+            40,
+        ),
+        ({"sentence_roberta_config.json": {"max_seq_length": 11}}, 11),
+        ({"sentence_distilbert_config.json": {"max_seq_length": 12}}, 12),
+        ({"sentence_camembert_config.json": {"max_seq_length": 13}}, 13),
+        ({"sentence_albert_config.json": {"max_seq_length": 14}}, 14),
+        ({"sentence_xlm-roberta_config.json": {"max_seq_length": 15}}, 15),
+        ({"sentence_xlnet_config.json": {"max_seq_length": 16}}, 16),
+    ],
+)
+def test_the_longest_input_is_where_any_version_wrote_it(folder, tmp_path, files, length):
+    for name in ("sentence_bert_config.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    for name, values in files.items():
+        edit(folder / name, **values)
+    model, tokenizer = e5nl.load(folder)
+    assert model.config.max_length == length and len(model.positions.weight) == 64
+    long, short = e5nl.embed(model, tokenizer, ["de fiets " * 30, "de fiets " * 20], "none")
+    assert abs(long - short).max() < 1e-6 and tokenizer.cut == 2
+    e5nl.save(model, tokenizer, tmp_path / "saved")
+    assert model_folder.parse_config(tmp_path / "saved").max_length == length
+    assert read(tmp_path / "saved/tokenizer_config.json")["model_max_length"] == length
+
+
+@pytest.mark.parametrize("path", ["1_Pooling", "2_Pool", "modules/pooling"])
+@pytest.mark.parametrize("mode", ["cls", "mean"])
+@pytest.mark.parametrize("layout", [5, 6])  # of sentence-transformers
+def test_pooling_is_where_modules_json_says(folder, path, mode, layout):
+    modules = read(folder / "modules.json")
+    modules[1]["path"] = path
+    (folder / "modules.json").write_text(json.dumps(modules))
+    other = {"cls": "mean", "mean": "cls"}[mode]
+    write = {5: write_flags, 6: write_mode}[layout]
+    write(folder / "1_Pooling/config.json", other)
+    (folder / path).mkdir(parents=True, exist_ok=True)
+    write(folder / path / "config.json", mode)
+    assert model_folder.parse_config(folder).pooling == mode
+
+
+def write_flags(path, mode: str) -> None:
+    flags = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
+    values = {f"pooling_mode_{flag}": mode == name for flag, name in flags.items()}
+    path.write_text(json.dumps(values | {"word_embedding_dimension": 24}))
+
+
+def write_mode(path, mode: str) -> None:
+    path.write_text(json.dumps({"pooling_mode": mode, "embedding_dimension": 24}))
+
+
+def test_another_similarity_is_reported(folder):
+    edit(folder / STORED, similarity_fn_name="dot")
+    summary = e5nl.summary(*e5nl.load(folder))
+    assert "cosine similarity (the folder asks for dot)" in summary
+
+
+def gamma_and_beta(name: str) -> str:
+    return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("Norm.bias", "Norm.beta")
+
+
+@pytest.mark.parametrize("rename_tensor", [gamma_and_beta, "roberta.{}".format])
+def test_tensors_by_their_other_names(folder, rename_tensor):
+    before = e5nl.load(folder)[0].state_dict()
+    rewrite(folder, lambda tensors: rename(tensors, rename_tensor))
+    after = e5nl.load(folder)[0].state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_heads_are_left_out_and_half_precision_becomes_float32(folder):
+    before = e5nl.load(folder)[0].state_dict()
+
+    def change(tensors):
+        rename(tensors, "roberta.{}".format)
+        tensors |= {name: tensor.half() for name, tensor in tensors.items()}
+        names = ("roberta.pooler.dense.weight", "roberta.embeddings.position_ids", "lm_head.bias")
+        tensors |= {name: torch.ones(3) for name in names}
+
+    rewrite(folder, change)
+    for name, tensor in e5nl.load(folder)[0].state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, before[name].half().float())
+
+
+def widen(folder, rows: int) -> None:
+    """Give the word table rows that no piece has."""
+    table = "embeddings.word_embeddings.weight"
+
+    def change(tensors):
+        spare = torch.ones(rows - len(tensors[table]), 24)
+        tensors[table] = torch.cat([tensors[table], spare])
+
+    rewrite(folder, change)
+    edit(folder / "config.json", vocab_size=rows)
+
+
+@pytest.mark.parametrize("rows", [0, 35, 512, 1024])  # more rows (multilingual-e5-small), multiples
+def test_spare_rows_of_the_word_table_are_read(folder, tokenizer, rows):
+    size = tokenizer.vocab_size
+    widen(folder, rows if rows > size else size + rows)
+    model, _ = e5nl.load(folder)
+    assert len(model.words.weight) == model.config.vocab_size >= size
+
+
+@pytest.mark.parametrize("extra", [-1, 300, 2000])
+def test_a_table_for_other_pieces_is_refused(folder, tokenizer, extra):
+    edit(folder / "config.json", vocab_size=tokenizer.vocab_size + extra)
+    with pytest.raises(InputError, match=r"has \d+ pieces, config.json [0-9,]+; the two do not"):
+        e5nl.load(folder)
+
+
+def test_shards_are_read_and_may_not_leave_the_folder(folder):
+    expected = e5nl.load(folder)[0].state_dict()
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    halves = {f"model-{i}.safetensors": dict(list(tensors.items())[i::2]) for i in range(2)}
+    for name, half in halves.items():
+        save_file(half, folder / name)
+    index = folder / "model.safetensors.index.json"
+    shards = {tensor: name for name, half in halves.items() for tensor in half}
+    index.write_text(json.dumps({"weight_map": shards}))
+    state = e5nl.load(folder)[0].state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in state.items())
+    index.write_text(json.dumps({"weight_map": shards | {"x": "../model.safetensors"}}))
+    with pytest.raises(InputError, match="'../model.safetensors' is not a file name inside"):
+        e5nl.load(folder)
+
+
+@pytest.mark.parametrize("block", [1, 100, 10**9])
+def test_loading_in_bfloat16_is_loading_and_converting(folder, monkeypatch, block):
+    monkeypatch.setattr(model_folder, "BLOCK", block)
+    state = e5nl.load(folder, dtype=torch.bfloat16)[0].state_dict()
+    for name, expected in e5nl.load(folder)[0].state_dict().items():
+        tensor = state[name]
+        assert tensor.dtype == torch.bfloat16 and torch.equal(tensor, expected.bfloat16()), name
+
+
+def test_a_hub_name_is_a_folder_of_the_cache(tmp_path, monkeypatch, hub, folder, make_model):
+    monkeypatch.chdir(tmp_path)
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    hub("eigenaar/model", files, "model")
+    assert torch.equal(e5nl.load("eigenaar/model@main")[0].words.weight, make_model().words.weight)
+    with pytest.raises(InputError, match="niemand/niets@main: neither here nor to be had from the"):
+        e5nl.load("niemand/niets@main")
+    del files["model.safetensors"]
+    hub("eigenaar/pickles", files | {"pytorch_model.bin": b""}, "model")
+    message = "holds no safetensors; .* convert it with: .*from_pretrained\\('eigenaar/pickles'\\)"
+    with pytest.raises(InputError, match=message):
+        e5nl.load("eigenaar/pickles@main")
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+def modules(*entries) -> list:
+    return [{"type": f"x.{kind}", "path": path} for kind, path in entries]
+
+
+ENCODER = ("Transformer", "")
+CONFIG, LENGTH, TOKENS = "config.json", "sentence_bert_config.json", "tokenizer_config.json"
+POOL, MODULES = "1_Pooling/config.json", "modules.json"
+REFUSED = {  # file, its change, what the message says
+    # settings of config.json that this encoder does not implement
+    "relative positions": (CONFIG, {"position_embedding_type": "relative_key"},
+                           "position_embedding_type is 'relative_key'; this encoder"),
+    "decoder": (CONFIG, {"is_decoder": True}, "is_decoder is True"),
+    "cross attention": (CONFIG, {"add_cross_attention": True}, "add_cross_attention is True"),
+    "other GELU": (CONFIG, {"hidden_act": "gelu_new"}, "hidden_act is 'gelu_new'"),
+    "other type": (CONFIG, {"model_type": "t5"}, "model_type is 't5'; this encoder knows"),
+    "pruned heads": (CONFIG, {"pruned_heads": {"0": [1]}}, "pruned_heads is {'0': [1]}"),
+    "quantised": (CONFIG, {"quantization_config": {"bits": 4}}, "quantization_config is"),
+    "own code": (CONFIG, {"auto_map": {"AutoModel": "x--m.M"}}, "auto_map names code of"),
+    "field missing": (CONFIG, {"hidden_size": None}, "no field 'hidden_size'"),
+    # sizes and constants out of their range
+    "width 0": (CONFIG, {"hidden_size": 0}, "hidden_size is 0; expected a whole number"),
+    "huge width": (CONFIG, {"hidden_size": 10**18}, "hidden_size is 1000000000000000000"),
+    "text": (CONFIG, {"hidden_size": "24"}, "hidden_size is '24'; expected a whole number"),
+    "huge depth": (CONFIG, {"num_hidden_layers": 10**18}, "num_hidden_layers is 10000000"),
+    "no positions": (CONFIG, {"max_position_embeddings": 0}, "max_position_embeddings is 0"),
+    "positions unused": (CONFIG, {"max_position_embeddings": 4},
+                         "max_position_embeddings 4, of which xlm-roberta leaves the first 2"),
+    "no types": (CONFIG, {"type_vocab_size": 0}, "type_vocab_size is 0; expected"),
+    "bool": (CONFIG, {"num_attention_heads": True}, "num_attention_heads is True; expected"),
+    "NaN": (CONFIG, {"layer_norm_eps": float("nan")}, "layer_norm_eps is nan; expected a"),
+    "infinite": (CONFIG, {"layer_norm_eps": float("inf")}, "layer_norm_eps is inf; expected"),
+    "all dropped": (CONFIG, {"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0; exp"),
+    "heads": (CONFIG, {"num_attention_heads": 5}, "hidden_size 24 is not a multiple of 5"),
+    # contradictions
+    "other class": (CONFIG, {"architectures": ["BertModel"]},
+                    "model_type 'xlm-roberta', but architectures 'BertModel'"),
+    "pad one too high": (CONFIG, {"pad_token_id": 2},
+                         "config.json says pad_token_id 2, in tokenizer.json <pad> is 1"),
+    # sentence-transformers' files
+    "length -5": (LENGTH, {"max_seq_length": -5}, "max_seq_length is -5; exp"),
+    "length 0": (LENGTH, {"max_seq_length": 0}, "max_seq_length is 0; expected"),
+    "length text": (LENGTH, {"max_seq_length": "512"}, "max_seq_length is '512'"),
+    "length NaN": (LENGTH, {"max_seq_length": float("nan")}, "length is nan"),
+    "lower case": (LENGTH, {"do_lower_case": True},
+                   "do_lower_case is true, tokenizer.json keeps case"),
+    "expansion": (LENGTH, {"query_expansion": {"length": 32}}, "query_expansion"),
+    "other output": (LENGTH, {"module_output_name": "x"}, "module_output_name"),
+    "arguments": (LENGTH, {"model_args": {"x": 1}}, "model_args is {'x': 1}"),
+    "unknown": (LENGTH, {"nieuw": 1}, "the setting 'nieuw' is not implemented"),
+    "prompt left out": (POOL, {"include_prompt": False}, "include_prompt is False"),
+    "unknown pooling": (POOL, {"nieuw": 1}, "the setting 'nieuw' is not impl"),
+    "two poolings": (POOL, {"pooling_mode_cls_token": True},
+                     "pooling cls + mean is not implemented; expected mean or cls"),
+    "last token": (POOL, {"pooling_mode": "lasttoken"}, "pooling lasttoken is not"),
+    "cut width": (STORED, {"truncate_dim": 12}, "truncate_dim is 12"),
+    "sparse": (STORED, {"model_type": "SparseEncoder"}, "model_type is 'SparseEncoder'"),
+    "prompt": (STORED, {"prompts": {"query": 3}}, "prompts is {'query': 3}; expected"),
+    "prompts": (STORED, {"prompts": ["query: "]}, "prompts is ['query: ']; expected"),
+    # modules.json
+    "Dense": (MODULES, modules(ENCODER, ("Pooling", "1_Pooling"), ("Dense", "2_Dense")),
+              "modules.json: module Dense is not implemented"),
+    "no pooling": (MODULES, modules(ENCODER), "modules Transformer; expected Transformer, Pool"),
+    "pooling gone": (MODULES, modules(ENCODER, ("Pooling", "1_Weg")),
+                     "1_Weg/config.json: no such file, but"),
+    "pooling outside": (MODULES, modules(ENCODER, ("Pooling", "../1_Pooling")),
+                        "'../1_Pooling' is not a file name inside"),
+    "encoder elsewhere": (MODULES, modules(("Transformer", "0_Transformer"), ("Pooling", "1_P")),
+                          "the encoder is in the folder 0_Transformer; move the files"),
+    "no module": (MODULES, ["Transformer"], "'Transformer' is no module"),
+    # tokenizer_config.json
+    "left": (TOKENS, {"truncation_side": "left"}, "truncation_side is 'left'"),
+    "split": (TOKENS, {"split_special_tokens": True}, "split_special_tokens is True"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_right_is_refused(folder, name):
+    file, change, message = REFUSED[name]
+    if isinstance(change, dict):
+        edit(folder / file, **change)
+    else:
+        (folder / file).write_text(json.dumps(change))
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        e5nl.load(folder)
+    place = str(folder) if name.startswith("pad ") else str(folder / file)
+    if "/" not in message and "is not a file" not in message:
+        assert str(error.value).startswith(place) and "\n" not in str(error.value)
+
+
+def remove_a_bias(tensors):
+    del tensors["encoder.layer.1.attention.self.key.bias"]
+
+
+def add_a_layer(tensors):
+    tensors["encoder.layer.2.output.dense.bias"] = torch.ones(24)
+
+
+def turn_a_matrix(tensors):
+    tensors["encoder.layer.0.output.dense.weight"] = torch.ones(40, 24)
+
+
+def nan_in_a_weight(tensors):
+    tensors["encoder.layer.0.output.dense.weight"][3, 5] = torch.nan
+
+
+def infinity_in_the_table(tensors):
+    tensors["embeddings.word_embeddings.weight"][-1, -1] = -torch.inf
+
+
+def one_tensor_twice(tensors):
+    tensors["roberta.embeddings.LayerNorm.bias"] = tensors["embeddings.LayerNorm.bias"] + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (remove_a_bias, "tensor encoder.layer.1.attention.self.key.bias is missing"),
+        (add_a_layer, "1 tensors have no place in 2 layers.*encoder.layer.2.output.dense.bias"),
+        (turn_a_matrix, r"0.output.dense.weight is \(40, 24\), config.json asks for \(24, 40\)"),
+        (nan_in_a_weight, "tensor encoder.layer.0.output.dense.weight holds NaN or infinity"),
+        (infinity_in_the_table, "tensor embeddings.word_embeddings.weight holds NaN or infinity"),
+        (one_tensor_twice, "embeddings.LayerNorm.bias .* are one, and they differ"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_that_do_not_fit_are_named(folder, change, message, dtype):
+    rewrite(folder, change)
+    with pytest.raises(InputError, match=message):
+        e5nl.load(folder, dtype=dtype)
+
+
+def test_large_but_finite_weights_are_read(folder):
+    """Their sum is infinite, they are not."""
+    table = "embeddings.word_embeddings.weight"
+    rewrite(folder, lambda tensors: tensors[table].fill_(3e38))
+    assert e5nl.load(folder)[0].words.weight.isfinite().all()
+
+
+def test_a_tensor_given_twice_alike_is_read(folder):
+    def change(tensors):
+        tensors["roberta.embeddings.LayerNorm.bias"] = tensors["embeddings.LayerNorm.bias"].clone()
+
+    rewrite(folder, change)
+    e5nl.load(folder)
+
+
+def test_the_positions_of_roberta_under_a_bert_are_refused(folder, make_model, tokenizer, tmp_path):
+    """transformers leaves the pad token's row of RoBERTa's position table zero."""
+    model = make_model()
+    model.unused_positions.zero_()
+    e5nl.save(model, tokenizer, tmp_path / "saved")
+    edit(tmp_path / "saved/config.json", model_type="bert", architectures=None)
+    with pytest.raises(InputError, match="row 1 of the position table, the pad token's, is zero"):
+        e5nl.load(tmp_path / "saved")
+
+
+def test_files_that_are_missing_or_damaged_are_named(folder):
+    weights = folder / "model.safetensors"
+    stored = weights.read_bytes()
+    weights.write_bytes(stored[:-100])
+    with pytest.raises(InputError, match="model.safetensors: damaged or not safetensors"):
+        e5nl.load(folder)
+    weights.rename(folder / "pytorch_model.bin")
+    with pytest.raises(InputError, match="a pickle can run any code .* convert it with: python -c"):
+        e5nl.load(folder)
+    (folder / "pytorch_model.bin").unlink()
+    with pytest.raises(InputError, match="model.safetensors: no such file"):
+        e5nl.load(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="tokenizer.json: no such file; a model folder needs it"):
+        e5nl.load(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(InputError, match="config.json: no such file; .* is not a model folder"):
+        e5nl.load(folder)
+    with pytest.raises(FileNotFoundError, match="geen_map: no such folder; expected a model"):
+        e5nl.load(folder / "geen_map")
+
+
+# --- tokenizers whose class says otherwise --------------------------------------------------------
+
+
+def write_wordpiece(folder, **normalizer) -> None:
+    """BERT's tokenizer over the folder's: pieces of one character."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = {piece: id for id, piece in enumerate(pieces)}
+    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(**normalizer)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    (folder / "tokenizer.json").write_text(backend.to_str())
+
+
+def write_bpe(folder, add_prefix_space: bool) -> None:
+    """RoBERTa's: bytes."""
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *pre_tokenizers.ByteLevel.alphabet()]
+    backend = tokenizers.Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    (folder / "tokenizer.json").write_text(backend.to_str())
+
+
+BERT, ROBERTA = "BertTokenizerFast", "RobertaTokenizer"
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "normalizer", "setting"),
+    [
+        (BERT, {"do_lower_case": True}, {"lowercase": True}, None),
+        (BERT, {}, {"lowercase": True}, None),  # lower case is what BERT does unless told otherwise
+        (BERT, {"do_lower_case": False}, {"lowercase": False}, None),
+        (BERT, {"do_lower_case": False}, {"lowercase": True}, "do_lower_case is False"),
+        (BERT, {"do_lower_case": True}, {"lowercase": False}, "do_lower_case is True"),
+        (BERT, {}, {"lowercase": False}, "do_lower_case is not set, so True for BertTokenizer"),
+        (BERT, {"strip_accents": False}, {"strip_accents": True}, "strip_accents is False"),
+        (BERT, {"strip_accents": True}, {"strip_accents": None}, None),  # with lower case: the same
+        (BERT, {"tokenize_chinese_chars": False}, {}, "tokenize_chinese_chars is False"),
+        ("PreTrainedTokenizerFast", {"do_lower_case": True}, {"lowercase": False}, None),
+        (ROBERTA, {"add_prefix_space": True}, True, None),
+        (ROBERTA, {"add_prefix_space": True}, False, "add_prefix_space is True"),
+        (ROBERTA, {}, True, "add_prefix_space is not set, so False for RobertaTokenizer"),
+    ],
+)
+def test_a_class_that_would_change_the_tokenizer_is_refused(
+    tmp_path, name, stated, normalizer, setting
+):
+    if isinstance(normalizer, dict):
+        write_wordpiece(tmp_path, **normalizer)
+    else:
+        write_bpe(tmp_path, normalizer)
+    edit(tmp_path / "tokenizer_config.json", tokenizer_class=name, **stated)
+    if setting is None:
+        model_folder.read_tokenizer(tmp_path)
+        return
+    with pytest.raises(InputError, match=f"tokenizer_config.json: {setting}, but tokenizer.json"):
+        model_folder.read_tokenizer(tmp_path)
+
+
+def test_lower_case_that_the_tokenizer_does_itself_is_read(tmp_path):
+    write_wordpiece(tmp_path, lowercase=True)
+    edit(tmp_path / "sentence_bert_config.json", do_lower_case=True)
+    model_folder.read_tokenizer(tmp_path)
+
+
+# --- what is written ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {
+            "model_type": "xlm-roberta",
+            "pooling": "cls",
+            "layer_norm_eps": 3e-4,
+            "type_vocab_size": 3,
+            "hidden_dropout_prob": 0.2,
+        },
+        {
+            "model_type": "bert",
+            "pad_token_id": 0,
+            "num_hidden_layers": 1,
+            "attention_probs_dropout_prob": 0.3,
+            "max_seq_length": 17,
+        },
+        {
+            "model_type": "camembert",
+            "max_position_embeddings": 71,
+            "prompts": (("query", "zoek: "), ("passage", ""), ("none", "")),
+        },
+    ],
+)
+def test_save_then_load_keeps_everything(tmp_path, make_model, tokenizer, changes):
+    model = make_model(**changes)
+    e5nl.save(model, tokenizer, tmp_path)
+    again, tokenizer_again = e5nl.load(tmp_path)
+    assert again.config == model.config
+    assert tokenizer_again.json == tokenizer.json
+    assert torch.equal(again.unused_positions, model.unused_positions)
+    assert len(model.unused_positions) == model.config.position_offset
+    state, state_again = model.state_dict(), again.state_dict()
+    assert state.keys() == state_again.keys()
+    assert all(torch.equal(state_again[name], tensor) for name, tensor in state.items())
+    assert not again.training and all(p.requires_grad for p in again.parameters())
+
+
+def test_the_checkpoint_has_the_names_and_shapes_of_transformers(folder):
+    tensors = load_file(folder / "model.safetensors")
+    assert len(tensors) == 3 + 2 + 2 * 16
+    positions = tensors["embeddings.position_embeddings.weight"]
+    assert positions.shape == (66, 24), "the two rows before the offset are back"
+    assert tensors["encoder.layer.1.attention.self.key.bias"].shape == (24,)
+    assert tensors["encoder.layer.0.intermediate.dense.weight"].shape == (40, 24)
+
+
+def test_every_field_of_config_json_is_carried_along(folder, tmp_path):
+    own = {"initializer_range": 0.03, "classifier_dropout": 0.2, "id2label": {"0": "x"}}
+    edit(folder / "config.json", **own, dtype="float16", tokenizer_class="XLMRobertaTokenizer")
+    e5nl.save(*e5nl.load(folder), tmp_path / "saved")
+    before, after = read(folder / "config.json"), read(tmp_path / "saved/config.json")
+    del before["tokenizer_class"], before["dtype"]  # the class is another, the numbers are float32
+    assert after == before | {"torch_dtype": "float32"}
+
+
+def test_a_new_folder_has_the_fields_that_other_programs_ask_for(folder):
+    """candle and ctranslate2 refuse a folder without them."""
+    usual = {"initializer_range": 0.02, "position_embedding_type": "absolute", "use_cache": True}
+    assert read(folder / "config.json").items() >= usual.items()
+
+
+UNIGRAM_CLASSES = [
+    None,  # no class at all
+    "XLMRobertaTokenizer",
+    "RobertaTokenizer",
+    "TokenizersBackend",
+    "PreTrainedTokenizerFast",
+]
+
+
+@pytest.mark.parametrize("name", UNIGRAM_CLASSES)
+def test_the_written_class_takes_tokenizer_json_as_it_is(folder, tmp_path, name):
+    """The other classes build their tokenizer anew, without this file's normaliser."""
+    (folder / "tokenizer_config.json").unlink()
+    repeated = {
+        "backend": "tokenizers",
+        "extra_special_tokens": ["<extra>"],
+        "added_tokens_decoder": {"0": {"content": "<s>"}},
+        "do_lower_case": True,
+        "unk_token": {"content": "<unk>", "lstrip": True},
+    }
+    edit(folder / "tokenizer_config.json", tokenizer_class=name, **repeated)
+    edit(folder / "config.json", tokenizer_class="XLMRobertaTokenizer")
+    e5nl.save(*e5nl.load(folder), tmp_path / "saved")
+    assert read(tmp_path / "saved/tokenizer_config.json") == {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": 64,
+        "add_prefix_space": True,
+        "clean_up_tokenization_spaces": True,
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+        "mask_token": "<mask>",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+    }
+    assert "tokenizer_class" not in read(tmp_path / "saved/config.json")
+
+
+METASPACE, SPLIT = pre_tokenizers.Metaspace, pre_tokenizers.WhitespaceSplit
+
+
+@pytest.mark.parametrize(
+    ("words", "add_prefix_space"),
+    [
+        (METASPACE(), True),
+        (pre_tokenizers.Sequence([SPLIT(), METASPACE()]), True),
+        (METASPACE(prepend_scheme="never"), False),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), True),
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), False),
+        (SPLIT(), None),
+        (None, None),
+    ],
+)
+def test_add_prefix_space_repeats_the_pre_tokenizer(tokenizer_json, words, add_prefix_space):
+    """llama.cpp's converter believes it, and transformers 4 applies it to byte-level tokenizers."""
+    backend = tokenizers.Tokenizer.from_str(tokenizer_json.decode())
+    spec = json.loads(backend.to_str())
+    spec["pre_tokenizer"] = words and json.loads(words.__getstate__())
+    tokenizer = model_folder.Tokenizer(json.dumps(spec).encode(), {})
+    settings = model_folder.tokenizer_settings(tokenizer, 64)
+    assert settings.get("add_prefix_space") == add_prefix_space
+    assert ("clean_up_tokenization_spaces" in settings) == ("Metaspace" in str(words))
+
+
+def test_the_prefixes_that_are_applied_are_written(folder, tmp_path):
+    (folder / STORED).unlink()  # multilingual-e5 has no such file
+    e5nl.save(*e5nl.load(folder), tmp_path / "saved")
+    prompts = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
+    assert read(tmp_path / "saved" / STORED)["prompts"] == prompts
+
+
+def test_a_model_is_not_overwritten_unless_asked(folder, make_model, tokenizer):
+    with pytest.raises(InputError, match="holds a model already; .*--overwrite"):
+        e5nl.save(make_model(seed=2), tokenizer, folder)
+    e5nl.save(make_model(seed=2), tokenizer, folder, overwrite=True)
+    assert torch.equal(e5nl.load(folder)[0].words.weight, make_model(seed=2).words.weight)
