@@ -254,7 +254,7 @@ def test_what_is_made_is_named_by_settings_and_content(tmp_path, lab):
     ("masks --tasks STSS", "task 'STSS' is unknown; did you mean STS or SICK-NL-STS?"),
     ("initialise --against x", "--against names what --model is compared with; add --model"),
     ("masks --model x --against y",
-     "--against is for the check initialise, which is not among those named; add it, or leave --against out"),
+     "--against is only for the check initialise; add it, or drop --against"),
 ])  # fmt: skip
 def test_mistakes_leave_nothing(tmp_path, words, message):
     with pytest.raises((InputError, FileNotFoundError)) as raised:
