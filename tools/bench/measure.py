@@ -27,7 +27,6 @@ FORMATS = {  # of the columns that tables may have
     "to ours": ".2f",
     "peak MB": ",.0f",
     "extra MB": ",.0f",
-    "start s": ".2f",
     "lowest cosine": ".6f",
     "rows that differ": ",.0f",
     "rows kept": ",.0f",

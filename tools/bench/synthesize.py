@@ -104,5 +104,5 @@ def run(args) -> None:
             write_jsonl(data, triplets(count))
             rows[f"{count:,} rows"] = measure.measure(clean, data, out)
         title = f"clean, rows of {8 + 2 * LONG} words, a tenth of them near duplicates"
-        measure.print_table(title, ["seconds", "peak MB", "rows kept"], rows)
+        measure.print_table(title, ["seconds", "CPU s", "peak MB", "rows kept"], rows)
         server.shutdown()
