@@ -96,13 +96,15 @@ def run(args) -> None:
             out = Path(folder, f"{requests}.jsonl")
             figures = measure.measure(generate, url, args.rows, requests, out)
             rows[f"{args.rows:,} rows, {requests} requests at a time"] = figures
-        columns = ["seconds", "rows/s"]
-        measure.print_table("generate, from a server that answers at once", columns, rows)
+        if rows:
+            title = "generate, from a server that answers at once"
+            measure.print_table(title, ["seconds", "rows/s"], rows)
 
         data, out, rows = Path(folder, "rows.jsonl"), Path(folder, "clean.jsonl"), {}
         for count in args.clean:
             write_jsonl(data, triplets(count))
             rows[f"{count:,} rows"] = measure.measure(clean, data, out)
-        title = f"clean, rows of {8 + 2 * LONG} words, a tenth of them near duplicates"
-        measure.print_table(title, ["seconds", "CPU s", "peak MB", "rows kept"], rows)
+        if rows:
+            title = f"clean, rows of {8 + 2 * LONG} words, a tenth of them near duplicates"
+            measure.print_table(title, ["seconds", "CPU s", "peak MB", "rows kept"], rows)
         server.shutdown()

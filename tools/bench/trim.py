@@ -91,7 +91,7 @@ def run(args) -> None:
             if args.peer_python:
                 words = args.peer_python, "-c", VOCABTRIMMER, peer_model, text.parent, peer_out
                 calls["vocabtrimmer"] = run_command, *words
-            title = f"{size} MB of Dutch, XLM-R base, 250,002 pieces, {measure.machine(args)}"
+            title = f"{size} MB of Dutch, XLM-R base, 250,002 pieces, rounds: {args.rounds}"
             columns = ["seconds", "CPU s", "peak MB", "to ours"]
             measure.print_table(title, columns, measure.compare(calls, args))
             if args.peer_python:
