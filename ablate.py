@@ -12,7 +12,7 @@ types of synthetic data or numbers of hard negatives. A check is a list of varia
 
     python ablate.py masks --quick --seeds 1                      # half a minute: that it runs
     python ablate.py all                                          # all of it on the bundled data
-    python ablate.py batches types --model clips/e5-base-trm --data mined.json --benchmark mteb-nl --out runs/ablate-base
+    python ablate.py batches types --model clips/e5-base-trm --data mined.json --benchmark --out runs/ablate-base
     python ablate.py initialise --model clips/e5-base-trm --against runs/e5-base-v2-t2t intfloat/multilingual-e5-base --data mined.json
 
 Without `--model` each seed has an encoder of its own that stands for a pretrained one: random weights, trained on pairs of a sentence and
@@ -59,7 +59,7 @@ from files import (
     write_json,
     write_jsonl,
 )
-from results import SHORT, table
+from evaluate import SHORT, table
 
 # Chosen by measuring what minutes allow. Worse: higher rates (from 2e-3 on the second training makes retrieval worse than it was), batches
 # of 32, tau 0.05.
@@ -201,8 +201,8 @@ class Lab:
         tasks_file = args.tasks_file or (None if args.benchmark else demo.DEMO / "tasks.json")
         tasks = mteb_nl.read_tasks(tasks_file) if tasks_file else mteb_nl.TASKS
         wanted = args.tasks or (["all"] if args.tasks_file or args.benchmark else FEW_TASKS.split())
-        self.protocol = [mteb_nl.fingerprint(task, args.benchmark) for task in mteb_nl.select_tasks(tasks, wanted)]
-        self.evaluation = ["--tasks", *wanted, *(["--tasks-file", Path(tasks_file)] if tasks_file else ["--data", Path(args.benchmark)])]
+        self.protocol = [mteb_nl.fingerprint(task) for task in mteb_nl.select_tasks(tasks, wanted)]
+        self.evaluation = ["--tasks", *wanted, *(["--tasks-file", Path(tasks_file)] if tasks_file else [])]
         self.entries = linked(files, self.out / "data")
 
     def call(self, module, *words) -> None:
@@ -445,7 +445,7 @@ def main(argv=None) -> None:
     group.add_argument("--train", default="", metavar="OPTIONS", help="options of `e5nl.py train` for all variants, in one word")
     either = group.add_mutually_exclusive_group()
     either.add_argument("--tasks-file", help="as for `evaluate.py run`")
-    either.add_argument("--benchmark", metavar="DIR", help="MTEB-NL, as `evaluate.py download` left it")
+    either.add_argument("--benchmark", action="store_true", help="MTEB-NL, from the hub's cache")
     group.add_argument("--tasks", nargs="+", help="as for `evaluate.py run` (default: all, of the bundled tasks one or two of each type)")
     args = parser.parse_args(argv)
     for name in args.checks:

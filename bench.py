@@ -835,7 +835,7 @@ def score_ours(type: str, tables: dict, embeddings: dict, folder: Path):
     task = dataclasses.replace(task, repository="", files=files, columns={})
     for reader in ("read_ranking",) if "corpus" in tables else ("read_columns",):
         held = {split: getattr(mteb_nl, reader)(task, split) for split in mteb_nl.splits_read(task)}
-        setattr(evaluate, reader, lambda task, split, folder, held=held: held[split])
+        setattr(evaluate, reader, lambda task, split, held=held: held[split])
     return lambda: evaluate.evaluate_task(task, lambda texts, kind: look_up(embeddings, texts))["test"][0]["main_score"]
 
 

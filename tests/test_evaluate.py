@@ -23,8 +23,7 @@ from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
 
 import evaluate
 import mteb_nl
-import results
-import scoring
+import metrics
 from evaluate import evaluate_task
 from files import InputError, write_jsonl
 from mteb_nl import RANKING, read_tasks
@@ -44,7 +43,7 @@ def test_scores_are_mtebs(tmp_path, name):
         assert len(GOLDEN[name][split]) >= 5
         for score, value in GOLDEN[name][split].items():
             assert scores[score] == pytest.approx(value, abs=tolerance), (split, score)
-        again = scoring.score_again(task.type, task.main_score, items)
+        again = metrics.score_again(task.type, task.main_score, items)
         assert again == pytest.approx(scores["main_score"], abs=1e-12) or (again is None and task.type == "Clustering")
 
 
@@ -141,11 +140,11 @@ def test_only_drawn_training_texts_are_embedded(tmp_path):
     (task,) = read_tasks(write_tasks(tmp_path, entry, train=train, test=test))
     seen = []
     scores = evaluate_task(task, lambda texts, kind: (seen.extend(texts), cases.embed(texts, kind))[1])["test"][0]
-    drawn = scoring.draw_rows([row["label"] for row in train], 3)
+    drawn = metrics.draw_rows([row["label"] for row in train], 3)
     assert sorted(seen) == sorted({f"w{i}" for rows in drawn for i in rows} | {row["text"] for row in test})
     everything = [cases.embed([row["text"] for row in rows], "none") for rows in (train, test)]
     labels = [[row["label"] for row in rows] for rows in (train, test)]
-    assert scores["accuracy"] == scoring.classification(everything[0], labels[0], everything[1], labels[1], drawn)[0]["accuracy"]
+    assert scores["accuracy"] == metrics.classification(everything[0], labels[0], everything[1], labels[1], drawn)[0]["accuracy"]
 
 
 def test_random_streams_go_on_over_the_splits_of_a_task(tmp_path):
