@@ -63,7 +63,9 @@ def top_k(
             f"embeddings of shapes {queries.shape} and {corpus.shape}: expected "
             "(queries, D) and (passages, D) of one model"
         )
-    queries, corpus = np.asarray(queries), np.asarray(corpus)  # a memory map is slow to index
+    queries, corpus = (  # a memory map as such is slow to index
+        np.asarray(x) if isinstance(x, np.ndarray) else x for x in (queries, corpus)
+    )
     k, candidates = min(k, len(corpus)), min(2 * k + SPARE, len(corpus))
     scores = np.empty((len(queries), k), np.float32)
     numbers = np.empty((len(queries), k), np.int64)
@@ -81,7 +83,9 @@ def top_k(
     q = torch.from_numpy(as_float32(queries)).to(device)
     q_norms = np.max([largest_norms(q[rows], dtype, "query", rows.start) for rows in parts], axis=0)
     c_norms = np.zeros(2)
-    best = torch.full((len(q), candidates), EMPTY, device=device)  # keys (Q, K), see `pack`, ascending
+    best = torch.full(
+        (len(q), candidates), EMPTY, device=device
+    )  # keys (Q, K), see `pack`, ascending
 
     with _threads(threads) as pool:
         # 1. The candidates: passages whose product is among the K largest.
@@ -157,7 +161,9 @@ def largest_norms(x: Tensor, dtype: torch.dtype, what: str, first: int) -> tuple
     finite = norms[0].isfinite()
     if not finite.all():
         number = first + int(finite.int().argmin())
-        raise InputError(f"the embedding of {what} {number} holds NaN or infinity; make the embeddings again")
+        raise InputError(
+            f"the embedding of {what} {number} holds NaN or infinity; make the embeddings again"
+        )
     return tuple(norms.amax(1).tolist())
 
 
@@ -185,7 +191,9 @@ LOWEST, LAST = torch.finfo(torch.float32).min, 2**32 - 1
 def pack(scores: Tensor, numbers: Tensor) -> Tensor:
     """Keys of scores (float32) and passages: the score in the upper half, LAST - number below."""
     bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes 0.0 of -0.0
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # so that below 0, too, a higher score is a larger number
+    bits = bits ^ (
+        (bits >> 31) & 0x7FFFFFFF
+    )  # so that below 0, too, a higher score is a larger number
     return (bits.long() << 32) + (LAST - numbers)
 
 
