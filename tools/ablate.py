@@ -56,8 +56,8 @@ import mteb_nl
 import transtokenize
 import trim_vocab
 from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
+from evaluate import SHORT, table
 from files import InputError, cli, read_json, whole_number, write_json, write_jsonl
-from results import SHORT, table
 from tools.samples import XLMR_ORDER, wordpiece
 
 # Chosen by measuring what minutes allow. Worse: higher rates (from 2e-3 on, the second training

@@ -22,8 +22,8 @@ import mteb_nl
 import transtokenize
 import trim_vocab
 from demo import DEMO, TOY, call
+from evaluate import table
 from files import whole_number, write_jsonl
-from results import table
 from tools.samples import wordpiece
 
 TASKS = ["FAQRetrieval", "CaptionRetrieval", "SICK-NL-STS"]
