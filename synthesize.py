@@ -207,14 +207,11 @@ def read_prompts(path) -> dict:
         if outline(table.get(name)) != outline(DUTCH.get(name)):
             expected = f"{outline(DUTCH.get(name))}, as in the table that `prompts` prints"
             raise InputError(f"{path}: {name} is {outline(table.get(name))}; expected {expected}")
-    try:  # a row of each type, for what is in the parts
-        for kind in TYPES:
+    for kind in TYPES:  # what is in the parts shows when they are used
+        with files.reading(f"{path}: {kind}"):
             brainstorm_prompt(table, kind, "", 1)
             row_prompt(table, kind, "", "", np.random.default_rng(0))
             unfit(kind, ["a"], ["b"] * 20, ["c"], table)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        advice = "compare it with what `prompts` prints"
-        raise InputError(f"{path}: {kind}: {error!r}; {advice}") from None
     return table
 
 
@@ -250,12 +247,10 @@ def read_topics(path) -> list[str]:
     return topics
 
 
-def plan_row(topics: list[str], types: dict[str, int], seed: int, n: int):
+def plan_row(topics: list[str], kinds: list[str], seed: int, n: int):
     """(task type, topic) of row n, and the generator of what else is drawn for it."""
     generator = np.random.default_rng((seed, n))
-    shares = np.array([*types.values()]) / sum(types.values())
-    kind = str(generator.choice(list(types), p=shares))
-    return kind, draw_one(topics, generator), generator
+    return draw_one(kinds, generator), draw_one(topics, generator), generator
 
 
 def draw_one(options: list[str], generator: np.random.Generator) -> str:
@@ -294,6 +289,7 @@ def parse_triplet(value: dict, kind: str, table: dict) -> dict:
 
 async def generate(args) -> int:
     table, topics = read_prompts(args.prompts), read_topics(args.topics)
+    kinds = [kind for kind, weight in args.types.items() for _ in range(weight)]
     request = {"model": args.llm} | REQUEST | args.body
     client, tasks_file = connect(args), f"{args.out}.tasks.jsonl"
     settings = {name: vars(args)[name] for name in ("seed", "types", "tasks")}
@@ -309,7 +305,7 @@ async def generate(args) -> int:
 
     async def write(job: dict) -> dict:
         n = job["row"]
-        kind, topic, generator = plan_row(topics, args.types, args.seed, n)
+        kind, topic, generator = plan_row(topics, kinds, args.seed, n)
         task = draw_one(tasks.get((kind, topic), [""]), generator)
         prompt = row_prompt(table, kind, topic, task, generator)
         check = functools.partial(parse_triplet, kind=kind, table=table)
@@ -320,7 +316,7 @@ async def generate(args) -> int:
     # Step 1: tasks for the (type, topic) pairs of the rows. Step 2: the rows.
     pairs = {}
     for n in range(args.rows):
-        kind, topic, _ = plan_row(topics, args.types, args.seed, n)
+        kind, topic, _ = plan_row(topics, kinds, args.seed, n)
         if kind in table["brainstorm"]:
             pairs[kind, topic] = {"task_type": kind, "topic": topic}
     async with client.http:
@@ -450,36 +446,25 @@ def near_duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
     return near
 
 
-def read_triplets(names, copied: bool = False) -> Iterator[dict]:
+def read_triplets(names) -> Iterator[dict]:
     """The checked rows of files or hub data sets.
 
     Where they have no `row`, or there are several files, it is the place among all of them.
-    copied: they will be written with all of their columns, so JSON must have a value for each.
     """
-    paths, first = [path for name in names for path in find_files(name)], None
+    paths, place = [path for name in names for path in find_files(name)], -1
     rows = ((path, *numbered) for path in paths for numbered in read_rows(path))
-    for place, (file, number, row) in enumerate(rows):
-        where = f"{file}:{number}"
+    for place, (path, number, row) in enumerate(rows):
         if row.get("task_type") not in list(TYPES):
-            kind = shown(row.get("task_type"))
-            raise InputError(f"{where}: task_type is {kind}; expected one of {', '.join(TYPES)}")
+            kind = f"task_type is {shown(row.get('task_type'))}"
+            raise InputError(f"{path}:{number}: {kind}; expected one of {', '.join(TYPES)}")
         for field in FIELDS:
-            if not isinstance(row.get(field), str):
-                raise InputError(f"{where}: {field} is {shown(row.get(field))}; expected a text")
+            files.as_text(row.get(field), f"{path}:{number}: {field}")
         if len(paths) > 1 or "row" not in row:
             row["row"] = place
-        first = row["row"] if place == 0 else first
-        if type(row["row"]) is not type(first) or type(first) not in (int, str):
-            expected = "whole numbers, or texts, in all rows"
-            raise InputError(f"{where}: row is {shown(row['row'])}; expected {expected}")
-        for column in row if copied else ():
-            try:
-                json.dumps(row[column], allow_nan=False)
-            except (TypeError, ValueError):
-                problem = f"column {column!r} holds {shown(row[column])}, which JSON cannot hold"
-                raise InputError(f"{where}: {problem}; make it a text, or leave it out") from None
+        with files.reading(f"{path}:{number}: row"):
+            row["row"] = int(str(row["row"]))
         yield row
-    if first is None:
+    if place < 0:
         raise InputError(f"{', '.join(map(str, names))}: no rows")
 
 
@@ -644,7 +629,7 @@ def clean(args) -> None:
 
     # First pass: what becomes of every row.
     excluded = excluded_runs(args.exclude, RUN)
-    rows = tqdm(read_triplets(args.data, bool(args.out)), unit="row", unit_scale=True, disable=None)
+    rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
     judged = judge(rows, read_prompts(args.prompts), excluded, args.near, args.seed)
     figures, kept = report(judged), judged["reason"] == KEPT
     print(describe(figures))
@@ -734,7 +719,7 @@ def score(args) -> int | None:
         raise InputError("--sigmoid is for the scores of a reranker; those of --model are cosines")
 
     # The rows are read once before anything is asked.
-    numbers = collections.Counter(row["row"] for row in read_triplets(args.data, copied=True))
+    numbers = collections.Counter(row["row"] for row in read_triplets(args.data))
     (twice, count), *_ = numbers.most_common(1)
     if count > 1:
         advice = "remove the field `row`, then rows are numbered by their place"
@@ -754,7 +739,9 @@ async def score_with_reranker(args, settings: dict, total: int) -> int:
 
     async def work(row: dict) -> dict:
         scores = await rerank_scores(client, row, args.api, args.reranker)
-        return scored(row, sigmoid(scores) if args.sigmoid else scores)
+        if args.sigmoid:
+            scores = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+        return scored(row, scores)
 
     async with client.http:
         rows = read_triplets(args.data)

@@ -86,16 +86,16 @@ def last_run(out) -> dict:
 
 
 def test_types_and_topics_come_up_by_their_weights():
-    topics, types = ["vaak", "vaak", "vaak", "soms"], {"ls": 2, "sl": 1}
-    pairs = [synthesize.plan_row(topics, types, 5, n)[:2] for n in range(3000)]
+    topics, kinds = ["vaak", "vaak", "vaak", "soms"], ["ls", "ls", "sl"]
+    pairs = [synthesize.plan_row(topics, kinds, 5, n)[:2] for n in range(3000)]
     counts = collections.Counter(pairs)
     expected = {("ls", "vaak"): 1500, ("ls", "soms"): 500, ("sl", "vaak"): 750, ("sl", "soms"): 250}
     assert counts.keys() == expected.keys()
     for pair, count in expected.items():
         assert abs(counts[pair] - count) < 4 * np.sqrt(count)
-    backwards = [synthesize.plan_row(topics, types, 5, n)[:2] for n in reversed(range(3000))]
+    backwards = [synthesize.plan_row(topics, kinds, 5, n)[:2] for n in reversed(range(3000))]
     assert backwards[::-1] == pairs
-    assert [synthesize.plan_row(topics, types, 6, n)[:2] for n in range(3000)] != pairs
+    assert [synthesize.plan_row(topics, kinds, 6, n)[:2] for n in range(3000)] != pairs
 
 
 def test_placeholders_are_filled_and_every_value_comes_up():
@@ -137,9 +137,9 @@ def test_another_language_is_another_table(tmp_path, capsys):
     [
         ("language", 3, "language is int; expected str"),
         ("write", {"sl": "x"}, "write is with sl; expected with sl, ls, ss, ll, sts"),
-        ("write", DUTCH["write"] | {"sl": "{onderwerp}"}, "sl: KeyError.'onderwerp'"),
-        ("brainstorm", DUTCH["brainstorm"] | {"ll": "{taak}"}, "ll: KeyError.'taak'"),
-        ("words", DUTCH["words"] | {"sts": [[1, 2], ["3"]]}, "sts: ValueError"),
+        ("write", DUTCH["write"] | {"sl": "{onderwerp}"}, "sl: no field 'onderwerp'"),
+        ("brainstorm", DUTCH["brainstorm"] | {"ll": "{taak}"}, "ll: no field 'taak'"),
+        ("words", DUTCH["words"] | {"sts": [[1, 2], ["3"]]}, "sts: cannot be read .ValueError"),
         ("function_share", True, "function_share is bool; expected float"),
         ("extra", 1, "extra is int; expected NoneType"),
     ],
@@ -625,15 +625,13 @@ def test_cleaning(tmp_path, capsys):
     [
         ([triplet(1, task_type="xx")], 'rows.jsonl:1: task_type is "xx"; expected one of sl, ls,'),
         ([triplet(1, task_type=["sl"])], "task_type is"),
-        ([triplet(1, pos=["a"])], r'pos is \["a"\]; expected a text'),
-        ([{"task_type": "sl"}], "query is null"),
+        ([triplet(1, pos=["a"])], "rows.jsonl:1: pos: expected a string, found list"),
+        ([{"task_type": "sl"}], "query: expected a string, found nothing"),
         ([triplet(1, pos="ja")], "no row is good enough"),
         # Numbers that could be neither compared nor sorted
-        ([triplet(1), triplet(2, row="1")], r'rows.jsonl:2: row is "1"; expected whole'),
-        ([triplet(1, row=[1])], r"rows.jsonl:1: row is \[1\]"),
-        ([triplet(1, row=1.5)], "row is 1.5"),
-        ([triplet(1, row=None)], "row is null"),
-        ([triplet(1, row=True), triplet(1)], "row is true"),
+        ([triplet(1), triplet(2, row="x")], "rows.jsonl:2: row: .*'x'"),
+        *(([triplet(1, row=odd)], "rows.jsonl:1: row: cannot be read") for odd in ([1], 1.5, None)),
+        ([triplet(1, row=True)], "rows.jsonl:1: row: .*'True'"),
     ],
 )
 def test_rows_that_cannot_be_read(tmp_path, rows, message):
@@ -649,14 +647,7 @@ DAY = datetime.date(2026, 1, 2)
 @pytest.mark.parametrize("command", ["clean", "score"])
 @pytest.mark.parametrize(
     "value",
-    [
-        DAY,
-        datetime.datetime(2026, 1, 2),
-        decimal.Decimal("1.5"),
-        b"x",
-        float("nan"),
-        [{"a": float("inf")}],
-    ],
+    [DAY, datetime.datetime(2026, 1, 2), decimal.Decimal("1.5"), b"x", [{"a": b"x"}]],
 )
 def test_columns_that_json_has_no_value_for(serve, tmp_path, command, value):
     import pyarrow.parquet
@@ -666,7 +657,7 @@ def test_columns_that_json_has_no_value_for(serve, tmp_path, command, value):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     url, server = serve(rerank)
     more = {"base_url": url, "reranker": "rang"} if command == "score" else {}
-    with pytest.raises(InputError, match="rows.parquet:2: .*'?made'?"):
+    with pytest.raises(InputError, match="rows.parquet.*'made'.* JSON has no value"):
         main(command, data=path, out=out, **more)
     assert not server.requests and not out.exists()
 
@@ -766,7 +757,7 @@ def test_probabilities_from_logits(serve, tmp_path):
     url, _ = serve(always(200, [{"index": 0, "score": -2.0}, {"index": 1, "score": -1000}]))
     assert score(url, tmp_path, 2, "--sigmoid") == 0
     (row, _) = rows_of(tmp_path / "scored.jsonl")
-    assert row["pos_scores"] == [pytest.approx(1 / (1 + np.e**2))] and row["neg_scores"] == [0.0]
+    assert row["pos_scores"] == [pytest.approx(1 / (1 + np.e**2))] and row["neg_scores"][0] < 1e-99
     with pytest.raises(InputError, match="begun with sigmoid true, not null"):
         score(url, tmp_path)
 
@@ -988,7 +979,7 @@ def test_a_mix_of_types(tmp_path, capsys):
         ([triplet(5, pos_scores=[0.5])], "neg_scores is null"),
         ([triplet(5, pos_scores=0.5)], "pos_scores is 0.5"),
         ([triplet(5, pos_scores=["0.5"])], "pos_scores is"),
-        ([scored(5, float("nan"), 0)], "pos_scores is .NaN"),
+        ([scored(5, float("nan"), 0)], "pos_scores is .null"),
         ([scored(5, 0, 10**400)], "neg_scores is .1000"),
         ([scored(5, 0.05, 0.0)], "nothing is kept"),
         # The usual thresholds are for probabilities
@@ -1021,17 +1012,16 @@ def test_scores_that_may_be_odd(tmp_path):
     assert filtered(*logits, least_positive=-1, largest_gap=9) == 1
 
 
-# --- the README -----------------------------------------------------------------------------------
+# --- docs/synthetic.md ----------------------------------------------------------------------------
 
 
-def test_the_commands_of_the_readme(serve, hub, tmp_path, monkeypatch, folder):
-    """All of its section's commands in their order; the servers' addresses, the number of rows and
-    the training's size are changed."""
+def test_the_commands_of_the_document(serve, hub, tmp_path, monkeypatch, folder):
+    """All of them in their order; the servers' addresses, the number of rows and the training's
+    size are changed."""
     (llm, _), (reranker, _) = serve(), serve(rerank)
     rows = write_scored(tmp_path / "scored.jsonl")
     hub("clips/SynEmbedNL", released_files(tmp_path, rows))
-    text = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
-    section = text[text.index("## Make synthetic data") :].split("\n## ")[0]
+    text = (ROOT / "docs/synthetic.md").read_text(encoding="utf-8").replace("\\\n", " ")
     changes = {
         "http://localhost:8000/v1": llm,
         "http://localhost:8001": reranker,
@@ -1040,7 +1030,7 @@ def test_the_commands_of_the_readme(serve, hub, tmp_path, monkeypatch, folder):
     }
     monkeypatch.chdir(tmp_path)
     ran = []
-    for line in re.findall(r"^python (?:synthesize|e5nl)\.py .*$", section, re.M):
+    for line in re.findall(r"^python (?:synthesize|e5nl)\.py .*$", text, re.M):
         for old, new in changes.items():
             line = line.replace(old, new)
         words = []
