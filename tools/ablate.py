@@ -238,19 +238,19 @@ class Lab:
             with contextlib.redirect_stdout(log):
                 demo.call(module, *words)
 
-    def made(self, *parts, by: Callable[[Path], None]) -> Path:
-        """The model that `by` makes of these parts in the folder it is given, unless it exists."""
+    def made(self, parts: list, *command) -> Path:
+        """The model that a command makes of these parts, unless it exists."""
         folder = self.out / "models" / name_of(*parts)
         if not (folder / "config.json").exists():
-            by(folder)
+            self.call(*command, "--out", folder)
         return folder
 
     def train(self, model: Path, entries: list[dict], settings: str, seed: int) -> Path:
         manifest, settings = self.data / f"{name_of(entries)}.json", f"{settings} --seed {seed}"
         write_json(manifest, {"sources": entries})
         files = [self.data / entry["file"] for entry in entries]
-        command = e5nl, "train --model", model, "--data", manifest, f"{settings} --resume --out"
-        return self.made(settings, model, manifest, *files, by=partial(self.call, *command))
+        command = e5nl, "train --model", model, "--data", manifest, f"{settings} --resume"
+        return self.made([settings, model, manifest, *files], *command)
 
     def start(self, seed: int) -> Path:
         """What the paper's training starts from: an encoder, trimmed."""
@@ -312,24 +312,17 @@ class Lab:
         pairs = self.data / f"{name_of('weak', *SOURCES)}.jsonl.gz"
         if not pairs.exists():
             write_jsonl(pairs, demo.weak_pairs(demo.texts_of(SOURCES)))
-        settings = f"{PRETRAIN} {QUICK if self.quick else ''} --seed {seed}"
-
-        def make(folder: Path) -> None:
-            random = folder.with_name(f"random-{seed}")  # weights
-            tokenizer = demo.DEMO / "tokenizer.json.xz"
-            options = f"{demo.TOY} --seed {seed} --overwrite --out"
-            self.call(e5nl, "init --tokenizer", tokenizer, options, random)
-            write_json(random / "sentence_bert_config.json", READS)
-            options = f"{settings} --resume --out"
-            self.call(e5nl, "train --model", random, "--data", pairs, options, folder)
-            shutil.rmtree(random)  # a quarter of a gigabyte
-
-        return self.made(demo.TOY, READS, settings, pairs, by=make)
+        init = f"init {demo.TOY} --seed {seed} --tokenizer"
+        random = self.made([init], e5nl, init, demo.DEMO / "tokenizer.json.xz")
+        write_json(random / "sentence_bert_config.json", READS)
+        settings = f"{PRETRAIN} {QUICK if self.quick else ''} --seed {seed} --resume"
+        command = e5nl, "train --model", random, "--data", pairs, settings
+        return self.made([init, READS, settings, pairs], *command)
 
     def trimmed(self, seed: int) -> Path:
         model, corpus = self.pretrained(seed), (*PARALLEL, *SOURCES)
-        command = trim_vocab, "--model", model, "--corpus", *corpus, "--out"
-        return self.made("trimmed", model, *corpus, by=partial(self.call, *command))
+        command = trim_vocab, "--model", model, "--corpus", *corpus
+        return self.made(["trimmed", model, *corpus], *command)
 
     def transtokenised(self, seed: int) -> Path:
         """With a cased WordPiece tokenizer, as BERTje's is. Both sides of the parallel text are the
@@ -340,9 +333,9 @@ class Lab:
             texts = trim_vocab.read_corpus(corpus)
             new = wordpiece(texts, 16_000, lowercase=False, special=XLMR_ORDER)
             write_json(tokenizer, json.loads(new.json))
-        text = "--parallel", *PARALLEL, "--fields text text --min-count 3 --out"
-        make = partial(self.call, transtokenize, "--model", model, "--tokenizer", tokenizer, *text)
-        return self.made("transtokenised", model, tokenizer, *PARALLEL, by=make)
+        command = transtokenize, "--model", model, "--tokenizer", tokenizer
+        text = "--parallel", *PARALLEL, "--fields text text --min-count 3"
+        return self.made(["transtokenised", model, tokenizer, *PARALLEL], *command, *text)
 
 
 # --- the checks -----------------------------------------------------------------------------------

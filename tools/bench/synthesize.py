@@ -57,17 +57,15 @@ def generate(url: str, rows: int, requests: int, out: Path) -> dict:
 
 def triplets(count: int):
     """Rows of random words, two fifths of them frequent; every tenth is a near duplicate."""
+    frequent = np.resize("de het een en van niet met voor op in".split(), 40_000)
+    words = np.concatenate([frequent, [f"woord{i}" for i in range(60_000)]])
     generator = np.random.default_rng(0)
-    frequent = "de het een en van niet met voor op in".split()
-    rare = np.array([f"woord{i}" for i in range(100_000)], dtype=object)
     for n in range(count):
         if n % 10 or not n:
-            words = generator.choice(rare, 8 + 2 * LONG)
-            places = generator.random(len(words)) < 0.4
-            words[places] = generator.choice(frequent, places.sum())
+            chosen = generator.choice(words, 8 + 2 * LONG)
         else:  # the row before, with another first word
-            words[0] = f"anders{n}"
-        query, pos, neg = map(" ".join, np.split(words, [8, 8 + LONG]))
+            chosen[0] = f"x{n}"
+        query, pos, neg = map(" ".join, np.split(chosen, [8, 8 + LONG]))
         texts = {"query": query, "pos": pos, "neg": neg}
         yield {"row": n, "task_type": "sl", "topic": str(n % 100)} | texts
 
