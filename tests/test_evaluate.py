@@ -23,7 +23,6 @@ from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
 
 import evaluate
 import metrics
-import mteb_nl
 from evaluate import compare, evaluate_task, read_columns_of, report_tasks, report_types, table
 from files import InputError, write_json, write_jsonl
 from mteb_nl import RANKING, TASKS, read_tasks
