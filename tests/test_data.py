@@ -148,7 +148,10 @@ def test_mixed_batches_draw_from_all_sources_and_take_no_row_twice():
 @pytest.mark.parametrize(("plan", "sizes"), [("plan_batches", SIZES), ("plan_mixed_batches", 4)])
 def test_the_plan_is_a_pure_function_of_seed_and_epoch(plan, sizes):
     state = np.random.get_state()[1].copy()
-    draw = lambda seed, epoch: str(pairs(getattr(data, plan)(ROWS, sizes, seed, epoch)))  # noqa: E731
+
+    def draw(seed, epoch):
+        return str(pairs(getattr(data, plan)(ROWS, sizes, seed, epoch)))
+
     assert draw(5, 1) == draw(5, 1)
     assert len({draw(seed, epoch) for seed in (5, 6) for epoch in (0, 1)}) == 4
     assert (np.random.get_state()[1] == state).all(), "the global generator is left alone"
@@ -338,8 +341,9 @@ def test_a_corpus_is_not_held_in_memory(tmp_path):
 
 # --- retrieval data as a training source ----------------------------------------------------------
 
-# By hand: a has two positives (one with a title) and an irrelevant passage; b two equal positives; c no query,
-# d an empty one, e a passage that is empty and one that does not exist; f only an irrelevant one
+# By hand: a has two positives (one with a title) and an irrelevant passage; b two equal positives;
+# c no query, d an empty one, e a passage that is empty and one that does not exist; f only an
+# irrelevant one
 CORPUS = """{"_id": "1", "title": "", "text": "een"}
 {"_id": "2", "title": "Kop", "text": "twee"}
 {"_id": "3", "title": "", "text": "drie"}
@@ -439,7 +443,8 @@ CANNOT = [  # arguments, message
     ),
     (
         "--corpus c.tsv --queries q.tsv --triples t.tsv",
-        "c.tsv: no row can be made of 2 judgements (1 whose query is missing, 1 whose passage is missing); "
+        "c.tsv: no row can be made of 2 judgements (1 whose query is missing, "
+        "1 whose passage is missing); "
         "the first judgement is of query '0' and passage '1'; do these belong together?",
     ),
     (

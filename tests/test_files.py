@@ -1,4 +1,4 @@
-"""files.py: tables mean the same in every format, output is complete or absent, mistakes are one line.
+"""files.py: tables mean the same in every format, output is complete or absent, mistakes are a line.
 
 python -m pytest tests/test_files.py
 """
@@ -49,13 +49,13 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-# --- tables -----------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 FORMATS = ["c.jsonl", "c.jsonl.gz", "c.parquet", "c.csv", "c.csv.gz", "c.tsv"]
 
 
 def write_tables(folder, rows: list[dict]) -> None:
-    """The same rows in every format. Python's csv writes CSV; a tab-separated file has no quotes."""
+    """The same rows in every format. Python's csv writes CSV; a TSV file has no quotes."""
     names = list(rows[0])
     text = io.StringIO()
     writer = csv.DictWriter(text, names)
@@ -171,7 +171,7 @@ def test_nested_values_of_parquet_are_those_of_json(tmp_path):
     assert [row for _, row in files.read_rows(tmp_path / "c.parquet")] == rows
 
 
-# --- mistakes ---------------------------------------------------------------------------------------
+# --- mistakes -------------------------------------------------------------------------------------
 
 READ = {
     "jsonl": files.read_jsonl,
@@ -313,7 +313,7 @@ def test_a_closed_pipe_is_no_success():
     assert result.stdout.endswith("status 141\n") and "Traceback" not in result.stderr
 
 
-# --- output -----------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------
 
 
 def test_files_are_complete_or_absent(tmp_path):
@@ -371,7 +371,7 @@ def test_what_is_no_model_folder_is_never_replaced(tmp_path):
 KILLED = {  # what is being written when SIGKILL comes
     "a file": "with files.new_file('uit') as new: new.write_text('half'); kill()",
     "a folder": "with files.new_folder('uit') as new: (new / 'half').touch(); kill()",
-    "a library's own temporary": "with files.new_file('uit') as new: (new.parent / 'x.tmp').touch(); kill()",
+    "a library's own": "with files.new_file('uit') as n: (n.parent / 'x.tmp').touch(); kill()",
     "before the lock": "files._lock = kill\nwith files.new_file('uit'): pass",
 }
 
@@ -431,7 +431,7 @@ files.cli(main)
     assert run("-c", script).returncode == 143 and list(tmp_path.iterdir()) == []
 
 
-# --- the hub ----------------------------------------------------------------------------------------
+# --- the hub --------------------------------------------------------------------------------------
 
 
 def test_hub_names_are_files_of_the_cache(tmp_path, monkeypatch, hub):

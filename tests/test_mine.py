@@ -1,4 +1,4 @@
-"""mine.py: every rule worked out by hand and against its formula, never a positive, rows as they came.
+"""mine.py: rules by hand and by formula, never a positive, rows as they came.
 
     python -m pytest tests/test_mine.py
 
@@ -30,97 +30,109 @@ def test_docstring_examples():
     assert doctest.testmod(mine).failed == 0 and doctest.testmod(mine).attempted >= 3
 
 
-# --- rules ------------------------------------------------------------------------------------------
+# --- rules ----------------------------------------------------------------------------------------
 
-SCORES = np.array([
-    [0.90, 0.80, 0.75, 0.70, 0.60, 0.50, 0.40, 0.30, 0.20, 0.10],  # p = 0.80, second
-    [0.95, 0.90, 0.85, 0.80, 0.75, 0.70, 0.65, 0.60, 0.55, 0.50],  # p = 0.95 and 0.60, first and eighth
-    [0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50, 0.50],  # all equal, p among them: sigma 0
-    [0.90, 0.90, 0.90, 0.85, 0.85, 0.80, 0.80, 0.80, 0.75, 0.75],  # p = 0.20 is not among them
-    [-0.1, -0.2, -0.3, -0.4, -0.5, -0.6, -0.7, -0.8, -0.9, -1.0],  # negative scores, p = -0.40, fourth
-    [0.99, 0.98, 0.97, 0.60, 0.50, 0.50, 0.40, 0.30, 0.20, 0.10],  # the query itself, p = 0.98 and 0.97
-], np.float32)  # fmt: skip
-KNOWN = np.zeros((6, 10), np.uint8)
-KNOWN[[0, 1, 1, 2, 4, 5, 5], [1, 0, 7, 4, 3, 1, 2]] = POSITIVE
-KNOWN[5, 0] = QUERY
+# One row per query, best candidate first; p marks its positives, q the query itself.
+# Row 3: all equal, sigma 0. Row 4: its p is not among them. Row 5: negative scores
+TABLE = """
+0.90  0.80p 0.75  0.70  0.60  0.50  0.40  0.30  0.20  0.10
+0.95p 0.90  0.85  0.80  0.75  0.70  0.65  0.60p 0.55  0.50
+0.50  0.50  0.50  0.50  0.50p 0.50  0.50  0.50  0.50  0.50
+0.90  0.90  0.90  0.85  0.85  0.80  0.80  0.80  0.75  0.75
+-0.1  -0.2  -0.3  -0.4p -0.5  -0.6  -0.7  -0.8  -0.9  -1.0
+0.99q 0.98p 0.97p 0.60  0.50  0.50  0.40  0.30  0.20  0.10
+"""
+CELLS = [line.split() for line in TABLE.split("\n") if line]
+SCORES = np.float32([[float(cell.strip("pq")) for cell in row] for row in CELLS])
+KNOWN = np.uint8([[{"p": POSITIVE, "q": QUERY}.get(cell[-1], 0) for cell in row] for row in CELLS])
 POSITIVES = [np.float32(row) for row in ([0.8], [0.95, 0.6], [0.5], [0.2], [-0.4], [0.98, 0.97])]
 CANDIDATES = Candidates(None, SCORES, KNOWN, POSITIVES)
 
 
 def survivors(rule, **settings):
-    """Columns that the rule keeps, for each query."""
+    """Which candidates the rule keeps: an x for each, a word per query."""
     _, reasons = choose(CANDIDATES, rule, **settings)
-    return [np.flatnonzero(row <= NOT_NEEDED).tolist() for row in reasons]
+    return " ".join(
+        "".join("x" if reason <= NOT_NEEDED else "." for reason in row) for row in reasons
+    )
 
 
-def but(*left_out, start=0):
-    return [column for column in range(start, 10) if column not in left_out]
-
-
+NO = ".........."
 BY_HAND = [
-    ("topk", 0, {}, [but(1), but(0, 7), but(4), but(), but(3), but(start=3)]),
-    # the first three that are neither positive nor the query are left out
-    ("topk-shifted", 3, {}, [but(start=4), but(7, start=4), but(4, start=3), but(start=3), but(start=4), but(start=6)]),
-    ("topk-abs", 0.5, {}, [but(start=6), [], [], [], but(3), but(start=6)]),  # 0.5 itself is not below 0.5
-    # below p - 0.125, exact in binary: 0.675, 0.475, 0.375, 0.075, -0.525, 0.845
-    ("topk-marginpos", 0.125, {}, [but(start=4), [], [], [], but(start=5), but(start=3)]),
-    # below p - |p| / 4: 0.6, 0.45, 0.375, 0.15, -0.5 (not -0.3), 0.7275
-    ("topk-percpos", 0.75, {}, [but(start=5), [], [], [], but(start=5), but(start=3)]),
-    # Row 0 without its positive: mean 0.4944, mean square 0.31583, sigma sqrt(0.31583 - 0.24448) = 0.2671; 0.8 - 0.2671 = 0.533
-    # Row 1: the worse positive counts, 0.6; 0.90 … 0.50 without 0.60 have mean 0.7125, sigma 0.1317; below 0.468 is nothing
-    # Row 2: sigma 0, and nothing is strictly below 0.5. Row 3: everything is above 0.2
-    # Row 4: mean -0.5667, mean square 0.41, sigma 0.2981; -0.4 - 0.2981 = -0.698: -0.7 is below
-    # Row 5: 0.6 0.5 0.5 0.4 0.3 0.2 0.1: mean 0.3714, mean square 0.16571, sigma 0.1666; 0.97 - 0.1666 = 0.803
-    ("topk-stdmarginpos", 1, {}, [but(start=5), [], [], [], but(start=6), but(start=3)]),
-    # twice: 0.266, …, -0.996, 0.637
-    ("topk-stdmarginpos", 2, {}, [but(start=8), [], [], [], [9], but(start=3)]),
-    # positives 0.8 0.95 0.6 0.5 0.2 -0.4 0.98 0.97: mean 0.575, mean square 0.52924 -> sigma 0.4457
+    ("topk", 0, "query", "x.xxxxxxxx .xxxxxx.xx xxxx.xxxxx xxxxxxxxxx xxx.xxxxxx ...xxxxxxx"),
+    # The first three that are neither positive nor the query are left out
+    (
+        "topk-shifted",
+        3,
+        "query",
+        "....xxxxxx ....xxx.xx ...x.xxxxx ...xxxxxxx ....xxxxxx ......xxxx",
+    ),
+    # 0.5 itself is not below 0.5
+    ("topk-abs", 0.5, "query", f"......xxxx {NO} {NO} {NO} xxx.xxxxxx ......xxxx"),
+    # Below p - 0.125, exact in binary: 0.675, 0.475, 0.375, 0.075, -0.525, 0.845
+    ("topk-marginpos", 0.125, "query", f"....xxxxxx {NO} {NO} {NO} .....xxxxx ...xxxxxxx"),
+    # Below p - |p| / 4: 0.6, 0.45, 0.375, 0.15, -0.5 (not -0.3), 0.7275
+    ("topk-percpos", 0.75, "query", f".....xxxxx {NO} {NO} {NO} .....xxxxx ...xxxxxxx"),
+    # Row 1 without its positive: mean 0.4944, mean square 0.31583, sigma sqrt(0.31583 - 0.24448)
+    # = 0.2671; 0.8 - 0.2671 = 0.533
+    # Row 2: the worse positive counts, 0.6; 0.90 … 0.50 without 0.60 have mean 0.7125, sigma
+    # 0.1317; below 0.468 is nothing
+    # Row 3: sigma 0, and nothing is strictly below 0.5. Row 4: everything is above 0.2
+    # Row 5: mean -0.5667, mean square 0.41, sigma 0.2981; -0.4 - 0.2981 = -0.698: -0.7 is below
+    # Row 6: 0.6 0.5 0.5 0.4 0.3 0.2 0.1: mean 0.3714, mean square 0.16571, sigma 0.1666;
+    # 0.97 - 0.1666 = 0.803
+    ("topk-stdmarginpos", 1, "query", f".....xxxxx {NO} {NO} {NO} ......xxxx ...xxxxxxx"),
+    # Twice: 0.266, …, -0.996, 0.637
+    ("topk-stdmarginpos", 2, "query", f"........xx {NO} {NO} {NO} .........x ...xxxxxxx"),
+    # Positives 0.8 0.95 0.6 0.5 0.2 -0.4 0.98 0.97: mean 0.575, mean square 0.52924, sigma 0.4457
     # p - sigma: 0.354, 0.154, 0.054, -0.246, -0.846, 0.524
-    ("topk-stdmarginpos", 1, {"sigma": "positives"}, [but(start=7), [], [], [], but(start=8), but(start=4)]),
-]  # fmt: skip
+    ("topk-stdmarginpos", 1, "positives", f".......xxx {NO} {NO} {NO} ........xx ....xxxxxx"),
+]
 
 
-@pytest.mark.parametrize(("rule", "margin", "settings", "expected"), BY_HAND)
-def test_rules_by_hand(rule, margin, settings, expected):
-    assert survivors(rule, margin=margin, **settings) == expected
+@pytest.mark.parametrize(("rule", "margin", "sigma", "expected"), BY_HAND)
+def test_rules_by_hand(rule, margin, sigma, expected):
+    assert survivors(rule, margin=margin, sigma=sigma) == expected
 
 
 def test_differences_leave_the_positives_out():
-    # 1 - 0.5 and 1 - 0.25: mean 0.625, sigma 0.125 (with the positive's own 0 it would be 0.31); 1 - 4 sigma is 0.5
-    scores, known = np.float32([[1, 0.5, 0.25]]), np.array([[POSITIVE, 0, 0]], np.uint8)
+    # 1 - 0.5 and 1 - 0.25: mean 0.625, sigma 0.125 (with the positive's own 0 it would be 0.31);
+    # 1 - 4 sigma is 0.5
+    scores, known = np.float32([[1, 0.5, 0.25]]), np.uint8([[POSITIVE, 0, 0]])
     candidates = Candidates(None, scores, known, [np.float32([1])])
     settings = {"margin": 4, "sigma": "difference", "negatives": 2}
     assert choose(candidates, "topk-stdmarginpos", **settings)[0].tolist() == [[2, -1]]
 
 
-def slow_choose(rule, margin, sigma):
-    """The formulas in mine.py's docstring, one query and one candidate at a time, with Python's statistics."""
-    n = [[float(SCORES[q, c]) for c in range(10) if KNOWN[q, c] == 0] for q in range(6)]
-    p = [min(map(float, of_query)) for of_query in POSITIVES]
-    every = {
-        "positives": [float(s) for of_query in POSITIVES for s in of_query],
-        "difference": [p[q] - s for q in range(6) for s in n[q]],
-    }
-    kept = []
-    for q in range(6):
-        width = statistics.pstdev(n[q] if sigma == "query" else every[sigma])
-        limit = {
-            "topk-abs": margin,
-            "topk-marginpos": p[q] - margin,
-            "topk-percpos": p[q] - (1 - margin) * abs(p[q]),
-            "topk-stdmarginpos": p[q] - margin * width,
-        }[rule]
-        kept.append([c for c in range(10) if KNOWN[q, c] == 0 and float(SCORES[q, c]) < limit])
-    return kept
+FORMULAS = {  # as at the top of mine.py
+    "topk-abs": lambda p, m, sigma: m,
+    "topk-marginpos": lambda p, m, sigma: p - m,
+    "topk-percpos": lambda p, m, sigma: p - (1 - m) * abs(p),
+    "topk-stdmarginpos": lambda p, m, sigma: p - m * sigma,
+}
 
 
 @pytest.mark.parametrize("sigma", ["query", "positives", "difference"])
 @pytest.mark.parametrize("margin", [0.0, 0.31, 0.77, 1.3])
-@pytest.mark.parametrize(
-    "rule", ["topk-abs", "topk-marginpos", "topk-percpos", "topk-stdmarginpos"]
-)
+@pytest.mark.parametrize("rule", FORMULAS)
 def test_rules_are_their_formulas(rule, margin, sigma):
-    assert survivors(rule, margin=margin, sigma=sigma) == slow_choose(rule, margin, sigma)
+    """One query and one candidate at a time, with Python's statistics."""
+    n = [
+        [s for s, k in zip(*rows, strict=True) if not k]
+        for rows in zip(SCORES.tolist(), KNOWN, strict=True)
+    ]
+    p = [min(scores.tolist()) for scores in POSITIVES]
+    every = {
+        "positives": np.concatenate(POSITIVES).tolist(),
+        "difference": [p[q] - s for q in range(6) for s in n[q]],
+    }
+    masks = []
+    for q in range(6):
+        width = statistics.pstdev(every.get(sigma, n[q]))
+        limit = FORMULAS[rule](p[q], margin, width)
+        kept = [not KNOWN[q, c] and float(SCORES[q, c]) < limit for c in range(10)]
+        masks.append("".join("x" if keep else "." for keep in kept))
+    assert survivors(rule, margin=margin, sigma=sigma) == " ".join(masks)
 
 
 def test_every_candidate_has_its_reason():
@@ -134,7 +146,7 @@ def test_every_candidate_has_its_reason():
 
 def test_more_negatives_than_candidates():
     columns, _ = choose(CANDIDATES, "topk", margin=0, negatives=12)
-    assert columns.shape == (6, 12) and columns[5].tolist() == [*but(start=3), -1, -1, -1, -1, -1]
+    assert columns.shape == (6, 12) and columns[5].tolist() == [*range(3, 10), -1, -1, -1, -1, -1]
 
 
 def test_a_query_with_one_candidate_or_none_has_no_sigma():
@@ -226,7 +238,7 @@ def data(tmp_path):
 
 @pytest.fixture
 def run(folder, data):
-    """run(options, out=name): the rows that mine.py writes, with the small model unless given otherwise."""
+    """run(options, out=name): the rows that mine.py writes, with the small model by default."""
 
     def run(options: str = "", out: str = "mined.jsonl") -> list[dict]:
         model = [] if "embeddings" in options else ["--model", str(folder)]
@@ -348,7 +360,7 @@ def test_rows_short_of_negatives(run, when_short):
 
 
 def test_random_passages_are_no_positives(run):
-    """Without a threshold, and with more wanted than found, nearly all passages are drawn for every query."""
+    """Without a threshold, and with more wanted than found, nearly all passages are drawn."""
     for row in run("--rule topk --top 1 --negatives 38 --when-short random"):
         assert len(row["neg"]) > 30 and not set(row["pos"]) & set(row["neg"])
 

@@ -1,9 +1,10 @@
-"""Hard negatives against sentence-transformers' `mine_hard_negatives`: the same rules on the same embeddings take the same passages.
+"""Hard negatives against sentence-transformers' `mine_hard_negatives`: the same passages are taken.
 
     pip install -r tests/parity/requirements.txt && python -m pytest tests/parity/test_mine.py
 
-Their absolute margin is topk-marginpos, their relative margin topk-percpos, their `max_score` topk-abs (they keep a score at the
-threshold, which random vectors do not hit). They too take the lowest-scoring positive of a query.
+Their absolute margin is topk-marginpos, their relative margin topk-percpos, their `max_score`
+topk-abs (they keep a score at the threshold, which random vectors do not hit). They too take the
+lowest-scoring positive of a query.
 """
 
 import datasets
