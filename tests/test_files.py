@@ -1,4 +1,4 @@
-"""files.py: tables mean the same in every format, output is complete or absent, mistakes are a line.
+"""files.py: tables mean the same in every format, output is complete or absent, mistakes are lines.
 
 python -m pytest tests/test_files.py
 """
