@@ -143,10 +143,12 @@ def start(answer=None) -> tuple[str, Server]:
     Every POST is answered by answer(handler, body, prompt, how often this prompt was asked),
     well by default.
     """
-    good = lambda handler, body, prompt, nth: handler.wfile.write(handler.good(prompt))  # noqa: E731
+
+    def good(handler, body, prompt, nth):
+        handler.wfile.write(handler.good(prompt))
+
     server = Server(answer or good)
-    serve = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    serve.start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     return f"http://127.0.0.1:{server.server_address[1]}/v1", server
 
 
