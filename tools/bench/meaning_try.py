@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from results import table
 
 import align
 import e5nl
@@ -23,7 +24,6 @@ import transtokenize
 import trim_vocab
 from demo import DEMO, TOY, call
 from files import whole_number, write_jsonl
-from results import table
 from tools.samples import wordpiece
 
 TASKS = ["FAQRetrieval", "CaptionRetrieval", "SICK-NL-STS"]
