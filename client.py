@@ -1,262 +1,323 @@
-"""Ask one server for many answers: over HTTP, from many threads, through faults of all kinds, each answer kept as it comes.
+"""Ask one server many things over HTTP, through its faults, and keep each answer as it arrives.
 
-In: requests (JSON) for an OpenAI-compatible server (`/chat/completions`) or a reranker (`/rerank`). Out: an append-only JSON Lines file.
-A process that is killed at any time loses what was under way; started again it asks for what is missing, and ends with the same bytes
-as one that was left in peace, where the server's answers are the same.
+In: requests (JSON) for an OpenAI-compatible server (`/chat/completions`) or a reranker (`/rerank`).
+Out: an append-only JSON Lines file. A process may be killed at any time and loses only the requests
+under way: started again, it asks for what is missing and ends with the same bytes as a run that was
+never disturbed, as long as the server gives the same answers.
 
-    client = Client("http://localhost:8000/v1", key=os.environ.get("OPENAI_API_KEY", ""))
-    with appending("answers.jsonl", key=lambda row: row["row"]) as (there, append):  # work(n): a row, or Refused
-        collect((n for n in range(1000) if n not in there), 1000 - len(there), work, append, client, concurrency=32)
-
-Standard library HTTP. The key is written nowhere: not in files, not in errors, not even where the server repeats it.
-Left out on purpose: streaming, batch APIs, proxies, redirects, Windows (the file is locked with `flock`).
+The key is written nowhere: not to files, not in errors, not even where the server repeats it.
+Left out on purpose: streaming, batch APIs, proxies, redirects, Windows (`flock` locks the file).
 """
 
+import asyncio
 import collections
 import contextlib
+import dataclasses
 import email.utils
 import fcntl
 import hashlib
-import http.client
-import io
 import itertools
 import json
-import os
-import queue
 import random
 import re
-import socket
-import ssl
-import threading
+import signal
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
+import httpx2
 from tqdm import tqdm
 
 from files import InputError, new_file, read_json, write_json
 
-# --- one request --------------------------------------------------------------------------------------------------------------
+LARGEST_ANSWER = 16 * 2**20  # bytes
+FIRST_WAIT = 1.0  # seconds before the first retry, doubled before each further one up to a minute
+LONGEST_WAIT = 600.0  # seconds, whatever Retry-After says
+IDLE = 4.0  # seconds that an unused connection is kept: uvicorn and llama.cpp close theirs after 5
+
+# What a status means. Any other below 500 refuses this one request. Any other from 500 on may pass,
+# unless the server says the same words twice in a row.
+USELESS = (301, 302, 303, 307, 308, 401, 402, 404, 405, 501)  # no request would fare better
+LATER = (408, 409, 425, 429, 502, 503, 504, 529)  # the server is busy, or is being started
 
 
+@dataclasses.dataclass(eq=False)
 class Refused(Exception):
-    """A request without a usable answer: the reason in a few words, to be counted, and what the server said."""
+    """A request without a usable answer."""
 
-    def __init__(self, reason: str, said: str = ""):
-        super().__init__(f"{reason}: {said}" if said else reason)
-        self.reason = reason
+    reason: str  # a few words, by which such requests are counted
+    said: str = ""  # the server's own words
+    final: bool | None = False  # the same request would be refused again; None: if it says so twice
+    retry_after: str = ""
 
-
-class Timed(io.RawIOBase):
-    """A socket's reading side in which all reads of one response end by one time, so that a server that sends drop by drop cannot hang."""
-
-    def __init__(self, sock: socket.socket, ends: float):
-        self.sock, self.ends, self.raw = sock, ends, sock.makefile("rb", buffering=0)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        if (left := self.ends - time.monotonic()) <= 0:
-            raise TimeoutError
-        self.sock.settimeout(left)
-        return self.raw.readinto(buffer)
-
-    def close(self) -> None:
-        self.raw.close()
-        super().close()
+    def __str__(self):
+        return f"{self.reason}: {self.said}" if self.said else self.reason
 
 
-LONGEST_WAIT = 600.0  # seconds that a Retry-After may ask for
-STOP = (301, 302, 303, 307, 308, 401, 404, 405)  # the address or the key is wrong: no row would get another answer
-AGAIN = (408, 409, 425, 429)  # and 500 and above: the same request may be answered later. Other statuses: this row's request is refused
-
-
+@dataclasses.dataclass(eq=False)
 class Client:
-    """POSTs JSON to one server, from any number of threads, each over a connection of its own that is kept open.
+    """Sends JSON to one server by POST, any number of requests at a time, and counts."""
 
-    timeout: seconds for a whole request; backoff: before the first of the `retries`; prices: of a million tokens read and written.
-    It counts: requests sent, faults by reason, tokens read and written. json_mode: False once the server has refused it.
-    """
+    base_url: str
+    key: str = ""
+    timeout: float = 300.0  # seconds for a complete request, however slowly the server sends
+    retries: int = 8
+    concurrency: int = 32  # requests at a time
 
-    def __init__(self, base_url: str, key: str = "", timeout: float = 300.0, retries: int = 8, backoff: float = 1.0, prices=(0.0, 0.0)):
-        url = urlsplit(base_url)
-        if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password or url.query:
-            shown = base_url.partition("?")[0].rpartition("@")[2]  # without what may be a password
-            raise InputError(f"--base-url {shown}: expected http(s)://host:port/path and no more; a key goes in the environment")
-        if not re.fullmatch("[!-~]*", key):
-            raise InputError("the API key holds characters that no key has (a space, a line end?); set the environment variable again")
-        self.url, self.key, self.timeout, self.retries, self.backoff, self.prices = url, key, timeout, retries, backoff, prices
-        self.headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
-        self.requests, self.faults, self.tokens, self.json_mode = 0, collections.Counter(), [0, 0], True
-        self.lock, self.stopped, self.answered = threading.Lock(), threading.Event(), False
-        self.local, self.connections, self.random = threading.local(), [], random.Random(0)
-
-    def count(self, reason: str) -> None:
-        with self.lock:
-            self.faults[reason] += 1
-
-    @property
-    def paid(self) -> float:
-        return sum(tokens * price / 1e6 for tokens, price in zip(self.tokens, self.prices, strict=True))
-
-    def describe(self, done: int = 0, total: int = 0, before: float = 0.0) -> str:
-        """Tokens, the share of requests that failed; with prices what was paid, `before` of it for other rows, and what is to be paid."""
-        line = f"{sum(self.tokens):,} tokens, {self.faults.total() / max(1, self.requests):.1%} refused"
-        if any(self.prices):
-            line += f", paid {self.paid:.2f}" + (f", {(self.paid - before) * (total - done) / done:.2f} to pay" if done else "")
-        return line
-
-    def post(self, path: str, body: dict):
-        """The answer's JSON. A fault that may pass is tried again, after waits that double or as Retry-After says; Refused at last."""
-        data = json.dumps(body).encode()
-        for attempt in range(self.retries + 1):
-            if self.stopped.is_set():
-                raise Refused("stopped")
-            status, headers, content, reason = self._send(path, data)
-            if status == 200:
-                self.answered = True
-                with contextlib.suppress(ValueError, RecursionError):
-                    return json.loads(content)
-                reason = "answer is no JSON"
-            said = content.decode(errors="replace")[:300]
-            if status in STOP:
-                raise InputError(f"{self.url.geturl()}{path}: {reason}: {said}")
-            self.count(reason)
-            passes = status in (None, 200, *AGAIN) or status >= 500
-            if not passes or attempt == self.retries:
-                break
-            self.stopped.wait(self._pause(attempt, headers.get("Retry-After", "")))
-        raise Refused(reason, said)
-
-    def _pause(self, attempt: int, after: str) -> float:
-        with contextlib.suppress(ValueError, TypeError):  # neither seconds nor a date: as if there were none
-            seconds = float(after) if re.fullmatch(r"\d+", after) else email.utils.parsedate_to_datetime(after).timestamp() - time.time()
-            return min(max(seconds, 0.0), LONGEST_WAIT)
-        return min(60.0, self.backoff * 2**attempt) * (0.5 + self.random.random() / 2)
-
-    def _send(self, path: str, data: bytes) -> tuple[int | None, Mapping, bytes, str]:
-        """(status, headers, body, what went wrong if anything did) of one request; without an answer the status is None.
-
-        The key is blacked out, should the server repeat it.
-        """
-        ends = time.monotonic() + self.timeout
-        if not (connection := getattr(self.local, "connection", None)):
-            kind = http.client.HTTPSConnection if self.url.scheme == "https" else http.client.HTTPConnection
-            connection = self.local.connection = kind(self.url.hostname, self.url.port, timeout=self.timeout)
-            self.connections.append(connection)
-        connection.response_class = lambda sock, **options: http.client.HTTPResponse(Timed(sock, ends), **options)
-        with self.lock:
-            self.requests += 1
-        try:
-            if connection.sock:
-                connection.sock.settimeout(self.timeout)
-            connection.request("POST", self.url.path.rstrip("/") + path, data, self.headers)
-            response = connection.getresponse()
-            content = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()  # the rest of this answer must not be read as the next one
-            if not self.answered and isinstance(error, (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)):
-                raise InputError(f"{self.url.geturl()}: {error}; is the server running, and is this its address?") from None
-            reason = "timed out" if isinstance(error, TimeoutError) else "connection lost"
-            return None, {}, str(error).encode(), reason
+    def __post_init__(self):
+        self.url = read_url(self.base_url)
+        if not re.fullmatch("[!-~]*", self.key):
+            raise InputError("the API key has a space or a line end in it; set it again")
+        headers = {"Content-Type": "application/json"}
         if self.key:
-            content = content.replace(self.key.encode(), b"***")
-        return response.status, response.headers, content, f"status {response.status}"
+            headers["Authorization"] = f"Bearer {self.key}"
+        self.http = httpx2.AsyncClient(
+            base_url=self.url,
+            headers=headers,
+            timeout=None,  # a limit for each read is none for the request
+            trust_env=False,
+            limits=httpx2.Limits(keepalive_expiry=IDLE),
+        )
+        self.started, self.requests = time.monotonic(), 0
+        self.faults = collections.Counter()  # by reason
+        self.tokens = collections.Counter()  # read and written by the LLM
+        self.json_mode = True  # until the server refuses it
+        self.answered = False  # whether it has ever answered
+        self.waits_until = 0.0  # until when requests wait, as was printed
 
-    def stop(self) -> None:
-        """End all waiting and all requests under way."""
-        self.stopped.set()
-        for connection in self.connections:
-            with contextlib.suppress(OSError, AttributeError):  # closed meanwhile
-                connection.sock.shutdown(socket.SHUT_RDWR)
+    def __str__(self):
+        share = self.faults.total() / max(1, self.requests)
+        return f"{self.tokens.total():,} tokens, {share:.1%} refused"
+
+    async def post(self, path: str, body: dict):
+        """The answer's JSON. A fault that may pass is tried again; in the end Refused is raised."""
+        previous = None
+        for attempt in range(self.retries + 1):
+            try:
+                return await self._post_once(path, json.dumps(body).encode())
+            except Refused as refused:
+                fault = refused
+            # Is there anything to hope for?
+            self.faults[fault.reason] += 1
+            if fault.final is None:
+                fault.final = str(fault) == previous
+            if fault.final or attempt == self.retries:
+                raise fault
+            previous = str(fault)
+            await self._pause(fault, attempt)
+
+    async def _post_once(self, path: str, content: bytes):
+        """The answer's JSON, or what Refused says of it."""
+        # Send and receive, within the time and the size that are allowed.
+        self.requests += 1
+        received = bytearray()
+        try:
+            async with (
+                asyncio.timeout(self.timeout),
+                self.http.stream("POST", path, content=content) as response,
+            ):
+                async for part in response.aiter_bytes():
+                    received += part
+                    if len(received) > LARGEST_ANSWER:
+                        raise Refused("answer larger than 16 MB", final=True)
+        except TimeoutError:
+            raise Refused("timed out") from None
+        except httpx2.HTTPError as error:
+            said = self._without_key(str(error))
+            if self.answered or not isinstance(error, httpx2.ConnectError):
+                raise Refused("connection lost", said) from None
+            hint = "is the server running, and is this its address?"
+            raise InputError(f"{self.url}: {said}; {hint}") from None
+
+        # Is it an answer, or an error that the server sends with status 200?
+        text = self._without_key(received.decode(errors="replace"))
+        status, answer = response.status_code, None
+        if status == 200:
+            status, answer = read_answer(text)
+        if status == 200:
+            self.answered = True
+            return answer
+
+        # What the status means for this request, and for all others.
+        if status in USELESS:
+            raise InputError(f"{self.url}{path}: status {status}: {one_line(text)}")
+        final = False if status in LATER else None if status >= 500 else True
+        retry_after = response.headers.get("Retry-After", "")
+        raise Refused(f"status {status}", one_line(text), final, retry_after)
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self.key, "***") if self.key else text
+
+    async def _pause(self, fault: Refused, attempt: int) -> None:
+        """Wait as long as the server asks, else a time that doubles, with some chance in it."""
+        pause = read_retry_after(fault.retry_after)
+        if pause is None:
+            pause = min(60, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
+        pause = min(pause, LONGEST_WAIT)
+        # Nobody should have to guess why nothing happens; one line for all requests that wait.
+        if pause > 60 and time.monotonic() + pause > self.waits_until + 60:
+            self.waits_until = time.monotonic() + pause
+            asked = f"Retry-After is {fault.retry_after}"
+            tqdm.write(f"{self.url}: {fault}; {asked}: waiting {pause:.0f} s")
+        await asyncio.sleep(pause)
 
 
-def chat(client: Client, prompt: str, seed: int, options: dict) -> dict:
-    """The server's answer to a prompt, asked for in JSON mode as long as the server takes that."""
-    body = {"messages": [{"role": "user", "content": prompt}], "seed": seed, "response_format": {"type": "json_object"}} | options
-    if not client.json_mode:
-        del body["response_format"]
-    body = {name: value for name, value in body.items() if value is not None}
+def read_url(base_url: str) -> httpx2.URL:
+    """A server's address. What is wrong with one is not repeated: a part may be a password."""
     try:
-        return client.post("/chat/completions", body)
+        url = httpx2.URL(base_url)
+        url.host.encode("idna")  # as looking it up does
+        port = 80 if url.port is None else url.port
+        complete = url.scheme in ("http", "https") and url.host and 0 < port < 65536
+        if complete and not url.userinfo and not re.search(r"[?#\s]", base_url):
+            return url
+    except (httpx2.InvalidURL, ValueError):
+        pass
+    raise InputError(
+        "--base-url: expected http(s)://host:port/path, without spaces, user name or query;"
+        " a key goes in the environment"
+    )
+
+
+def read_answer(text: str):
+    """(200, JSON) of an answer with status 200, or (the status of the error that it holds, None).
+
+    Some servers send that status before they know better. Before the JSON may be lines of comment
+    (`: OPENROUTER PROCESSING`) that keep the connection alive.
+    """
+    try:
+        answer = json.loads(re.sub(r"\A(?:\s*:.*\n)+", "", text))
+    except (ValueError, RecursionError):
+        raise Refused("answer is not JSON", one_line(text), None) from None
+    # An error in the place of the answer, or of its first choice.
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    for holder in [answer, *(choices if isinstance(choices, list) else [])]:
+        if isinstance(holder, dict) and (error := holder.get("error")):
+            code = error.get("code") if isinstance(error, dict) else None
+            if re.fullmatch("[45][0-9][0-9]", str(code)):
+                return int(code), None
+            return 429 if re.search("rate.?limit", json.dumps(error), re.I) else 500, None
+    return 200, answer
+
+
+def read_retry_after(value: str) -> float | None:
+    """The seconds that a Retry-After header asks for, as a number or a date; None without one."""
+    try:
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+            return float(value)
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
+
+def one_line(text: str, length: int = 300) -> str:
+    """The beginning of what a server said, fit for a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:length]).split())
+
+
+# --- one answer of an LLM -------------------------------------------------------------------------
+
+
+async def ask(client: Client, prompt: str, seed: tuple, options: dict, tries: int, check) -> dict:
+    """What `check` makes of the LLM's answer to a prompt.
+
+    Where the answer is unfit it is asked again, `tries` times in all, each time with its own seed.
+    """
+    for attempt in range(tries):
+        number = int(hashlib.sha256(repr((*seed, attempt)).encode()).hexdigest()[:7], 16)
+        answer = await chat(client, prompt, number, options)
+        try:
+            return check(parse_chat(answer, client))
+        except Refused as refused:
+            unfit = refused
+            client.faults[unfit.reason] += 1
+    raise unfit
+
+
+async def chat(client: Client, prompt: str, seed: int, options: dict):
+    """The server's answer to a prompt, asked for in JSON mode as long as the server takes that."""
+    body = {"messages": [{"role": "user", "content": prompt}], "seed": seed}
+    if client.json_mode:
+        body["response_format"] = {"type": "json_object"}
+    body = {name: value for name, value in (body | options).items() if value is not None}
+    try:
+        return await client.post("/chat/completions", body)
     except Refused as refused:
-        if refused.reason not in ("status 400", "status 422") or not body.pop("response_format", None):
+        if refused.reason not in ("status 400", "status 422") or "response_format" not in body:
             raise
-    answer = client.post("/chat/completions", body)
-    client.json_mode = False
+        first = refused
+    # Was it the response_format? Then the same request without it is answered.
+    del body["response_format"]
+    answer = await client.post("/chat/completions", body)
+    if "response_format" in options:
+        raise InputError(f"--body: {client.url} refuses its response_format: {first}")
+    if client.json_mode:
+        client.json_mode = False
+        tqdm.write(f"{client.url} refuses JSON mode and is asked without it: {first}")
     return answer
 
 
-def parse_answer(answer, client: Client) -> dict:
-    """The JSON object in a chat answer: after a reasoning model's thoughts, between whatever it says around it."""
+def parse_chat(answer, client: Client) -> dict:
+    """The JSON object in a chat answer: after a reasoning model's thoughts, within other words."""
+    # What the message says, and what it cost.
     try:
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         message, finish = choice["message"], choice.get("finish_reason")
-        text = (message.get("content") or "").rpartition("</think>")[2]
-        used = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        raise Refused("not a chat answer") from None
-    with client.lock:
-        client.tokens = [a + b for a, b in zip(client.tokens, used, strict=True)]
+        content = message.get("content") or ""
+        if isinstance(content, list):  # in parts, some of them thoughts
+            content = "".join(part["text"] for part in content if part["type"] != "thinking")
+        text = content.rpartition("</think>")[2]
+        counts = ("prompt_tokens", "completion_tokens")
+        used = {name: int(float(usage.get(name) or 0)) for name in counts}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
+        raise Refused("not a chat answer", one_line(json.dumps(answer))) from None
+    client.tokens.update(used)
+
+    # Is it complete?
     if message.get("refusal") or finish == "content_filter":
-        raise Refused("refusal")
+        raise Refused("refusal", one_line(str(message.get("refusal") or text)))
     if finish == "length":
-        raise Refused("cut at max_tokens")
-    try:
-        value = json.loads(text[text.index("{") : text.rindex("}") + 1])
-        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not be written
-    except (ValueError, RecursionError):
-        raise Refused("no JSON in the message", text[:80]) from None
-    return value
+        raise Refused("cut at max_tokens, or where the server's context is full")
+
+    # The first object that can be read: there may be braces in the words before it.
+    decoder = json.JSONDecoder(strict=False)  # LLMs leave line ends in strings as they are
+    for match in itertools.islice(re.finditer("{", text), 20):
+        with contextlib.suppress(ValueError, RecursionError):
+            value, _ = decoder.raw_decode(text, match.start())
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            if value:
+                return value
+    raise Refused("no JSON in the message", one_line(text, 80))
 
 
-def ask(client: Client, prompt: str, seed: tuple, options: dict, tries: int, check: Callable[[dict], dict]) -> dict | Refused:
-    """What `check` makes of the LLM's answer. Where it does not fit it is asked again, `tries` times in all, each with its own seed."""
-    for attempt in range(tries):
-        number = int(hashlib.sha256(repr((*seed, attempt)).encode()).hexdigest()[:7], 16)
-        try:
-            answer = chat(client, prompt, number, options)
-        except Refused as refused:
-            return refused
-        try:
-            return check(parse_answer(answer, client))
-        except Refused as unfit:
-            client.count(unfit.reason)
-            last = unfit
-    return last
-
-
-# --- rows that are kept, as they come -------------------------------------------------------------------------------------------
+# --- rows that are kept as they arrive ------------------------------------------------------------
 
 
 def keep_settings(path, settings: dict, *others) -> None:
-    """Write the settings of the run that writes `path` (and `others`) to `<path>.json`. Once there are rows they must be the same."""
-    beside, settings = Path(f"{path}.json"), json.loads(json.dumps(settings))
+    """Write the settings of the run that writes `path` (and `others`) to `<path>.json`.
+
+    Once there are rows, the settings must be the same.
+    """
     if Path(path).suffix != ".jsonl":
         raise InputError(f"--out {path}: expected a name that ends in .jsonl")
-    begun = [file for file in (path, *others) if Path(file).exists() and Path(file).stat().st_size]
-    if not begun:
-        write_json(beside, {"settings": settings})
-    elif not beside.exists():
-        raise InputError(f"{begun[0]}: exists, but not {beside}, which says how it was made; choose another --out")
-    old = read_json(beside).get("settings") or {}
+    settings = json.loads(json.dumps(settings))  # tuples are lists in a file
+    if not any(Path(file).exists() and Path(file).stat().st_size for file in (path, *others)):
+        write_json(f"{path}.json", {"settings": settings})
+    old = read_json(f"{path}.json").get("settings") or {}
     for name in sorted(old.keys() | settings.keys()):
-        if old.get(name) != settings.get(name):
-            was, now = (json.dumps(values.get(name), ensure_ascii=False)[:60] for values in (old, settings))
-            raise InputError(f"{path}: was begun with {name} {was}, not {now}; give the same to go on with it, or choose another --out")
+        was, now = old.get(name), settings.get(name)
+        if was != now:
+            begun = f"{path}: was begun with {name} {one_line(json.dumps(was), 60)}"
+            now = one_line(json.dumps(now), 60)
+            raise InputError(f"{begun}, not {now}; give the same, or choose another --out")
 
 
 @contextlib.contextmanager
-def appending(path, key: Callable[[dict], object]) -> Iterator[tuple[dict, Callable[[dict], None]]]:
-    """({key: row's place in the file} of the rows there are, a function that appends a row as one whole line).
+def appending(path, key):
+    """({key: place in the file} of the rows that exist, a function that appends a row as one line).
 
-    A half line at the end, of a killed run, is cut off. When the block ends well the lines are sorted by key. One process at a time.
+    An incomplete last line, which a killed run leaves, is cut off. When the block ends well, the
+    lines are sorted by key. Only one process at a time may write the file.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+") as file:
@@ -264,89 +325,130 @@ def appending(path, key: Callable[[dict], object]) -> Iterator[tuple[dict, Calla
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{path}: another process is writing it") from None
-        places, end = _places(file, path, key)
-        if file.seek(0, os.SEEK_END) > end:
-            print(f"{path}: a half line at its end, of a run that was killed, is cut off")
-            file.truncate(end)
 
         def append(row: dict) -> None:
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
             file.flush()
 
-        yield places, append
-        places, _ = _places(file, path, key)
+        yield find_rows(file, path, key), append
+
+        # In order, the file says nothing of how it came about.
+        places = find_rows(file, path, key)
         if list(places) != sorted(places):
             with new_file(path) as temporary, open(temporary, "wb") as ordered:
-                for one in sorted(places):
-                    file.seek(places[one])
+                for name in sorted(places):
+                    file.seek(places[name])
                     ordered.write(file.readline())
 
 
-def _places(file, path, key) -> tuple[dict, int]:
-    """({key: where its line begins}, end of the last whole line)."""
-    places, end = {}, 0
+def find_rows(file, path, key) -> dict:
+    """{key: where its line begins}."""
+    places, place = {}, 0
     file.seek(0)
     for number, line in enumerate(file, 1):
         if not line.endswith(b"\n"):
+            print(f"{path}: its last line is incomplete (a run was killed) and is cut off")
+            file.truncate(place)
             break
         try:
-            places[key(json.loads(line))] = end
-        except (ValueError, KeyError, TypeError):
-            raise InputError(f"{path}:{number}: {line[:40]!r} is no row of this run; remove the line") from None
-        end += len(line)
-    return places, end
+            name = key(json.loads(line))
+            if type(name) is not type(next(iter(places), name)):
+                raise TypeError  # could not be sorted
+            places[name] = place
+        except (ValueError, KeyError, TypeError, RecursionError):
+            problem = f"{line[:40]!r} is no row of this run; remove the line"
+            raise InputError(f"{path}:{number}: {problem}") from None
+        place += len(line)
+    return places
 
 
-def each(jobs, work: Callable, concurrency: int, stop: Callable) -> Iterator:
-    """work(job) of all jobs in the order in which they are done, `concurrency` at a time. When it ends early, stop() ends the others."""
-    jobs, done, running = iter(jobs), queue.SimpleQueue(), 0
-    with ThreadPoolExecutor(concurrency) as pool:
-        try:
-            while True:
-                for job in itertools.islice(jobs, concurrency - running):
-                    pool.submit(work, job).add_done_callback(done.put)
-                    running += 1
-                if not running:
-                    return
-                finished = done.get()
-                running -= 1
-                yield finished.result()
-        except BaseException:
-            stop()
-            raise
+def run(main):
+    """The result of a coroutine. SIGTERM ends all its waiting and requests, as Ctrl-C does."""
+
+    async def stoppable():
+        task = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await main
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        sys.exit(143)
 
 
-def collect(jobs, total: int, work: Callable, append: Callable, client: Client, concurrency: int) -> collections.Counter:
-    """Append work(job) of all jobs, show how it goes, return how many were Refused by reason. Stops when nothing gets through."""
-    started, before, lost, in_a_row = time.monotonic(), client.paid, collections.Counter(), 0
-    shown, results = started, each(jobs, work, concurrency, client.stop)
-    with contextlib.closing(results), tqdm(total=total, unit="row", disable=None) as bar:
-        for done, result in enumerate(results, 1):
-            in_a_row = in_a_row + 1 if isinstance(result, Refused) else 0
-            if not in_a_row:
-                append(result)
-            else:
-                lost[result.reason] += 1
-            if in_a_row >= max(20, 2 * concurrency):
-                raise InputError(f"{client.url.geturl()}: the last {in_a_row} rows all failed ({result}); what was made is kept")
-            bar.set_postfix_str(client.describe(done, total, before), refresh=False)
-            bar.update()
-            if bar.disable and time.monotonic() - shown > 30:
-                shown = time.monotonic()
-                rate = done / (shown - started)
-                left = f"{rate:.1f} rows/s, {(total - done) / rate / 3600:.1f} hours left"
-                print(f"{done:,} of {total:,} rows, {left}, {client.describe(done, total, before)}", flush=True)
+async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
+    """Append work(job) of every job whose key(job) is not in the file; {reason: (number, example)}.
+
+    work: a coroutine that returns a row with the key of its job, or raises Refused.
+    Stops when nothing gets through.
+    """
+    lost, in_a_row = {}, 0
+    with appending(path, key) as (existing, append):
+        print(f"{path}: {len(existing):,} rows exist, of {total:,}", flush=True)
+        missing = (job for job in jobs if key(job) not in existing)
+
+        async def worker() -> None:
+            nonlocal in_a_row
+            for job in missing:  # shared: each job is taken by one worker
+                try:
+                    append(await work(job))
+                    in_a_row = 0
+                except Refused as refused:
+                    in_a_row += 1
+                    number, example = lost.get(refused.reason, (0, refused))
+                    lost[refused.reason] = (number + 1, example)
+                    if in_a_row >= most_in_a_row(refused, client, total, len(existing)):
+                        failed = f"the last {in_a_row} rows all failed ({refused})"
+                        kept = "what was made is kept"
+                        raise InputError(f"{client.url}: {failed}; {kept}") from None
+                progress.set_postfix_str(str(client), refresh=False)
+                progress.update()
+
+        left = max(0, total - len(existing))
+        interval = 0.1 if sys.stderr.isatty() else 30  # seconds
+        with tqdm(total=left, unit="row", mininterval=interval, disable=not left) as progress:
+            workers = [asyncio.create_task(worker()) for _ in range(client.concurrency)]
+            try:
+                await asyncio.gather(*workers)
+            finally:  # one failed, or the user interrupts: end all waiting and all requests
+                for task in workers:
+                    task.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
     return lost
 
 
-def write_report(client: Client, path, rows: int, lost: collections.Counter, seconds: float) -> int:
-    """Add the figures of a run to `<path>.json` and print them. The exit status: 1 when rows are missing."""
-    figures = {"rows": rows, "missing": dict(lost), "requests": client.requests, "faults": dict(client.faults), "tokens": client.tokens}
-    figures |= {"json_mode": client.json_mode, "seconds": round(seconds, 3)}
-    write_json(f"{path}.json", {"settings": read_json(f"{path}.json")["settings"], "last run": figures})
-    faults = ", ".join(f"{reason} {count:,}" for reason, count in client.faults.most_common()) or "none"
-    print(f"{client.requests:,} requests in {seconds:.1f} s, {client.describe()}; faults: {faults}")
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in lost.items())
-    missing = f"; {lost.total():,} are missing ({reasons}): the same command asks for them again" if lost else ""
-    print(f"{path}: {rows:,} rows{missing}")
+def most_in_a_row(refused: Refused, client: Client, total: int, existing: int) -> int:
+    """How many rows have to fail in a row to end the run."""
+    if client.answered or (refused.final and existing):
+        return max(20, 2 * client.concurrency)
+    # Nothing was ever answered. A request that is refused may be due to this one row.
+    return min(3, total) if refused.final else 1
+
+
+def describe_lost(lost: dict) -> str:
+    return "; ".join(f"{number:,} x {example}" for number, example in lost.values())
+
+
+def write_report(client: Client, path, lost: dict) -> int:
+    """Add the figures of a run to `<path>.json`, print them. The exit status: 1 for lost rows."""
+    # For the file, all of it.
+    missing = {reason: number for reason, (number, _) in lost.items()}
+    with open(path, "rb") as file:
+        rows = sum(1 for _ in file)
+    figures = {"rows": rows, "missing": missing}
+    figures["examples"] = {reason: example.said for reason, (_, example) in lost.items()}
+    for name in ("requests", "faults", "tokens", "json_mode"):
+        figures[name] = getattr(client, name)
+    figures["seconds"] = round(time.monotonic() - client.started, 3)
+    settings = read_json(f"{path}.json")["settings"]
+    write_json(f"{path}.json", {"settings": settings, "last run": figures})
+
+    # For the screen, and advice only where repeating can help.
+    faults = ", ".join(f"{reason} {n:,}" for reason, n in client.faults.most_common()) or "none"
+    print(f"{client.requests:,} requests, {client}; faults: {faults}")
+    print(f"{path}: {rows:,} rows")
+    if lost:
+        again = not all(example.final for _, example in lost.values())
+        advice = "; the same command asks for them again" if again else ""
+        print(f"{sum(missing.values()):,} rows are missing{advice}: {describe_lost(lost)}")
     return bool(lost)

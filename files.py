@@ -1,50 +1,116 @@
-"""Files in and out: tables and JSON that people hand over, the hub's names, files written whole or not at all, mistakes in one line.
+"""Files in and out: what people hand over is read as they mean it, output is complete or absent.
 
-In: JSON Lines, parquet, CSV and TSV tables, plain text (each with `.gz` or not), or files of a data set on the Hugging Face hub,
-`owner/name[@revision][:files]`. Out: JSON, JSON Lines and arrays, under a temporary name until they are complete.
+In: JSON Lines, parquet, CSV and TSV tables, plain text (each with `.gz` or not), or files of a data
+set on the hub, `owner/name[@revision][:files]`. Tab-separated files are read without quoting: a
+cell is what is between two tabs. NaN in a table is what pandas writes for a missing value, so it is
+None.
 
-A user's mistake is an `InputError`: where, what was found, what was expected, what to do. `cli` prints it as one line.
-Nothing is downloaded unless a hub name was given, no pickle is read or written, and no name in a file leads out of its folder.
+Out: JSON, JSON Lines and arrays. They are written in a temporary folder next to their place and
+moved there when they are complete; what a killed process left of its own is removed by the next
+one.
+
+A user's mistake is an `InputError`: where, what was found, what was expected, what to do. `cli`
+prints it as one line; `reading` makes one of whatever Python raises while a user's file is read.
+Nothing is downloaded unless a hub name was given, no pickle is read or written, and no name in a
+file leads out of its folder.
 """
 
 import argparse
 import contextlib
 import csv
+import fcntl
 import fnmatch
 import gzip
 import importlib.util
-import io
 import json
 import math
 import os
 import re
+import secrets
 import shutil
 import signal
 import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
+# --- the user's mistakes --------------------------------------------------------------------------
+
 
 class InputError(ValueError):
-    """The user's mistake: where, what was found, what was expected, what to do. Shown as one line, without a traceback."""
+    """A user's mistake: where, what was found, what was expected, what to do. Shown as one line."""
+
+
+class reading:
+    """A block that reads a user's file: what it raises becomes an `InputError` with its place.
+
+        with reading(path) as place:
+            for place.line, line in enumerate(file, 1):
+                …
+
+    A file that does not exist, or a fault of the disk, stays the `OSError` that it is.
+    """
+
+    def __init__(self, path, line: int | None = None):
+        self.path, self.line = path, line
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}" if self.line else str(self.path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        # What says all there is to say, and interrupts
+        if not isinstance(error, Exception) or isinstance(error, InputError | FileNotFoundError):
+            return
+        # A number means that the operating system refused; libraries raise plain OSErrors too
+        if isinstance(error, OSError) and error.errno:
+            error.filename = error.filename or str(self.path)
+            return
+        if isinstance(error, json.JSONDecodeError):
+            self.line = self.line or error.lineno
+        raise InputError(f"{self}: {_explain(error)}") from error
+
+
+def _explain(error: Exception) -> str:
+    """What an exception says to the person whose file was read."""
+    reason = " ".join(str(error).split())[:200]
+    if isinstance(error, UnicodeDecodeError):
+        byte = f"byte 0x{error.object[error.start]:02x} at column {error.start + 1}"
+        return f"{byte} is not UTF-8; convert the file to UTF-8"
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a surrogate pair (\\ud…) is no character; remove it"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON ({error.msg} at column {error.colno})"
+    of_parquet = type(error).__module__ == "pyarrow.lib"
+    if of_parquet or isinstance(error, EOFError | OSError | zlib.error):
+        return f"damaged, or not what its name says ({reason}); copy or download it again"
+    if isinstance(error, KeyError):
+        return f"no field {reason}"
+    return f"cannot be read ({type(error).__name__}: {reason})"
 
 
 def cli(main) -> None:
     """Run a script's `main()`. The user's mistake becomes one line on stderr and exit status 2."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, so that temporary files are removed
+    # As an exception, so that temporary files are removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
-    except BrokenPipeError:  # `… | head` closed the pipe: a table may end there, a file was not written
+    except BrokenPipeError:
+        # `… | head` closed the pipe: a table may end there, a file was not written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:  # no such file, no permission, a full disk
-        print(f"error: {f'{error.filename}: {error.strerror}' if error.strerror else error}", file=sys.stderr)
+    except OSError as error:
+        # No such file, no permission, a full disk
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -53,163 +119,157 @@ def cli(main) -> None:
 
 def real_number(low: float, high: float = math.inf):
     """An argparse type: a finite number from `low` to `high`."""
-
-    def parse(text: str) -> float:
-        value = float(text)
-        if not (math.isfinite(value) and low <= value <= high):
-            raise argparse.ArgumentTypeError(f"{text}: expected a number from {low:g}{f' to {high:g}' if high < math.inf else ''}")
-        return value
-
-    parse.__name__ = "number"  # for argparse's message
-    return parse
+    return _number_type(float, "number", low, high)
 
 
 def whole_number(low: int, high: int = 2**31 - 1):
     """An argparse type: a whole number from `low` to `high`."""
+    return _number_type(int, "whole number", low, high)
 
-    def parse(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text}: expected a whole number from {low} to {high}")
+
+def _number_type(kind: type, name: str, low: float, high: float):
+    def parse(text: str):
+        value = kind(text)
+        if not low <= value <= high or value == math.inf:
+            limit = f" to {high}" if high < math.inf else ""
+            raise argparse.ArgumentTypeError(f"{text}: expected a {name} from {low}{limit}")
         return value
 
-    parse.__name__ = "whole number"
+    parse.__name__ = name  # for argparse's message
     return parse
 
 
-# --- files: whole or not at all ---------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def new_file(path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # as any new file, whatever the writer made it (safetensors: readable by its owner alone)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `path`, renamed to it when the block ends well and removed when it does not.
-
-    With `overwrite` it replaces a model folder or an empty one, and nothing else: a mistyped name must not cost other files.
-    """
-    path = Path(path).resolve()
-    refuse_existing(path, overwrite)
-    ours = path.is_dir() and (any((path / name).is_file() for name in ("config.json", "tokenizer.json")) or not any(path.iterdir()))
-    if path.exists() and not ours:
-        raise InputError(f"{path}: is no model folder, so --overwrite does not replace it; choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{what}") for what in ("tmp", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            os.replace(path, old)  # two renames: a folder cannot be replaced in one
-        os.replace(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def refuse_existing(path, overwrite: bool) -> None:
-    """Stop before the work, not after it, when there is something where its result would go."""
+    """Stop before the work, not after it, when its result would replace something."""
     if Path(path).exists() and not overwrite:
-        raise InputError(f"{path}: exists already; choose another name, or add --overwrite to replace it")
-
-
-DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error)  # what reading a damaged `.gz` raises
-
-
-def _open(path):
-    """The bytes of a file, unpacked when its name ends in `.gz`."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    return gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+        advice = "choose another name, or add --overwrite to replace it"
+        raise InputError(f"{path}: exists already; {advice}")
 
 
 def refuse_plot(path, overwrite: bool) -> None:
-    """Stop before the work, not after it, when the picture that `--plot` asks for would replace another file, or cannot be drawn."""
+    """Stop before the work when the picture that `--plot` asks for cannot be drawn or written."""
     if path is None:
         return
     refuse_existing(path, overwrite)
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
     if not importlib.util.find_spec("matplotlib"):
-        raise InputError(f"--plot {path}: needs matplotlib, which is not installed; pip install matplotlib, or leave --plot out")
+        advice = "pip install matplotlib, or leave --plot out"
+        raise InputError(f"--plot {path}: needs matplotlib, which is not installed; {advice}")
 
 
-def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
-    """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not. Blank lines are left out unless `blank`."""
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")  # a byte order mark is no text
-                if blank or text.strip():
-                    yield number, text
-    except UnicodeDecodeError as error:
-        bad = error.object[error.start]
-        raise InputError(f"{path}:{number}: byte 0x{bad:02x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8") from None
-    except DAMAGED as error:
-        raise InputError(f"{path}:{number + 1}: damaged gzip data ({error}); write or download the file again") from None
+def inside(folder, name: str, where) -> Path:
+    """`folder / name`, unless that leads out of `folder`: a name in a file is not trusted."""
+    path = Path(name) if isinstance(name, str) and name else None
+    if not path or path.is_absolute() or ".." in path.parts:
+        raise InputError(f"{where}: {name!r} is not a file name inside {folder}")
+    return Path(folder) / path
 
 
-def read_json(path, kind: type = dict):
-    """A JSON file that holds one object (or, with kind list, one list)."""
-    text = "\n".join(line for _, line in read_lines(path))
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
-    if not isinstance(value, kind):
-        raise InputError(f"{path}: expected a JSON {'object {…}' if kind is dict else 'list […]'}, found {type(value).__name__}")
-    return value
+# --- output that is complete or absent ------------------------------------------------------------
+
+# In a workspace: the file that its process holds, and what a new folder replaces
+_LOCK, _OLD = ".lock", ".old"
 
 
-def read_jsonl(path) -> Iterator[tuple[int, dict]]:
-    """(line number, object) of a JSON Lines file. An empty file is an error."""
-    number = 0
-    for number, line in read_lines(path):
+@contextlib.contextmanager
+def new_file(path) -> Iterator[Path]:
+    """A temporary name, moved to `path` when the block ends well, removed when it does not."""
+    path = Path(path)
+    with _workspace(path) as workspace:
+        temporary = workspace / path.name
+        yield temporary
+        # The permissions of any new file, whatever the writer gave it (safetensors: 0600)
+        temporary.chmod((workspace / _LOCK).stat().st_mode)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder, moved to `path` when the block ends well, removed when it does not.
+
+    With `overwrite` it replaces a model folder or an empty one, and nothing else: a mistyped name
+    must not cost other files.
+    """
+    path = Path(path).resolve()
+    refuse_existing(path, overwrite)
+    if path.exists():
+        names = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
+        if names and not names & {"config.json", "tokenizer.json"}:
+            advice = "so --overwrite does not replace it; choose another name"
+            raise InputError(f"{path}: is no model folder, {advice}")
+    with _workspace(path) as workspace:
+        temporary = workspace / path.name
+        temporary.mkdir()
+        yield temporary
+        # Two moves, since a folder cannot be replaced in one; see also _remove_leftovers
+        if path.exists():
+            os.replace(path, workspace / _OLD)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def _workspace(path: Path) -> Iterator[Path]:
+    """A new folder `.name.TOKEN.tmp` next to `path`, locked as long as its process lives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(path.parent)
+    while True:
+        workspace = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        workspace.mkdir()
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno}); expected one object a line") from None
-        except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
-            raise InputError(f"{path}:{number}: no JSON that can be read ({error})") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}:{number}: expected a JSON object {{…}}, found {type(row).__name__}")
-        if "\\ud" in line.lower() and re.search("[\ud800-\udfff]", json.dumps(row, ensure_ascii=False)):
-            raise InputError(f"{path}:{number}: half of a surrogate pair (\\ud…) is no character; remove it")
-        yield number, row
-    if not number:
-        raise InputError(f"{path}: no rows; expected JSON Lines, one object a line")
+            lock = _lock(workspace)
+            break
+        except (BlockingIOError, FileNotFoundError):
+            pass  # before it was locked, another process took it for a leftover
+        except OSError:
+            # A disk without locks, where no leftover is removed either
+            lock = contextlib.nullcontext()
+            break
+    with lock:
+        try:
+            yield workspace
+        finally:
+            shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _lock(workspace: Path) -> IO:
+    """The locked file of a workspace; closing it, or the end of its process, frees it."""
+    lock = open(workspace / _LOCK, "a")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.stat(workspace / _LOCK)  # fails when the folder was removed just before
+    return lock
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the workspaces in `folder` whose process is gone: their lock is free."""
+    for workspace in folder.glob(".*.tmp"):
+        name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", workspace.name)
+        # One that its process has just removed, or that is somebody else's, raises or is passed by
+        with contextlib.suppress(OSError):
+            files = {file.name for file in workspace.iterdir()}
+            if not name or files and _LOCK not in files:
+                continue
+            with _lock(workspace):
+                # Killed between the two moves of new_folder
+                if _OLD in files and not (folder / name[1]).exists():
+                    os.replace(workspace / _OLD, folder / name[1])
+                shutil.rmtree(workspace)
 
 
 def write_json(path, value) -> None:
     with new_file(path) as temporary:
-        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(value, ensure_ascii=False, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_jsonl(path, rows) -> None:
-    """Rows as JSON Lines, compressed when the name ends in `.gz` (without a time stamp: same rows, same bytes)."""
-    with new_file(path) as temporary:
-        with open(temporary, "wb") as raw, contextlib.ExitStack() as stack:
-            file = stack.enter_context(gzip.GzipFile("", "wb", 9, raw, mtime=0)) if str(path).endswith(".gz") else raw
-            for row in rows:
-                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+    """Rows as JSON Lines, compressed for a name in `.gz`; same rows, same bytes (no time stamp)."""
+    with new_file(path) as temporary, contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(temporary, "wb"))
+        if str(path).endswith(".gz"):
+            file = stack.enter_context(gzip.GzipFile("", "wb", 9, file, mtime=0))
+        for row in rows:
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
 def write_array(path, array: np.ndarray) -> None:
@@ -218,38 +278,78 @@ def write_array(path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def inside(folder, name: str, where) -> Path:
-    """`folder / name`, when that does not lead out of `folder`: a name that stands in a file is not to be trusted."""
-    if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
-        raise InputError(f"{where}: {name!r} is not a file name inside {folder}")
-    return Path(folder) / name
+# --- text and JSON --------------------------------------------------------------------------------
 
 
-def read_rows(path, columns=None) -> Iterator[tuple[int, dict]]:
-    """(row number from 1, {column: value}) of a table: `.parquet`, `.csv` and `.tsv` with a header line, else JSON Lines; `.gz` or not.
+def existing(path) -> Path:
+    """The path of a file that is read."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    return path
 
-    columns: only these, in parquet and CSV each must be there (in JSON Lines a row may lack a field). JSON Lines and CSV count lines.
+
+def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line without its end) of a UTF-8 text file, `.gz` or not.
+
+    Blank lines are left out unless `blank`.
     """
-    kind = kind_of(path)
-    if kind == ".parquet":
-        yield from _read_parquet(Path(path), columns)
-    elif kind in (".csv", ".tsv"):
-        yield from _read_csv(path, columns, "," if kind == ".csv" else "\t")
-    else:
-        for number, row in read_jsonl(path):
-            yield number, row if columns is None else {column: row[column] for column in columns if column in row}
+    for number, line in _raw_lines(path):
+        if blank or line.strip():
+            yield number, line.rstrip("\r\n")
 
 
-def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:
-    """The texts of a corpus file: one a row of a table (see `read_rows`), in its `field`; of any other file one a line.
+def _raw_lines(path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, line with its end). A byte order mark is no part of the text."""
+    path = existing(path)
+    unpack = gzip.open if path.suffix == ".gz" else open
+    with reading(path, 1) as place, unpack(path, "rb") as file:
+        for line in file:
+            yield place.line, line.decode("utf-8-sig" if place.line == 1 else "utf-8")
+            place.line += 1
 
-    Blank lines of a text file are left out unless `blank`.
-    """
-    if kind_of(path) not in (".jsonl", ".json", ".parquet", ".csv", ".tsv"):
-        yield from (line for _, line in read_lines(path, blank))
-        return
-    for number, row in read_rows(path, [field]):
-        yield as_text(row.get(field), f"{path}:{number}: field {field!r}")
+
+def read_json(path, kind: type = dict):
+    """A JSON file that holds one object (or, with kind list, one list)."""
+    with reading(path) as place:
+        value = json.loads("".join(line for _, line in _raw_lines(path)))
+        if not isinstance(value, kind):
+            expected = "object {…}" if kind is dict else "list […]"
+            raise InputError(f"{place}: expected a JSON {expected}, found {type(value).__name__}")
+        return value
+
+
+def read_jsonl(path) -> Iterator[tuple[int, dict]]:
+    """(line number, object) of a JSON Lines file. An empty file is an error."""
+    place = reading(path)
+    for place.line, line in read_lines(path):
+        with place:
+            row = _JSON.decode(line)
+            if not isinstance(row, dict):
+                found = type(row).__name__
+                raise InputError(f"{place}: expected a JSON object {{…}}, found {found}")
+            # Half of a surrogate pair alone has no bytes in UTF-8, which raises
+            if "\\ud" in line.lower():
+                json.dumps(row, ensure_ascii=False).encode()
+        yield place.line, row
+    if not place.line:
+        raise InputError(f"{path}: no rows; expected JSON Lines, one object per line")
+
+
+def _constant(name: str) -> None:
+    """The value of a word that is not JSON but that Python and pandas write."""
+    if name != "NaN":
+        raise ValueError(f"{name} is no number")
+
+
+_JSON = json.JSONDecoder(parse_constant=_constant)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+TABLES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 
 
 def kind_of(path) -> str:
@@ -258,84 +358,188 @@ def kind_of(path) -> str:
     return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
 
 
-def _read_parquet(path: Path, columns) -> Iterator[tuple[int, dict]]:
+def read_rows(path, columns=None, optional=()) -> Iterator[tuple[int, dict]]:
+    """(row number from 1, {column: value}) of a table; JSON Lines, CSV and TSV count lines.
+
+    The table is `.parquet`, `.csv` or `.tsv` with a header line, else JSON Lines; `.gz` or not.
+
+    columns: what every row must have; a tuple of names means one of them. Of parquet only these are
+    read, and the `optional` ones that exist; without `columns` all are, which must have values in
+    JSON.
+    """
+    if kind_of(path) == ".parquet":
+        yield from _read_parquet(path, columns, optional)
+        return
+    rows = _read_delimited(path) if kind_of(path) in (".csv", ".tsv") else read_jsonl(path)
+    fields = None
+    for number, row in rows:
+        # Most rows have the fields of the one before
+        if row.keys() != fields:
+            fields = row.keys()
+            _wanted(fields, columns, optional, f"{path}:{number}")
+        yield number, row
+
+
+def _wanted(names, columns, optional, where: str) -> list[str]:
+    """Those of a table's `names` that `read_rows` is asked for."""
+    if columns is None:
+        return list(names)
+    wanted = set(optional)
+    for column in columns:
+        alternatives = [column] if isinstance(column, str) else column
+        if not any(name in names for name in alternatives):
+            missing = " or ".join(map(repr, alternatives))
+            raise InputError(f"{where}: no column {missing}; the row has {', '.join(names)}")
+        wanted.update(alternatives)
+    return [name for name in names if name in wanted]
+
+
+def _read_delimited(path) -> Iterator[tuple[int, dict]]:
+    """CSV, and TSV without quoting. The first line names the columns of all others."""
+    csv.field_size_limit(2**31 - 1)  # a cell may be a long document
+    tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind_of(path) == ".tsv" else {}
+    with reading(path, 1) as place:
+        records = csv.reader((line for _, line in _raw_lines(path)), strict=True, **tabs)
+        header = next(records, [])
+        if len(set(header)) < len(header):
+            raise InputError(f"{place}: two columns have the same name; found {', '.join(header)}")
+        place.line = 2
+        for cells in records:
+            if cells and len(cells) != len(header):
+                found = f"found {len(cells)} cells, expected {len(header)} as in the first line"
+                advice = "; a cell of a .tsv holds no tab or line end, quoted or not"
+                raise InputError(f"{path}:{records.line_num}: {found}{advice if tabs else ''}")
+            if cells:
+                yield records.line_num, dict(zip(header, cells, strict=True))
+            place.line = records.line_num + 1
+
+
+# Types of arrow that JSON has no values for. In a struct or list the names of its fields come first
+_NOT_JSON = re.compile("date|time|duration|decimal|binary|interval|extension|union|map")
+_FIELD_NAME = re.compile("[^<,]*: ")
+
+
+def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
     import pyarrow.parquet  # here: slow to import, and few runs read parquet
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    number = 0
+    with reading(path) as place:
+        file = pyarrow.parquet.ParquetFile(existing(path))
+        schema = file.schema_arrow
+        names = _wanted(schema.names, columns, optional, str(path))
+
+        # Before any row: a value that JSON has not would stop the work at its end
+        for name in names:
+            kind = str(schema.field(name).type)
+            if _NOT_JSON.search(_FIELD_NAME.sub("", kind)):
+                advice = "JSON has no value for it; write it as text, or leave the column out"
+                raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
+
+        # Column by column, then row by row
+        place.line = 1
+        for batch in file.iter_batches(1024, columns=names):
+            values = [_values(batch[name], f"column {name!r}", place) for name in names]
+            for row in zip(*values, strict=True):
+                yield place.line, dict(zip(names, row, strict=True))
+                place.line += 1
+
+
+def _values(column, name: str, place: reading) -> list:
+    """A column of a batch, NaN as None. A value that cannot be read is named by its row."""
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-        _columns_there(path, columns, file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=1024, columns=columns):
-            for number, row in enumerate(batch.to_pylist(), number + 1):  # noqa: B020
-                yield number, row
-    except (pyarrow.lib.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not parquet, or damaged after row {number} ({error}); copy or download it again") from None
+        values = column.to_pylist()
+    except ValueError:
+        # Which one is it?
+        for number, value in enumerate(column, place.line):
+            with reading(f"{place.path}:{number}: {name}"):
+                value.as_py()
+        raise
+    return _without_nan(values) if re.search("float|double", str(column.type)) else values
 
 
-def _read_csv(path, columns, delimiter: str) -> Iterator[tuple[int, dict]]:
-    csv.field_size_limit(2**31 - 1)  # a cell may be a long document
-    with _open(path) as file:
-        rows = csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""), delimiter=delimiter, strict=True)
-        try:
-            _columns_there(path, columns, rows.fieldnames or [])
-            for row in rows:
-                if None in row or None in row.values():
-                    raise InputError(f"{path}:{rows.line_num}: expected {len(rows.fieldnames)} cells, as in the first line")
-                yield rows.line_num, row if columns is None else {column: row[column] for column in columns}
-        except (csv.Error, UnicodeDecodeError, *DAMAGED) as error:
-            raise InputError(f"{path}:{rows.line_num + 1}: not CSV in UTF-8 ({error})") from None
+def _without_nan(value):
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if value != value else value
 
 
-def _columns_there(path, columns, names) -> None:
-    for column in columns or ():
-        if column not in names:
-            raise InputError(f"{path}: no column {column!r}; it has {', '.join(names)}")
+def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:
+    """The texts of a corpus file: of a table the `field` of each row, of any other each line.
+
+    Blank lines are left out unless `blank`.
+    """
+    if kind_of(path) not in TABLES:
+        yield from (line for _, line in read_lines(path, blank))
+        return
+    for number, row in read_rows(path, [field]):
+        yield as_text(row[field], f"{path}:{number}: column {field!r}")
 
 
 def as_text(value, where: str) -> str:
     if not isinstance(value, str):
-        raise InputError(f"{where}: expected a string, found {'nothing' if value is None else type(value).__name__}")
+        found = "nothing" if value is None else type(value).__name__
+        raise InputError(f"{where}: expected a string, found {found}")
     return value
 
 
-# --- the Hugging Face hub ---------------------------------------------------------------------------------------------------
+def as_id(value, where: str) -> str:
+    """An id as text: a file may write 7 or "7" and means the same."""
+    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+        found = json.dumps(value, default=str)[:60]
+        raise InputError(f"{where}: expected an id, a text or a whole number, found {found}")
+    return str(value)
 
-HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")  # owner/name[@revision][:files]
+
+# --- the Hugging Face hub -------------------------------------------------------------------------
+
+# owner/name[@revision][:files]
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")
 
 
 def hub_folder(name: str, files: list[str], kind: str = "dataset") -> Path:
-    """The local copy of a hub repository, `owner/name[@revision]`, with those of its files whose names match one of `files`.
+    """The local copy of a hub repository, `owner/name[@revision]`: its files that match `files`.
 
-    kind: dataset or model. Downloads what the cache lacks; with HF_HUB_OFFLINE=1 nothing. Nothing else in this project downloads.
+    kind: dataset or model. Downloads what the cache lacks; with HF_HUB_OFFLINE=1 nothing. Nothing
+    else in this project downloads.
     """
-    repository = HUB_NAME.fullmatch(name)
-    from huggingface_hub import snapshot_download  # here: slow to import, and only hub names need it
+    # Here: slow to import, and only hub names need it
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    repository, revision, _ = HUB_NAME.fullmatch(name).groups()
+    options = {"repo_type": kind, "revision": revision, "allow_patterns": files}
     try:
-        return Path(snapshot_download(repository[1], repo_type=kind, revision=repository[2], allow_patterns=files))
+        return Path(snapshot_download(repository, **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{name}: neither here nor to be had from the hub ({reason})") from None
 
 
 def is_hub_name(name) -> bool:
-    """Whether `name` can only mean a hub repository: it has the form, and there is no such file or folder, nor a folder `owner`."""
-    return bool(HUB_NAME.fullmatch(str(name))) and not Path(name).exists() and not Path(name).parent.is_dir()
+    """Whether `name` can only mean a hub repository.
+
+    It has the form, and there is no such file or folder, nor a folder `owner`.
+    """
+    path = Path(name)
+    return bool(HUB_NAME.fullmatch(str(name))) and not path.exists() and not path.parent.is_dir()
 
 
 def find_files(name) -> list[Path]:
-    """A data file, or the files of a hub data set: `owner/name[@revision][:pattern]`, without a pattern its parquet files.
+    """A data file, or the files of a hub data set: `owner/name[@revision][:pattern]`.
 
+    Without a pattern these are its parquet files.
     `allenai/c4:multilingual/c4-nl-validation.*.json.gz` is the corpus that the paper trimmed on.
     """
     if not is_hub_name(name):
         return [Path(name)]
-    pattern = HUB_NAME.fullmatch(str(name))[3] or "*.parquet"
+    repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
+    pattern = pattern or "*.parquet"
     folder = hub_folder(str(name), [pattern])
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and fnmatch.fnmatch(path.relative_to(folder).as_posix(), pattern))
-    if not found:
-        raise InputError(f"{name}: no file {pattern!r} there; look at https://huggingface.co/datasets/{HUB_NAME.fullmatch(name)[1]}/tree/main")
-    return found
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and fnmatch.fnmatch(path.relative_to(folder).as_posix(), pattern)
+    ]
+    if not paths:
+        page = f"https://huggingface.co/datasets/{repository}/tree/main"
+        raise InputError(f"{name}: no file {pattern!r} there; look at {page}")
+    return paths

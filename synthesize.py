@@ -1,27 +1,37 @@
-"""Synthetic triplets written by an LLM (arXiv 2509.12340, training data; scheme of arXiv 2401.00368, with topics).
+"""Synthetic triplets written by an LLM (arXiv 2509.12340, training data).
 
-Any OpenAI-compatible server writes (vLLM, llama.cpp, Ollama, a hosted one). A row, one a line:
+The scheme is that of arXiv 2401.00368, with topics.
 
-    {"row": 17, "task_type": "sl", "task_desc": "Given a …", "topic": "fietsen", "model": "…", "query": "…", "pos": "…", "neg": "…"}
+Any OpenAI-compatible server writes (vLLM, llama.cpp, Ollama, a hosted one). One row per line:
 
-`score` adds `pos_scores` and `neg_scores`, lists of one number. The paper's released set `clips/SynEmbedNL` has the same columns (but
-row and topic): `clean`, `score` and `filter` take it, by its name or as files. What `filter` writes is what `e5nl.py train` reads.
+    {"row": 17, "task_type": "sl", "task_desc": "Given a …", "topic": "fietsen", "model": "…",
+     "query": "…", "pos": "…", "neg": "…"}
 
-Generating has two steps. For every topic and task type the LLM thinks of tasks ("Given a question about a bicycle part, retrieve …").
-Then it writes a row for a task, with placeholders drawn from a table (length, clarity, difficulty …). Row n's type, topic, task and
-placeholders are functions of (seed, n) and the tasks; types, and topics by their weights, come up equally often.
+`score` adds `pos_scores` and `neg_scores`, lists of one number. The paper's released set
+`clips/SynEmbedNL` has the same columns (but row and topic): `clean`, `score` and `filter` take it,
+by its name or as files. What `filter` writes is what `e5nl.py train` reads.
 
-    python synthesize.py prompts                # the prompts, and what else belongs to the language, as JSON
-    python synthesize.py generate --base-url http://localhost:8000/v1 --llm NAME --topics demo/topics.txt --rows 10000 --out runs/nl.jsonl
-    python synthesize.py clean --data runs/nl.jsonl --exclude demo/eval/*/*.jsonl.gz --out runs/clean.jsonl
-    python synthesize.py score --data runs/clean.jsonl --base-url http://localhost:8001 --reranker NAME --out runs/scored.jsonl
-    python synthesize.py filter --data runs/scored.jsonl --out runs/synthetic        # e5nl.py train --data runs/synthetic/manifest.json
-    python synthesize.py filter --data clips/SynEmbedNL --out runs/syn               # the paper's filter on its own data
+Generating has two steps. For every topic and task type the LLM thinks of tasks ("Given a question
+about a bicycle part, retrieve …"). Then it writes a row for a task, with placeholders that are
+drawn from a table (length, clarity, difficulty …). Row n's type, topic, task and placeholders are
+functions of (seed, n) and the tasks.
 
-`generate` and `score` append whole lines. Killed at any time, they lose the requests under way; the same command goes on from there.
-The prompts are ours: the paper's, its LLM and its topics are not public. Another language is another table (`--prompts`).
+    python synthesize.py prompts       # the prompts, and what else belongs to the language, as JSON
+    python synthesize.py generate --base-url http://localhost:8000/v1 --llm NAME \\
+        --topics demo/topics.txt --rows 10000 --out runs/nl.jsonl
+    python synthesize.py clean --data runs/nl.jsonl --exclude demo/eval/*/*.jsonl.gz \\
+        --out runs/clean.jsonl
+    python synthesize.py score --data runs/clean.jsonl --base-url http://localhost:8001 \\
+        --reranker NAME --out runs/scored.jsonl
+    python synthesize.py filter --data runs/scored.jsonl --out runs/synthetic
+    python synthesize.py filter --data clips/SynEmbedNL --out runs/released   # the paper's own rows
 
-Left out on purpose: batch APIs, streaming, proxies. The API's key comes from an environment variable and is written nowhere.
+`generate` and `score` append complete lines. Killed at any time, they lose the requests under way;
+the same command resumes. The prompts are ours: the paper's, its LLM and its topics are not public.
+Another language is another table (`--prompts`).
+
+Left out on purpose: batch APIs, streaming, proxies, prices. The API's key comes from an environment
+variable and is written nowhere.
 """
 
 import argparse
@@ -32,7 +42,7 @@ import itertools
 import json
 import os
 import re
-import time
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,25 +51,25 @@ import numpy as np
 from tqdm import tqdm
 
 import e5nl
+import files
 import model_folder
-from client import Client, Refused, appending, ask, collect, keep_settings, write_report
-from data import KINDS, normalise
-from files import (
-    InputError,
-    cli,
-    find_files,
-    kind_of,
-    read_json,
-    read_lines,
-    read_rows,
-    real_number,
-    refuse_existing,
-    whole_number,
-    write_json,
-    write_jsonl,
+from client import (
+    Client,
+    Refused,
+    appending,
+    ask,
+    collect,
+    describe_lost,
+    keep_settings,
+    one_line,
+    run,
+    write_report,
 )
+from data import KINDS, normalise
+from files import InputError, find_files, read_rows, real_number, whole_number
 
-# The task types and the training source that each becomes: short or long query, short or long passage; sentences of graded similarity.
+# The task types and the training source that each becomes: short or long query, short or long
+# passage; sentences of graded similarity.
 TYPES = {
     "sl": "retrieval",
     "ls": "classification",
@@ -67,47 +77,96 @@ TYPES = {
     "ll": "symmetric_clustering",
     "sts": "symmetric_sts",
 }
+FIELDS = ("query", "pos", "neg")
 
-# --- what belongs to the language: prompts, placeholders, rules of thumb. Another language is another such table --------------------
+# --- what belongs to the language -----------------------------------------------------------------
+
+
+def line(text: str) -> str:
+    """A text that is written over several lines here."""
+    return " ".join(text.split())
+
+
+TASK = "Task: {task}\nTopic: {topic}\n\n"
 
 DUTCH = {
     "language": "Dutch",
-    "brainstorm": {  # step 1: {count} tasks for a {topic}; sts needs none
-        "sl": 'Think of {count} different search tasks about the topic "{topic}": somebody asks or searches for something in a few words,'
-        ' and a passage of a document answers it. Describe each in one English sentence of the form "Given a …, retrieve …". Vary who is'
-        " searching, why, and in what kind of document.",
-        "ls": 'Think of {count} different text classification tasks about the topic "{topic}": a text of one or more sentences gets a label'
-        ' of a few words. Describe each in one English sentence that begins with "Identifying" and says what kind of text it is and what'
-        " the label tells. Vary both. No sentiment, language or spam detection, and not the topic itself as a label.",
-        "ss": 'Think of {count} different tasks about the topic "{topic}" in which short texts (titles, questions, names, descriptions,'
-        " messages) that belong to one category have to be brought together. Describe each in one English sentence that begins with"
-        ' "Identifying" and says what the texts are and what makes two of them belong together.',
-        "ll": 'Think of {count} different tasks about the topic "{topic}" in which long documents (articles, reports, letters, reviews)'
-        " that belong to one category have to be brought together. Describe each in one English sentence that begins with"
-        ' "Identifying" and says what the documents are and what makes two of them belong together.',
+    # Step 1: {count} tasks for a {topic}. sts needs none.
+    "brainstorm": {
+        "sl": line("""
+            Think of {count} different search tasks about the topic "{topic}": somebody asks or
+            searches for something in a few words, and a passage of a document answers it. Describe
+            each in one English sentence of the form "Given a …, retrieve …". Vary who is
+            searching, why, and in what kind of document.
+        """),
+        "ls": line("""
+            Think of {count} different text classification tasks about the topic "{topic}": a text
+            of one or more sentences gets a label of a few words. Describe each in one English
+            sentence that begins with "Identifying" and says what kind of text it is and what the
+            label tells. Vary both. No sentiment, language or spam detection, and not the topic
+            itself as a label.
+        """),
+        "ss": line("""
+            Think of {count} different tasks about the topic "{topic}" in which short texts (titles,
+            questions, names, descriptions, messages) that belong to one category have to be brought
+            together. Describe each in one English sentence that begins with "Identifying" and says
+            what the texts are and what makes two of them belong together.
+        """),
+        "ll": line("""
+            Think of {count} different tasks about the topic "{topic}" in which long documents
+            (articles, reports, letters, reviews) that belong to one category have to be brought
+            together. Describe each in one English sentence that begins with "Identifying" and says
+            what the documents are and what makes two of them belong together.
+        """),
     },
     "tasks": ' Answer with a JSON object with one key "tasks": a list of {count} strings.',
-    "write": {  # step 2: a row for a {task}
-        "sl": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" is what a {query_type} search would be,'
-        ' {query_length} long and {clarity}; "positive" is a passage of about {document_words} words that answers it; "negative" is'
-        " a passage of about {document_words} words on the same subject that shares words with the query and looks useful, but does not"
-        " answer it. Both passages are for readers with {difficulty} education, can be read alone and do not mention the query.",
-        "ls": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" is a text of about {text_words} words, {clarity},'
-        ' for readers with {difficulty} education; "positive" is its label, a few words; "negative" is another label of the same task'
-        " that could be mistaken for the right one but is wrong. Neither label stands in the text.",
-        "ss": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" and "positive" are two different short texts,'
-        ' {clarity}, that belong together; "negative" is a short text that looks like the query but does not belong with it. Do not'
-        " repeat the words of the query where other words will do.",
-        "ll": 'Task: {task}\nTopic: {topic}\n\nWrite one example of this task: "query" and "positive" are two different documents of about'
-        ' {document_words} words that belong together; "negative" is a document of about {document_words} words that looks like the query'
-        " but does not belong with it. They are for readers with {difficulty} education.",
-        "sts": 'Topic: {topic}\n\nWrite three texts, each a {unit}: "query"; "positive", which means nearly the same in other words'
-        ' (similarity {high} of 5); "negative", which shares words with the query but means something else (similarity {low} of 5). They'
-        " are for readers with {difficulty} education.",
+    # Step 2: a row for a {task}.
+    "write": {
+        "sl": TASK
+        + line("""
+            Write one example of this task: "query" is what a {query_type} search would be,
+            {query_length} long and {clarity}; "positive" is a passage of about {document_words}
+            words that answers it; "negative" is a passage of about {document_words} words on the
+            same subject that shares words with the query and looks useful, but does not answer it.
+            Both passages are for readers with {difficulty} education, can be read alone and do not
+            mention the query.
+        """),
+        "ls": TASK
+        + line("""
+            Write one example of this task: "query" is a text of about {text_words} words,
+            {clarity}, for readers with {difficulty} education; "positive" is its label, a few
+            words; "negative" is another label of the same task that could be mistaken for the right
+            one but is wrong. Neither label stands in the text.
+        """),
+        "ss": TASK
+        + line("""
+            Write one example of this task: "query" and "positive" are two different short texts,
+            {clarity}, that belong together; "negative" is a short text that looks like the query
+            but does not belong with it. Do not repeat the words of the query where other words will
+            do.
+        """),
+        "ll": TASK
+        + line("""
+            Write one example of this task: "query" and "positive" are two different documents of
+            about {document_words} words that belong together; "negative" is a document of about
+            {document_words} words that looks like the query but does not belong with it. They are
+            for readers with {difficulty} education.
+        """),
+        "sts": "Topic: {topic}\n\n"
+        + line("""
+            Write three texts, each a {unit}: "query"; "positive", which means nearly the same in
+            other words (similarity {high} of 5); "negative", which shares words with the query but
+            means something else (similarity {low} of 5). They are for readers with {difficulty}
+            education.
+        """),
     },
-    "answer": ' Write everything in {language}, as native speakers write it. Answer with a JSON object with the keys "query", "positive"'
-    ' and "negative", each with a string, and nothing else.',
-    "values": {  # of the placeholders; one of each is drawn for a row
+    "answer": " "
+    + line("""
+        Write everything in {language}, as native speakers write it. Answer with a JSON object with
+        the keys "query", "positive" and "negative", each with a string, and nothing else.
+    """),
+    # Of the placeholders; one of each is drawn for a row.
+    "values": {
         "query_type": ["common", "less common", "very rare and specific"],
         "query_length": ["less than 5 words", "5 to 12 words", "more than 12 words"],
         "clarity": ["clear", "understandable with some effort", "ambiguous"],
@@ -118,45 +177,51 @@ DUTCH = {
         "high": ["4", "4.5", "5"],
         "low": ["1.5", "2", "2.5", "3"],
     },
-    "words": {  # in the shortest and the longest query, positive and negative: wide, to catch what is no answer at all
+    # In the shortest and longest query, positive and negative: wide, to catch what is no answer.
+    "words": {
         "sl": [[1, 100], [15, 2000], [15, 2000]],
         "ls": [[4, 2000], [1, 20], [1, 20]],
         "ss": [[1, 100], [1, 100], [1, 100]],
         "ll": [[20, 2000], [20, 2000], [20, 2000]],
         "sts": [[2, 300], [2, 300], [2, 300]],
     },
-    # A text of 20 words or more is in this language when at least this share of them are in the list. Words that are common in English,
-    # German or French too are not in it. Of the bundled Dutch texts that long 0 to 4 % fall below (manuals most), of English ones all.
+    # A text of 20 words or more is in this language when at least this share of them are in the
+    # list, which has no words that are common in English, German or French too. Of the bundled
+    # Dutch texts that long 0 to 4 % fall below (manuals most), of English ones all.
     "function_share": 0.15,
-    "function_words": "aan als bij dan dat de deze dit door dus een en er geen haar hebben heeft hem het hij hoe hun ik je jullie kan"
-    " kunnen maar meer met mijn moet moeten naar niet nog om omdat ook te tegen tot tussen uit van veel voor waar waren wat wel werd wij"
-    " worden wordt zal ze zich zij zijn zonder zou zullen",
+    "function_words": line("""
+        aan als bij dan dat de deze dit door dus een en er geen haar hebben heeft hem het hij hoe
+        hun ik je jullie kan kunnen maar meer met mijn moet moeten naar niet nog om omdat ook te
+        tegen tot tussen uit van veel voor waar waren wat wel werd wij worden wordt zal ze zich zij
+        zijn zonder zou zullen
+    """),
 }
 
 
 def read_prompts(path) -> dict:
     """A table like DUTCH from a JSON file, checked; DUTCH itself without one."""
-
-    def compare(value, model, where: str) -> None:
-        number = isinstance(model, int | float)
-        if not isinstance(value, (int | float) if number else type(model)) or isinstance(value, bool) or value in ([], ""):
-            raise InputError(f"{where} is {json.dumps(value)[:40]}; expected {json.dumps(model, ensure_ascii=False)[:60]} or the like")
-        if isinstance(model, dict) and set(value) != set(model):
-            odd = sorted(set(value) ^ set(model))[0]
-            raise InputError(f"{where}: {odd!r} is {'missing' if odd in model else 'unknown'}; it has {', '.join(model)}")
-        for key, part in value.items() if isinstance(model, dict) else enumerate(value if isinstance(model, list) else []):
-            compare(part, model[key if isinstance(model, dict) else min(key, len(model) - 1)], f"{where}: {key}")
-
     if path is None:
         return DUTCH
-    table = read_json(path)
-    compare(table, DUTCH, str(path))
-    for step in ("brainstorm", "write"):
-        for kind, prompt in table[step].items():
-            if unknown := set(re.findall(r"\{(\w+)\}", prompt)) - {"topic", "task", "count", "language", *table["values"]}:
-                known = ", ".join(["topic", "task", *table["values"]])
-                raise InputError(f"{path}: {step}: {kind}: {{{unknown.pop()}}} is no placeholder; there are {known}")
+    table = files.read_json(path)
+    for name in DUTCH | table:
+        if outline(table.get(name)) != outline(DUTCH.get(name)):
+            expected = f"{outline(DUTCH.get(name))}, as in the table that `prompts` prints"
+            raise InputError(f"{path}: {name} is {outline(table.get(name))}; expected {expected}")
+    for kind in TYPES:  # what is in the parts shows when they are used
+        with files.reading(f"{path}: {kind}"):
+            brainstorm_prompt(table, kind, "", 1)
+            row_prompt(table, kind, "", "", np.random.default_rng(0))
+            unfit(kind, ["a"], ["b"] * 20, ["c"], table)
     return table
+
+
+def outline(part) -> str:
+    return f"with {', '.join(part)}" if isinstance(part, dict) else type(part).__name__
+
+
+def shown(value) -> str:
+    """The beginning of a value from a file, as JSON writes it where it can."""
+    return json.dumps(value, default=repr)[:40]
 
 
 def fill(prompt: str, **values) -> str:
@@ -168,96 +233,131 @@ def fill(prompt: str, **values) -> str:
     return re.sub(r"\{(\w+)\}", lambda match: str(values[match[1]]), prompt)
 
 
-# --- which row is which request -----------------------------------------------------------------------------------------------
+# --- which row is which request -------------------------------------------------------------------
+
+REQUEST = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 4096}  # `--body` changes and adds
 
 
-class Turns:
-    """An endless sequence in which item i stands weights[i] times in every round of sum(weights) places, each round shuffled by itself.
-
-    turns[n] = (item at place n, how often it stood before): a function of (weights, seed, n), and no item ever runs ahead.
-
-    >>> turns = Turns([1, 2], seed=(0,))
-    >>> [turns[n] for n in range(6)]
-    [(1, 0), (0, 0), (1, 1), (1, 2), (0, 1), (1, 3)]
-    """
-
-    def __init__(self, weights, seed: tuple):
-        self.weights, self.seed, self.round, self.order = list(weights), seed, -1, None
-
-    def __getitem__(self, place: int) -> tuple[int, int]:
-        number, within = divmod(place, sum(self.weights))
-        if number != self.round:
-            items = np.repeat(np.arange(len(self.weights)), self.weights)
-            self.round, self.order = number, np.random.default_rng((*self.seed, number)).permutation(items)
-        item = int(self.order[within])
-        return item, number * self.weights[item] + int((self.order[:within] == item).sum())
-
-
-class Plan:
-    """plan[n] = (task type, topic, which of the topic's tasks) of row n; topics and types as {name: weight}, a whole number from 1."""
-
-    def __init__(self, topics: dict[str, int], types: dict[str, int], seed: int):
-        self.topics, self.types = list(topics), [kind for kind in TYPES if kind in types]
-        self.type_turns = Turns([types[kind] for kind in self.types], (seed, 0))
-        self.topic_turns = [Turns(topics.values(), (seed, 1, list(TYPES).index(kind))) for kind in self.types]
-
-    def __getitem__(self, n: int) -> tuple[str, str, int]:
-        kind, place = self.type_turns[n]
-        topic, turn = self.topic_turns[kind][place]
-        return self.types[kind], self.topics[topic], turn
-
-
-def read_topics(path) -> dict[str, int]:
-    """{topic: weight} of a file with a topic a line; `topic<TAB>3` comes up three times as often as `topic`."""
-    topics = {}
-    for number, line in read_lines(path):
-        topic, _, weight = (part.strip() for part in line.partition("\t"))
-        if not topic or topic in topics or not re.fullmatch("[1-9][0-9]{0,2}", weight or "1"):
-            problem = "occurs twice" if topic in topics else "expected a topic, or a topic, a tab and a whole number from 1 to 999"
-            raise InputError(f"{path}:{number}: {line[:60]!r}: {problem}")
-        topics[topic] = int(weight or 1)
+def read_topics(path) -> list[str]:
+    """A file with one topic per line; three equal lines come up three times as often."""
+    topics = [text.strip() for _, text in files.read_lines(path)]
     if not topics:
-        raise InputError(f"{path}: no topics; expected one a line")
+        raise InputError(f"{path}: no topics; expected one per line")
     return topics
 
 
-def brainstorm_prompt(table: dict, kind: str, topic: str, count: int) -> str:
-    return fill(table["brainstorm"][kind] + table["tasks"], topic=topic, count=count, language=table["language"])
-
-
-def row_prompt(table: dict, kind: str, topic: str, task: str, seed: int, n: int) -> str:
-    """The request for row n."""
+def plan_row(topics: list[str], kinds: list[str], seed: int, n: int):
+    """(task type, topic) of row n, and the generator of what else is drawn for it."""
     generator = np.random.default_rng((seed, n))
-    values = {name: options[generator.integers(len(options))] for name, options in table["values"].items()}
-    return fill(table["write"][kind] + table["answer"], **values, topic=topic, task=task, language=table["language"])
+    return draw_one(kinds, generator), draw_one(topics, generator), generator
 
 
-def parse_tasks(value: dict, kind: str, topic: str, count: int) -> dict:
-    """An answer to `brainstorm_prompt` as what is stored of it; Refused when it does not fit."""
+def draw_one(options: list[str], generator: np.random.Generator) -> str:
+    return options[generator.integers(len(options))]
+
+
+def brainstorm_prompt(table: dict, kind: str, topic: str, count: int) -> str:
+    prompt = table["brainstorm"].get(kind, "") + table["tasks"]
+    return fill(prompt, topic=topic, count=count, language=table["language"])
+
+
+def row_prompt(table: dict, kind: str, topic: str, task: str, generator) -> str:
+    values = {name: draw_one(options, generator) for name, options in table["values"].items()}
+    values |= {"topic": topic, "task": task, "language": table["language"]}
+    return fill(table["write"][kind] + table["answer"], **values)
+
+
+def parse_tasks(value: dict) -> list[str]:
+    """The tasks in an answer to a brainstorm prompt; Refused when it does not fit."""
     tasks = value.get("tasks")
-    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, str) and task.strip() for task in tasks):
-        raise Refused("no list of tasks")
-    return {"task_type": kind, "topic": topic, "tasks": [task.strip() for task in tasks[:count]]}
+    if isinstance(tasks, list) and tasks:
+        if all(isinstance(task, str) and task.strip() for task in tasks):
+            return [task.strip() for task in tasks]
+    raise Refused("no list of tasks", shown(value))
 
 
 def parse_triplet(value: dict, kind: str, table: dict) -> dict:
-    """An answer to `row_prompt` as query, pos and neg; Refused when it does not fit."""
+    """A row's texts in the answer to its prompt; Refused when they do not fit."""
     texts = [value.get(name) for name in ("query", "positive", "negative")]
     if not all(isinstance(text, str) for text in texts):
-        raise Refused("no triplet")
+        raise Refused("no triplet", shown(value))
     if fault := unfit(kind, *map(split_words, texts), table):
-        raise Refused(fault)
+        raise Refused(fault, shown(value))
     return dict(zip(FIELDS, map(str.strip, texts), strict=True))
 
 
-# --- quality --------------------------------------------------------------------------------------------------------------------
+async def generate(args) -> int:
+    # What decides the rows is kept with them: only the same settings continue a file.
+    table, topics = read_prompts(args.prompts), read_topics(args.topics)
+    kinds = [kind for kind, weight in args.types.items() for _ in range(weight)]
+    request = {"model": args.llm} | REQUEST | args.body
+    client, tasks_file = connect(args), f"{args.out}.tasks.jsonl"
+    settings = {name: vars(args)[name] for name in ("seed", "types", "tasks")}
+    settings |= {"request": request, "prompts": table, "topics": topics}
+    keep_settings(args.out, settings, tasks_file)
 
-FIELDS = ("query", "pos", "neg")
+    async def brainstorm(pair: dict) -> dict:
+        kind, topic = pair_of(pair)
+        prompt = brainstorm_prompt(table, kind, topic, args.tasks)
+        seed = (args.seed, kind, topic)
+        tasks = await ask(client, prompt, seed, request, args.tries, parse_tasks)
+        return pair | {"tasks": tasks[: args.tasks]}
+
+    async def write(job: dict) -> dict:
+        n = job["row"]
+        kind, topic, generator = plan_row(topics, kinds, args.seed, n)
+        task = draw_one(tasks.get((kind, topic), [""]), generator)
+        prompt = row_prompt(table, kind, topic, task, generator)
+        check = functools.partial(parse_triplet, kind=kind, table=table)
+        texts = await ask(client, prompt, (args.seed, n), request, args.tries, check)
+        about = {"task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
+        return job | about | texts
+
+    # The (type, topic) pairs for which tasks are needed.
+    pairs = {}
+    for n in range(args.rows):
+        kind, topic, _ = plan_row(topics, kinds, args.seed, n)
+        if kind in table["brainstorm"]:
+            pairs[kind, topic] = {"task_type": kind, "topic": topic}
+
+    async with client.http:
+        # Step 1: tasks.
+        lost = await collect(tasks_file, pair_of, pairs.values(), len(pairs), brainstorm, client)
+        if lost:
+            problem = "some (type, topic) pairs got no tasks"
+            raise InputError(f"{tasks_file}: {problem}: {describe_lost(lost)}")
+
+        # Step 2: rows.
+        tasks = {pair_of(row): row["tasks"] for _, row in read_rows(tasks_file)} if pairs else {}
+        jobs = ({"row": n} for n in range(args.rows))
+        lost = await collect(args.out, row_number, jobs, args.rows, write, client)
+    return write_report(client, args.out, lost)
+
+
+def pair_of(row: dict) -> tuple[str, str]:
+    return row["task_type"], row["topic"]
+
+
+def row_number(row: dict):
+    return row["row"]
+
+
+# --- quality --------------------------------------------------------------------------------------
+
 REASONS = (
-    "kept", "too short", "too long", "positive equals query", "positive equals negative", "negative equals query", "label in text",
-    "wrong language", "in excluded texts", "duplicate", "near duplicate",
-)  # fmt: skip
-KEPT, EXCLUDED, DUPLICATE, NEAR = (REASONS.index(name) for name in ("kept", "in excluded texts", "duplicate", "near duplicate"))
+    "kept",
+    "too short",
+    "too long",
+    "positive equals query",
+    "positive equals negative",
+    "negative equals query",
+    "label in text",
+    "wrong language",
+    "in excluded texts",
+    "duplicate",
+    "near duplicate",
+)
+KEPT, NEAR = 0, REASONS.index("near duplicate")
 
 
 def split_words(text: str) -> list[str]:
@@ -267,20 +367,25 @@ def split_words(text: str) -> list[str]:
 
 def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: dict) -> str | None:
     """Why a row (the words of its texts) is no good by itself: one of REASONS, or None."""
+    # Lengths, equal texts, a label that gives itself away.
     texts = (query, pos, neg)
     for text, (least, most) in zip(texts, table["words"][kind], strict=True):
         if not least <= len(text) <= most:
             return "too short" if len(text) < least else "too long"
-    equal = {"positive equals query": pos == query, "positive equals negative": pos == neg, "negative equals query": neg == query}
-    if any(equal.values()):
-        return next(fault for fault, found in equal.items() if found)
+    if pos in (query, neg):
+        return "positive equals query" if pos == query else "positive equals negative"
+    if neg == query:
+        return "negative equals query"
     if kind == "ls" and f" {' '.join(pos)} " in f" {' '.join(query)} ":
         return "label in text"
+
+    # Every long text is in the language, and so are all three together.
     common = set(table["function_words"].split())
-    found, lengths = [sum(map(common.__contains__, text)) for text in texts], [len(text) for text in texts]
-    for known, length in zip([*found, sum(found)], [*lengths, sum(lengths)], strict=True):  # of each text, and of all three
-        if length >= 20 and known < table["function_share"] * length:
-            return "wrong language"
+    counts = [(sum(map(common.__contains__, text)), len(text)) for text in texts]
+    counts.append(tuple(map(sum, zip(*counts, strict=True))))
+    share = table["function_share"]
+    if any(length >= 20 and known < share * length for known, length in counts):
+        return "wrong language"
     return None
 
 
@@ -288,72 +393,103 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd; of the polynomial that makes one 
 
 
 def shingles(texts: list[list[str]], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes (uint64) of every run of `size` words of every text, and where each text's begin (N + 1). A shorter text is one run."""
-    lengths = np.array([len(text) for text in texts])
-    padded = np.maximum(lengths, size)
+    """(hashes (uint64) of all runs of `size` words of every text, where each text's begin (N + 1)).
+
+    A shorter text is one run.
+    """
+    # A number for every word, the texts one after the other, short ones padded with zeros.
+    padded = np.array([max(len(text), size) for text in texts])
     starts = np.concatenate([[0], padded.cumsum()])
     words = np.zeros(starts[-1] + size - 1, np.uint64)
-    for start, text, length in zip(starts, texts, lengths, strict=False):
-        words[start : start + length] = np.fromiter(map(zlib.crc32, " ".join(text).encode().split()), np.uint64, length)
-    hashes, begins = np.zeros(starts[-1], np.uint64), np.ones(starts[-1], bool)
+    for start, text in zip(starts, texts, strict=False):
+        words[start : start + len(text)] = [*map(zlib.crc32, " ".join(text).encode().split())]
+
+    # The run that begins at each place: a polynomial of its words, modulo 2^64.
+    hashes = np.zeros(starts[-1], np.uint64)
     for place in range(size):
-        hashes = hashes * FACTOR + words[place : place + starts[-1]]  # modulo 2^64
-        if place:
-            begins[starts[1:] - place] = False  # too near its text's end to begin a run
+        hashes = hashes * FACTOR + words[place : place + starts[-1]]
+
+    # Places too near the end of their text begin no run.
+    begins = np.arange(starts[-1]) <= np.repeat(starts[1:] - size, padded)
     return hashes[begins], np.concatenate([[0], (padded - size + 1).cumsum()])
 
 
-BANDS, ROWS = 32, 4  # of a signature: two texts with a share s of shingles in common are compared with probability 1 - (1 - s^4)^32
+# Of a signature. Two texts that share a part s of their shingles are compared with probability
+# 1 - (1 - s^4)^32.
+BANDS, ROWS = 32, 4
 
 
 def minhash(texts: list[list[str]], seed: int, size: int = 3) -> np.ndarray:
-    """Signatures (N, BANDS * ROWS) uint32: two agree at a place with the Jaccard similarity of their texts' shingles."""
+    """Signatures (N, BANDS * ROWS) uint32.
+
+    Two agree at a place with the Jaccard similarity of their texts' shingles.
+    """
+    # A place of the signature is the smallest of a text's hashes, mixed by numbers of its own.
     hashes, starts = shingles(texts, size)
-    numbers = np.random.default_rng(seed).integers(2**64, size=(BANDS * ROWS, 2), dtype=np.uint64)
-    columns = [np.minimum.reduceat((hashes * (factor | 1) + offset) >> 32, starts[:-1]) for factor, offset in numbers]
-    return np.stack(columns, axis=1).astype(np.uint32)
+    generator = np.random.default_rng(seed)
+    numbers = generator.integers(2**64, size=(BANDS * ROWS, 2), dtype=np.uint64)
+    columns = (hashes * (factor | 1) + offset >> 32 for factor, offset in numbers)
+    smallest = [np.minimum.reduceat(column, starts[:-1]) for column in columns]
+    return np.stack(smallest, axis=1).astype(np.uint32)
 
 
 def near_duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
     """(N,) bool: the signature agrees with an earlier one in at least `threshold` of its places.
 
-    Compared are rows that agree in a whole band, each with the first such row and with the one before it: linear, whatever the data.
+    Compared are rows that agree in a complete band, each with the first such row and with the one
+    before it: linear, whatever the data.
     """
-    found = np.zeros(len(signatures), bool)
+    near = np.zeros(len(signatures), bool)
     for band in np.split(signatures, BANDS, axis=1):
-        keys = functools.reduce(lambda key, column: key * FACTOR + column, band.T.astype(np.uint64))  # modulo 2^64
+        # One number for the band, modulo 2^64.
+        columns = band.T.astype(np.uint64)
+        keys = functools.reduce(lambda key, column: key * FACTOR + column, columns)
+
+        # Rows with an equal band are brought together, in their order.
         order = np.argsort(keys, kind="stable")
-        same = np.flatnonzero(keys[order][1:] == keys[order][:-1]) + 1
-        first = np.arange(len(order))
-        first[same] = 0
-        first = np.maximum.accumulate(first)
-        for earlier in (first[same], same - 1):
-            for part in range(0, len(same), 1 << 16):
-                a, b = order[earlier[part : part + (1 << 16)]], order[same[part : part + (1 << 16)]]
-                found[b[(signatures[a] == signatures[b]).mean(1) >= threshold]] = True
-    return found
+        repeats = np.append(False, keys[order][1:] == keys[order][:-1])
+        first = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))
+
+        # Each is compared with the first of its band and with the one before, in bounded memory.
+        places = np.flatnonzero(repeats)
+        for start in range(0, len(places), 1 << 16):
+            later = places[start : start + (1 << 16)]
+            for earlier in (first[later], later - 1):
+                a, b = order[earlier], order[later]
+                near[b[(signatures[a] == signatures[b]).mean(1) >= threshold]] = True
+    return near
 
 
 def read_triplets(names) -> Iterator[dict]:
-    """The checked rows of files or hub data sets. Where they have no `row`, or there are several files, it is the place among all."""
-    files, place = [file for name in names for file in find_files(name)], 0
-    for file in files:
-        for number, row in read_rows(file):
-            if (kind := row.get("task_type")) not in list(TYPES):
-                raise InputError(f"{file}:{number}: task_type is {json.dumps(kind)[:40]}; expected one of {', '.join(TYPES)}")
-            for field in FIELDS:
-                if not isinstance(row.get(field), str):
-                    raise InputError(f"{file}:{number}: {field} is {json.dumps(row.get(field))[:40]}; expected a text")
-            if len(files) > 1 or "row" not in row:
-                row["row"] = place
-            place += 1
-            yield row
-    if not place:
+    """The checked rows of files or hub data sets.
+
+    Where they have no `row`, or there are several files, it is the place among all of them.
+    """
+    paths, place = [path for name in names for path in find_files(name)], -1
+    rows = ((path, *numbered) for path in paths for numbered in read_rows(path))
+    for place, (path, number, row) in enumerate(rows):
+        if row.get("task_type") not in list(TYPES):
+            kind = f"task_type is {shown(row.get('task_type'))}"
+            raise InputError(f"{path}:{number}: {kind}; expected one of {', '.join(TYPES)}")
+        for field in FIELDS:
+            files.as_text(row.get(field), f"{path}:{number}: {field}")
+        if len(paths) > 1 or "row" not in row:
+            row["row"] = place
+        with files.reading(f"{path}:{number}: row"):
+            row["row"] = int(str(row["row"]))
+        yield row
+    if place < 0:
         raise InputError(f"{', '.join(map(str, names))}: no rows")
 
 
+RUN = 13  # words in a row that a training text and an evaluation text must not share
+
+
 def excluded_runs(names, size: int) -> np.ndarray:
-    """The sorted hashes of all runs of `size` words of all texts in some files (every string of a table's row; else a text a line)."""
+    """The sorted hashes of all runs of `size` words of all texts in some files.
+
+    The texts are every string in a row of a table; in another file each line.
+    """
 
     def strings(value) -> Iterator[str]:
         if isinstance(value, str):
@@ -362,13 +498,21 @@ def excluded_runs(names, size: int) -> np.ndarray:
             for part in value.values() if isinstance(value, dict) else value:
                 yield from strings(part)
 
-    found = [np.empty(0, np.uint64)]
-    for file in (file for name in names for file in find_files(name)):
-        table = kind_of(file) in (".jsonl", ".json", ".parquet", ".csv", ".tsv")
-        for rows in in_parts(read_rows(file) if table else read_lines(file)):
-            texts = [words for _, row in rows for text in strings(row) if (words := split_words(text))]
-            found.append(np.unique(shingles(texts, size)[0]) if texts else found[0])
-    return np.unique(np.concatenate(found))
+    runs = [np.empty(0, np.uint64)]
+    for path in (path for name in names for path in find_files(name)):
+        table = files.kind_of(path) in (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+        for part in in_parts(read_rows(path) if table else files.read_lines(path)):
+            texts = [split_words(text) for _, row in part for text in strings(row)]
+            if texts := list(filter(None, texts)):
+                runs.append(np.unique(shingles(texts, size)[0]))
+    return np.unique(np.concatenate(runs))
+
+
+def contain(texts: list[list[str]], runs: np.ndarray) -> np.ndarray:
+    """(N,) bool: the text has one of these runs of RUN words."""
+    hashes, starts = shingles(texts, RUN)
+    places = np.searchsorted(runs[:-1], hashes)
+    return np.logical_or.reduceat(runs[places] == hashes, starts[:-1])
 
 
 def in_parts(rows, size: int = 1024) -> Iterator[list]:
@@ -377,181 +521,417 @@ def in_parts(rows, size: int = 1024) -> Iterator[list]:
         yield part
 
 
-RUN = 13  # words in a row that a training text and an evaluation text must not share
+# What is kept of a row: its reason (a place in REASONS), type (in TYPES) and topic, its words, and
+# the hashes of its query and positive.
+JUDGED = [
+    ("reason", "u1"),
+    ("type", "u1"),
+    ("topic", "i4"),
+    ("words", "i4", 3),
+    ("hashes", "u8", 2),
+]
 
 
-def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) -> dict[str, np.ndarray]:
-    """What becomes of every row: reason (a place in REASONS); for the report its type, topic, words (N, 3), hashes of query and positive.
+def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) -> dict:
+    """What becomes of every row: columns (N, …) as in JUDGED, and the names of the topics.
 
-    A row without a fault of its own is compared with `excluded` (of a `ls` row only the query: labels are nobody's text), then with
-    the rows before it: equal queries of one type, then nearly equal query and positive.
+    A row without a fault of its own is compared with `excluded` (of a `ls` row only the query:
+    labels are nobody's text), then with the rows before it: equal queries of one type, then nearly
+    equal query and positive.
     """
-    columns, signatures, seen, topics = collections.defaultdict(list), [np.empty((0, BANDS * ROWS), np.uint32)], set(), {}
+    parts, signatures = [], [np.empty((0, BANDS * ROWS), np.uint32)]
+    queries, topics = set(), {}
     for part in in_parts(rows):
+        # Which texts have words in common with those that are excluded.
         texts = [[split_words(row[field]) for field in FIELDS] for row in part]
-        kinds = np.array([list(TYPES).index(row["task_type"]) for row in part])
-        faults = (unfit(row["task_type"], *words, table) for row, words in zip(part, texts, strict=True))
-        reason = np.array([REASONS.index(fault or "kept") for fault in faults], np.uint8)
+        leaked = np.zeros((3, len(part)), bool)
         for column in range(3 if len(excluded) else 0):
-            hashes, starts = shingles([words[column] for words in texts], RUN)
-            shared = excluded[np.minimum(np.searchsorted(excluded, hashes), len(excluded) - 1)] == hashes
-            hit = np.logical_or.reduceat(shared, starts[:-1]) & ((column == 0) | (kinds != list(TYPES).index("ls")))
-            reason[hit & (reason == KEPT)] = EXCLUDED
-        hashes = [[_hash(row["task_type"], words[0]), _hash(row["task_type"], words[1])] for row, words in zip(part, texts, strict=True)]
-        for i in np.flatnonzero(reason == KEPT):
-            reason[i] = DUPLICATE if hashes[i][0] in seen else KEPT
-            seen.add(hashes[i][0])
-        if len(good := np.flatnonzero(reason == KEPT)):
-            signatures.append(minhash([texts[i][0] + texts[i][1] for i in good], seed))
-        columns["reason"].append(reason)
-        columns["type"].append(kinds.astype(np.uint8))
-        columns["words"].append(np.array([[len(words) for words in row] for row in texts], np.int32))
-        columns["hashes"].append(np.array(hashes, np.uint64))
-        columns["topic"].append(np.array([topics.setdefault(str(row.get("topic") or ""), len(topics)) for row in part], np.int32))
-    judged = {name: np.concatenate(parts) for name, parts in columns.items()} | {"topics": np.array(list(topics), object)}
+            leaked[column] = contain([words[column] for words in texts], excluded)
+
+        # The first fault of each row, in this order.
+        records, good = [], []
+        for row, words, leaks in zip(part, texts, leaked.T, strict=True):
+            kind = row["task_type"]
+            hashes = [hash_words(kind, words[0]), hash_words(kind, words[1])]
+            reason = unfit(kind, *words, table)
+            if not reason and leaks[: 1 if kind == "ls" else 3].any():
+                reason = "in excluded texts"
+            if not reason and hashes[0] in queries:
+                reason = "duplicate"
+            if not reason:
+                queries.add(hashes[0])
+                good.append(words[0] + words[1])
+            topic = topics.setdefault(str(row.get("topic") or ""), len(topics))
+            lengths = list(map(len, words))
+            place = REASONS.index(reason or "kept")
+            records.append((place, list(TYPES).index(kind), topic, lengths, hashes))
+        parts.append(np.array(records, JUDGED))
+        if good:
+            signatures.append(minhash(good, seed))
+
+    # Of the rows without a fault, those that nearly repeat an earlier one.
+    judged = np.concatenate(parts)
     good = np.flatnonzero(judged["reason"] == KEPT)
     judged["reason"][good[near_duplicates(np.concatenate(signatures), threshold)]] = NEAR
-    return judged
+    return {name: judged[name] for name in judged.dtype.names} | {"topics": list(topics)}
 
 
-def _hash(kind: str, words: list[str]) -> int:
-    return int.from_bytes(hashlib.blake2b(" ".join([kind, *words]).encode(), digest_size=8).digest())
+def hash_words(kind: str, words: list[str]) -> int:
+    digest = hashlib.blake2b(" ".join([kind, *words]).encode(), digest_size=8)
+    return int.from_bytes(digest.digest())
 
 
-def report(judged: dict[str, np.ndarray]) -> dict:
-    """By type: rows by reason, distinct queries and positives; of the kept rows median words and topic entropy (bits). Rows by topic."""
-    types, topics, number = {}, judged["topics"], judged["topic"]
+def report(judged: dict) -> dict:
+    """By type: rows by reason, distinct queries and positives; of the kept rows median words and
+    topic entropy (bits). Kept rows by topic.
+    """
+    types, topics = {}, judged["topics"]
     for place, kind in enumerate(TYPES):
         of_type = judged["type"] == place
-        kept = of_type & (judged["reason"] == KEPT)
-        if not of_type.any():
+        rows = int(of_type.sum())
+        if not rows:
             continue
-        share = np.bincount(number[kept]) / max(1, kept.sum())
+        # Of all rows of the type.
+        counts = np.bincount(judged["reason"][of_type], minlength=len(REASONS))
+        distinct = [len(np.unique(column)) / rows for column in judged["hashes"][of_type].T]
+        # Of those that are kept.
+        kept = of_type & (judged["reason"] == KEPT)
+        median = np.median(judged["words"][kept], axis=0).tolist() if kept.any() else None
+        share = np.unique(judged["topic"][kept], return_counts=True)[1] / max(1, kept.sum())
         types[kind] = {
-            "rows": int(of_type.sum()),
-            **{reason: int((judged["reason"][of_type] == i).sum()) for i, reason in enumerate(REASONS)},
-            "median words": np.median(judged["words"][kept], axis=0).tolist() if kept.any() else None,
-            "distinct queries": len(np.unique(judged["hashes"][of_type, 0])) / int(of_type.sum()),
-            "distinct positives": len(np.unique(judged["hashes"][of_type, 1])) / int(of_type.sum()),
-            "topics": int((share > 0).sum()),
-            "topic entropy": float((share[share > 0] * -np.log2(share[share > 0])).sum()),
+            "rows": rows,
+            **dict(zip(REASONS, counts.tolist(), strict=True)),
+            "median words": median,
+            "distinct queries": distinct[0],
+            "distinct positives": distinct[1],
+            "topics": len(share),
+            "topic entropy": float((share * -np.log2(share)).sum()),
         }
-    kept = np.bincount(number[judged["reason"] == KEPT], minlength=len(topics))
+    kept = np.bincount(judged["topic"][judged["reason"] == KEPT], minlength=len(topics))
     order = np.argsort(-kept, kind="stable")
     return {"types": types, "topics": {topics[i]: int(kept[i]) for i in order}}
 
 
 def describe(figures: dict) -> str:
+    """The report as a table with a column for each type."""
     types = figures["types"]
-    lines = [f"{'':<26}" + "".join(f"{kind:>14}" for kind in types)]
+    rows = [["", *types]]
     for name in ("rows", *REASONS):
-        if name in ("rows", "kept") or any(one[name] for one in types.values()):
-            lines.append(f"{name:<26}" + "".join(f"{one[name]:>14,}" for one in types.values()))
-    words = ["/".join(f"{n:.0f}" for n in one["median words"]) if one["median words"] else "-" for one in types.values()]
-    lines.append(f"{'median words q/p/n':<26}" + "".join(f"{text:>14}" for text in words))
+        counts = [column[name] for column in types.values()]
+        if name in ("rows", "kept") or any(counts):
+            rows.append([name, *(f"{count:,}" for count in counts)])
+    rows += [["median words q/p/n"], ["topic entropy, bits"]]
+    for column in types.values():
+        rows[-2].append("/".join(f"{n:.0f}" for n in column["median words"] or []) or "-")
+        most = np.log2(max(1, column["topics"]))
+        rows[-1].append(f"{column['topic entropy']:.2f} of {most:.2f}")
     for name in ("distinct queries", "distinct positives"):
-        lines.append(f"{name:<26}" + "".join(f"{one[name]:>14.1%}" for one in types.values()))
-    entropies = [f"{one['topic entropy']:.2f} of {np.log2(max(1, one['topics'])):.2f}" for one in types.values()]
-    lines.append(f"{'topic entropy, bits':<26}" + "".join(f"{text:>14}" for text in entropies))
+        rows.append([name, *(f"{column[name]:.1%}" for column in types.values())])
     topics = [f"{topic or '(none)'} {count:,}" for topic, count in figures["topics"].items()]
-    lines.append(f"kept rows of {len(topics)} topics: {', '.join(topics if len(topics) <= 10 else [*topics[:5], '…', *topics[-5:]])}")
+    some = topics if len(topics) <= 10 else [*topics[:5], "…", *topics[-5:]]
+    return f"{show_table(rows)}\nkept rows of {len(topics)} topics: {', '.join(some)}"
+
+
+def show_table(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *cells in rows:
+        aligned = map(str.rjust, cells, widths[1:])
+        lines.append("  ".join([first.ljust(widths[0]), *aligned]))
     return "\n".join(lines)
 
 
-# --- scores, filter -----------------------------------------------------------------------------------------------------------
+def clean(args) -> None:
+    if args.out and Path(args.out).suffix != ".jsonl":
+        raise InputError(f"--out {args.out}: expected a name that ends in .jsonl")
+    for path in (args.out, f"{args.out}.json") if args.out else ():
+        files.refuse_existing(path, args.overwrite)
+
+    # First pass: what becomes of every row.
+    excluded = excluded_runs(args.exclude, RUN)
+    rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
+    judged = judge(rows, read_prompts(args.prompts), excluded, args.near, args.seed)
+    figures, kept = report(judged), judged["reason"] == KEPT
+    print(describe(figures))
+    if args.out and not kept.any():
+        raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
+
+    # Second pass: the kept rows are written, some of each type are shown.
+    generator, chosen, examples = np.random.default_rng(args.seed), set(), []
+    for kind in range(len(TYPES)):
+        of_type = np.flatnonzero(kept & (judged["type"] == kind))
+        chosen.update(generator.permutation(of_type)[: args.examples].tolist())
+
+    def kept_rows() -> Iterator[dict]:
+        for place, row in enumerate(read_triplets(args.data)):
+            if place in chosen:
+                examples.append(row)
+            if kept[place]:
+                yield row
+
+    if args.out:
+        files.write_jsonl(args.out, kept_rows())
+        files.write_json(f"{args.out}.json", {"settings": settings_of(args), "report": figures})
+    else:
+        collections.deque(kept_rows(), maxlen=0)
+    for row in sorted(examples, key=lambda row: list(TYPES).index(row["task_type"])):
+        topic = row.get("topic") or "no topic"
+        print(f"\n{row['task_type']}, row {row['row']}, {topic}: {row.get('task_desc') or ''}")
+        for mark, field in zip("?+-", FIELDS, strict=True):
+            print(f"  {mark} {line(row[field])[:300]}")
+    if args.out:
+        print(f"\n{args.out}: {kept.sum():,} of {len(kept):,} rows")
 
 
-def rerank_scores(client: Client, row: dict, api: str, model: str | None) -> list[float]:
-    """[s(q,p), s(q,n)] from a /rerank endpoint: `jina` (also vLLM and Cohere), or `tei` (text-embeddings-inference)."""
+def settings_of(args) -> dict:
+    left_out = ("run", "command", "overwrite", "sweep")
+    return {name: value for name, value in vars(args).items() if name not in left_out}
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+async def rerank_scores(client: Client, row: dict, api: str, model: str | None) -> list[float]:
+    """[s(q,p), s(q,n)] from a /rerank endpoint.
+
+    api is the form of the request: `jina` (also vLLM and Cohere), or `tei`
+    (text-embeddings-inference). Answers differ more than that, so any of their forms is understood.
+    """
     texts = [row["pos"], row["neg"]]
-    body = {"texts": texts, "truncate": True} if api == "tei" else {"model": model, "documents": texts}
-    answer = client.post("/rerank", {"query": row["query"]} | body)
+    body = {"model": model, "documents": texts}
+    if api == "tei":
+        body = {"texts": texts, "truncate": True}
+    answer = await client.post("/rerank", {"query": row["query"]} | body)
     try:
-        results = answer if api == "tei" else answer["results"]
-        scores = {int(one["index"]): float(one["score" if api == "tei" else "relevance_score"]) for one in results}
-        if sorted(scores) == [0, 1] and np.isfinite([*scores.values()]).all():
+        results = answer
+        if isinstance(answer, dict):
+            results = answer.get("results", answer.get("data"))
+        scores = {}
+        for item in results:
+            scores[item["index"]] = float(item.get("relevance_score", item.get("score")))
+        if scores.keys() == {0, 1} and np.isfinite([*scores.values()]).all():
             return [scores[0], scores[1]]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         pass
-    client.count("no scores")
-    raise Refused("no scores", json.dumps(answer)[:80])
+    client.faults["no scores"] += 1
+    raise Refused("no scores", one_line(json.dumps(answer), 80))
 
 
 def encoder_scores(model, tokenizer, rows: list[dict]) -> np.ndarray:
-    """(N, 2): cosines of the query with positive and negative, with the prefixes that the rows get in training."""
-    scores, q = np.empty((len(rows), 2)), e5nl.embed(model, tokenizer, [row["query"] for row in rows], "query")
+    """(N, 2): cosines of query with positive and negative, with the prefixes used in training."""
+    queries = e5nl.embed(model, tokenizer, [row["query"] for row in rows], "query")
+    scores = np.empty((len(rows), 2))
+    kinds = np.array([KINDS[TYPES[row["task_type"]]][1] for row in rows])
     for kind in ("query", "passage"):
-        chosen = [i for i, row in enumerate(rows) if KINDS[TYPES[row["task_type"]]][1] == kind]
-        for column, field in enumerate(FIELDS[1:]):
-            scores[chosen, column] = np.vecdot(q[chosen], e5nl.embed(model, tokenizer, [rows[i][field] for i in chosen], kind))
+        chosen = np.flatnonzero(kinds == kind)
+        for column, field in enumerate(("pos", "neg")):
+            texts = e5nl.embed(model, tokenizer, [rows[i][field] for i in chosen], kind)
+            scores[chosen, column] = np.vecdot(queries[chosen], texts)
     return scores
 
 
-def keeps(kind: np.ndarray, scores: np.ndarray, least_positive: float, largest_gap: float) -> np.ndarray:
-    """(N,) bool, the released rule: `ls` always; else the positive scores at least this, and at most so much more than the negative.
+def score(args) -> int | None:
+    if bool(args.model) == bool(args.base_url):
+        raise InputError("give --base-url of a reranker, or --model, an encoder's folder")
+    if args.base_url and args.api == "jina" and not args.reranker:
+        raise InputError("--api jina needs --reranker, the name of the model")
+    if args.sigmoid and args.model:
+        raise InputError("--sigmoid is for the scores of a reranker; those of --model are cosines")
 
-    What goes is a positive that is none, and a negative that is too easy. A negative that scores above the positive stays.
+    # The rows are read once before anything is asked.
+    numbers = collections.Counter(row["row"] for row in read_triplets(args.data))
+    (twice, count), *_ = numbers.most_common(1)
+    if count > 1:
+        advice = "remove the field `row`, then rows are numbered by their place"
+        raise InputError(f"{args.data[0]}: row {twice} occurs twice; {advice}")
+    size = sum(path.stat().st_size for name in args.data for path in find_files(name))
+    settings = {"data": args.data, "rows": len(numbers), "bytes": size}
+    if args.model:
+        score_with_encoder(args, settings, len(numbers))
+    else:
+        return run(score_with_reranker(args, settings, len(numbers)))
 
-    >>> keeps(np.array(["sl", "sl", "sl", "ls"]), np.array([[0.99, 0.02], [0.1, 0.9], [0.05, 0.0], [0.0, 0.0]]), 0.1, 0.96).tolist()
+
+async def score_with_reranker(args, settings: dict, total: int) -> int:
+    client = connect(args)
+    settings |= {"reranker": args.reranker, "api": args.api}
+    keep_settings(args.out, settings | ({"sigmoid": True} if args.sigmoid else {}))
+
+    async def work(row: dict) -> dict:
+        scores = await rerank_scores(client, row, args.api, args.reranker)
+        if args.sigmoid:
+            scores = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
+        return scored(row, scores)
+
+    async with client.http:
+        rows = read_triplets(args.data)
+        lost = await collect(args.out, row_number, rows, total, work, client)
+    return write_report(client, args.out, lost)
+
+
+def score_with_encoder(args, settings: dict, total: int) -> None:
+    folder = model_folder.find(args.model)
+    weights = model_folder.weights_hash(folder)
+    keep_settings(args.out, settings | {"model": args.model, "weights": weights})
+    model, tokenizer = e5nl.load(folder)
+    print(e5nl.summary(model, tokenizer), flush=True)
+    with appending(args.out, row_number) as (existing, append):
+        missing = (row for row in read_triplets(args.data) if row["row"] not in existing)
+        with tqdm(total=total - len(existing), unit="row", disable=None) as progress:
+            for part in in_parts(missing, 4096):
+                for row, scores in zip(part, encoder_scores(model, tokenizer, part), strict=True):
+                    append(scored(row, scores))
+                progress.update(len(part))
+    print(f"{args.out}: {total:,} rows")
+
+
+def scored(row: dict, scores) -> dict:
+    return row | {"pos_scores": [float(scores[0])], "neg_scores": [float(scores[1])]}
+
+
+# --- filter ---------------------------------------------------------------------------------------
+
+LEAST_POSITIVE, LARGEST_GAP = 0.1, 0.96  # the released code
+
+
+def keeps(kind: np.ndarray, scores: np.ndarray, least: float, gap: float) -> np.ndarray:
+    """(N,) bool, the released rule: `ls` always; else the positive scores at least `least`, and at
+    most `gap` more than the negative.
+
+    What goes is a positive that is none, and a negative that is too easy. A negative that scores
+    above the positive stays.
+
+    >>> kind = np.array(["sl", "sl", "sl", "ls"])
+    >>> keeps(kind, np.array([[0.99, 0.02], [0.1, 0.9], [0.05, 0], [0, 0]]), 0.1, 0.96).tolist()
     [False, True, False, True]
     """
-    return (kind == "ls") | ((scores[:, 0] >= least_positive) & (scores[:, 0] - scores[:, 1] <= largest_gap))
+    positive, negative = scores.T
+    return (kind == "ls") | ((positive >= least) & (positive - negative <= gap))
 
 
-def draw(kind: np.ndarray, kept: np.ndarray, ratio: dict[str, float], size: int | None, seed: int) -> np.ndarray:
-    """(N,) bool: of the kept rows, drawn by seed, `size` in these shares of the types (default: as many as there can be)."""
-    there = {name: int((kept & (kind == name)).sum()) for name in ratio}
-    most = min(int(there[name] / share) for name, share in ratio.items())
+def draw(kind: np.ndarray, kept: np.ndarray, ratio: dict, size: int | None, seed: int):
+    """(N,) bool: of the kept rows, drawn by seed, `size` in these shares of the types.
+
+    Without a size as many as there can be.
+    """
+    rows = {name: np.flatnonzero(kept & (kind == name)) for name in ratio}
+    most = min(int(len(rows[name]) / share) for name, share in ratio.items())
     if not most or (size or 0) > most:
-        found = ", ".join(f"{name} {count:,}" for name, count in there.items())
-        raise InputError(f"--ratio with these rows gives {most:,} rows at most; kept are {found}")
+        counts = ", ".join(f"{name} {len(of_type):,}" for name, of_type in rows.items())
+        raise InputError(f"--ratio with these rows gives {most:,} rows at most; kept are {counts}")
     drawn = np.zeros(len(kind), bool)
     for name, share in ratio.items():
-        rows = np.flatnonzero(kept & (kind == name))
-        drawn[np.random.default_rng((seed, list(TYPES).index(name))).permutation(rows)[: round((size or most) * share)]] = True
+        generator = np.random.default_rng((seed, list(TYPES).index(name)))
+        drawn[generator.permutation(rows[name])[: round((size or most) * share)]] = True
     return drawn
 
 
-def read_scores(names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of every row: type (N,), scores of positive and negative (N, 2; NaN where an `ls` row has none), whether a text is blank (N,)."""
-    kinds, scores, blank = [], [], []
-    for row in read_triplets(names):
-        pair = []
-        for field in ("pos_scores", "neg_scores"):
-            value = row.get(field)
-            good = isinstance(value, list) and value and isinstance(value[0], int | float) and np.isfinite(value[0])
-            if not good and (value or row["task_type"] != "ls"):
-                found = "no" if not value else f"{json.dumps(value)[:40]} as"
-                raise InputError(f"row {row['row']} ({row['task_type']}) has {found} {field}; expected a list of one number, from `score`")
-            pair.append(value[0] if good else np.nan)
-        kinds.append(row["task_type"])
-        scores.append(pair)
-        blank.append(not all(row[field].strip() for field in FIELDS))
-    return np.array(kinds), np.array(scores, float), np.array(blank)
+def read_score(row: dict, field: str) -> float:
+    """The one number in a row's list; NaN where an `ls` row has none, which needs none."""
+    value = row.get(field)
+    if not value and row["task_type"] == "ls":
+        return np.nan
+    if isinstance(value, list) and value and isinstance(value[0], int | float):
+        if abs(value[0]) <= sys.float_info.max:
+            return value[0]
+    where = f"row {row['row']} ({row['task_type']}): {field}"
+    raise InputError(f"{where} is {shown(value)}; expected a list of one number, from `score`")
 
 
 def describe_filter(kind: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> str:
-    lines = [f"{'type':<6}{'rows':>10}{'kept':>10}{'share':>9}   5 / 25 / 50 / 75 / 95 % of s(q,p), s(q,n)"]
-    for name in [*(name for name in TYPES if (kind == name).any()), "all"]:
+    rows = [["type", "rows", "kept", "share", "5 / 25 / 50 / 75 / 95 % of s(q,p)", "of s(q,n)"]]
+    for name in [*(name for name in TYPES if name in kind), "all"]:
         of_type = (kind == name) | (name == "all")
-        known = scores[of_type & ~np.isnan(scores).any(1)]
-        columns = [" ".join(f"{value:.2f}" for value in np.quantile(part, [0.05, 0.25, 0.5, 0.75, 0.95])) for part in known.T if len(known)]
-        lines.append(f"{name:<6}{of_type.sum():>10,}{kept[of_type].sum():>10,}{kept[of_type].mean():>9.1%}   {', '.join(columns) or '-'}")
-    return "\n".join(lines)
+        share = kept[of_type].mean()
+        row = [name, f"{of_type.sum():,}", f"{kept[of_type].sum():,}", f"{share:.1%}"]
+        for column in scores[of_type].T:
+            known = column[~np.isnan(column)]
+            values = np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else []
+            row.append(" ".join(f"{value:.2f}" for value in values) or "-")
+        rows.append(row)
+    return show_table(rows)
 
 
 def describe_sweep(kind: np.ndarray, scores: np.ndarray) -> str:
-    """The share kept at other thresholds; .7, .8 and .98 are those that the authors' code had before .96."""
-    types = [name for name in TYPES if (kind == name).any()]
-    lines = [f"{'positive from':>13}{'gap to':>8}" + "".join(f"{name:>9}" for name in [*types, "all"])]
-    for least, gap in itertools.product((-np.inf, 0.05, 0.1, 0.3, 0.5), (0.7, 0.8, 0.9, 0.96, 0.98, np.inf)):
+    """The share kept at other thresholds; .7, .8 and .98 were in the authors' code before .96."""
+    types = [name for name in TYPES if name in kind]
+    rows = [["positive from", "gap to", *types, "all"]]
+    gaps = (0.7, 0.8, 0.9, 0.96, 0.98, np.inf)
+    for least, gap in itertools.product((-np.inf, 0.05, 0.1, 0.3, 0.5), gaps):
         kept = keeps(kind, scores, least, gap)
-        shares = [kept[kind == name].mean() for name in types] + [kept.mean()]
-        lines.append(f"{least:>13g}{gap:>8g}" + "".join(f"{share:>9.1%}" for share in shares))
-    return "\n".join(lines)
+        shares = [*(kept[kind == name].mean() for name in types), kept.mean()]
+        rows.append([f"{least:g}", f"{gap:g}", *(f"{share:.1%}" for share in shares)])
+    return show_table(rows)
 
 
-# --- command line -------------------------------------------------------------------------------------------------------------
+def filter_rows(args) -> None:
+    if not args.out and not args.sweep:
+        raise InputError("give --out, or --sweep alone to see what other thresholds would keep")
+    if args.size and not args.ratio:
+        raise InputError("--size goes with --ratio")
+    out = Path(args.out or "")
+    written = [out / name for name in ("manifest.json", "report.json")]
+    written += [out / f"{name}.jsonl.gz" for name in TYPES]
+    for path in written if args.out else ():
+        files.refuse_existing(path, args.overwrite)
+
+    # What the rule needs of every row.
+    kinds, scores, blank = [], [], []
+    for row in read_triplets(args.data):
+        kinds.append(row["task_type"])
+        scores.append([read_score(row, "pos_scores"), read_score(row, "neg_scores")])
+        blank.append(not all(row[field].strip() for field in FIELDS))
+    kind, scores, blank = np.array(kinds), np.array(scores, float), np.array(blank)
+
+    # The usual thresholds mean nothing for logits (a cosine may be beyond 1 by rounding).
+    least, gap = args.least_positive, args.largest_gap
+    odd = scores[(kind != "ls") & ((scores < -1e-5) | (scores > 1 + 1e-5)).any(1)]
+    if len(odd) and (least == LEAST_POSITIVE or gap == LARGEST_GAP):
+        advice = "apply a sigmoid (`score --sigmoid`), or set --least-positive and --largest-gap"
+        problem = f"scores are {odd[0].tolist()}; expected probabilities, from 0 to 1"
+        raise InputError(f"{args.data[0]}: {problem}; {advice}")
+
+    # What is kept, and a look at it.
+    kept = keeps(kind, scores, least, gap) & ~blank
+    rule = f"ls, and s(q,p) >= {least:g} with s(q,p) - s(q,n) <= {gap:g}"
+    print(f"kept: {rule}; not {blank.sum():,} rows with a blank text")
+    print(describe_filter(kind, scores, kept))
+    if args.sweep:
+        print("\n" + describe_sweep(kind, scores))
+    if not args.out:
+        return
+    if args.ratio:
+        kept = draw(kind, kept, args.ratio, args.size, args.seed)
+    if not kept.any():
+        advice = "lower --least-positive, raise --largest-gap"
+        raise InputError(f"{args.data[0]}: nothing is kept; {advice}")
+    for path in written:
+        path.unlink(missing_ok=True)  # what an earlier run wrote
+
+    # A training source for each type.
+    sources, types = [], {}
+    for name in TYPES:
+        chosen = kept & (kind == name)
+        types[name] = {"rows": int((kind == name).sum()), "kept": int(chosen.sum())}
+        if chosen.any():
+            rows = itertools.compress(read_triplets(args.data), chosen)
+            files.write_jsonl(out / f"{name}.jsonl.gz", map(training_row, rows))
+            in_batch = {"in_batch_negatives": False} if name == "ls" else {}
+            sources.append({"file": f"{name}.jsonl.gz"} | in_batch)
+    files.write_json(out / "report.json", {"settings": settings_of(args), "types": types})
+    files.write_json(out / "manifest.json", {"sources": sources})
+    mix = ((name, counts["kept"]) for name, counts in types.items() if counts["kept"])
+    shares = ", ".join(f"{name} {count:,} ({count / kept.sum():.1%})" for name, count in mix)
+    print(f"{out / 'manifest.json'}: {kept.sum():,} rows: {shares}")
+
+
+def training_row(row: dict) -> dict:
+    texts = {"query": row["query"], "pos": [row["pos"]], "neg": [row["neg"]]}
+    scores = {field: row[field] for field in ("pos_scores", "neg_scores") if row.get(field)}
+    return texts | scores | {"type": TYPES[row["task_type"]]}
+
+
+# --- command line ---------------------------------------------------------------------------------
 
 
 def per_type(number: Callable[[str], float]) -> Callable[[str], dict]:
@@ -559,11 +939,12 @@ def per_type(number: Callable[[str], float]) -> Callable[[str], dict]:
 
     def parse(text: str) -> dict:
         values = dict(part.partition("=")[::2] for part in text.split(","))
-        if not values.keys() <= TYPES.keys() or len(values) != text.count(",") + 1:
-            raise argparse.ArgumentTypeError(f"{text}: expected {'=…,'.join(TYPES)}=…, or some of them")
+        if not values.keys() <= TYPES.keys() or len(values) <= text.count(","):
+            expected = f"{'=…,'.join(TYPES)}=…, or some of them"
+            raise argparse.ArgumentTypeError(f"{text}: expected {expected}")
         return {name: number(value) for name, value in values.items()}
 
-    parse.__name__ = "list of type=number"
+    parse.__name__ = "list of type=number"  # for argparse's message
     return parse
 
 
@@ -577,255 +958,90 @@ def json_object(text: str) -> dict:
 json_object.__name__ = "JSON object"  # for argparse's message
 
 
-def _prompts(args) -> None:
-    print(json.dumps(read_prompts(args.prompts), ensure_ascii=False, indent=2))
-
-
-def _client(args, prices=(0.0, 0.0)) -> Client:
-    return Client(args.base_url, os.environ.get(args.key_env, ""), args.timeout, args.retries, args.backoff, prices)
-
-
-def _generate(args) -> int:
-    table, topics, started = read_prompts(args.prompts), read_topics(args.topics), time.monotonic()
-    plan, client = Plan(topics, args.types, args.seed), _client(args, args.prices)
-    options = {"model": args.llm, "temperature": args.temperature, "top_p": args.top_p, "max_tokens": args.max_tokens} | args.body
-    digest = hashlib.sha256(json.dumps(topics, ensure_ascii=False).encode()).hexdigest()
-    settings = {"request": options, "seed": args.seed, "types": args.types, "tasks": args.tasks, "prompts": table}
-    thought = f"{args.out}.tasks.jsonl"
-    keep_settings(args.out, settings | {"topics": f"{len(topics)}, sha256 {digest}"}, thought)
-
-    pairs = {}  # (type, topic) of which tasks are needed, in the order of the rows
-    for n in range(args.rows):
-        if len(pairs) == len(topics) * len(args.types):
-            break
-        pairs.setdefault(plan[n][:2])
-
-    def brainstorm(pair: tuple) -> dict | Refused:
-        prompt = brainstorm_prompt(table, *pair, args.tasks)
-        return ask(client, prompt, (args.seed, *pair), options, args.tries, lambda value: parse_tasks(value, *pair, args.tasks))
-
-    with appending(thought, lambda row: (row["task_type"], row["topic"])) as (there, append):
-        missing = [pair for pair in pairs if pair not in there and pair[0] in table["brainstorm"]]
-        print(f"tasks: {len(missing):,} (type, topic) pairs to think about, {len(there):,} are there", flush=True)
-        lost = collect(missing, len(missing), brainstorm, append, client, args.concurrency)
-    if lost:
-        raise InputError(f"{thought}: {lost.total()} (type, topic) pairs got no tasks ({', '.join(lost)}); the same command asks again")
-    tasks = {(row["task_type"], row["topic"]): row["tasks"] for _, row in read_rows(thought)} if there or missing else {}
-
-    def write(job: tuple) -> dict | Refused:
-        n, (kind, topic, turn) = job
-        task = tasks[kind, topic][turn % len(tasks[kind, topic])] if kind in table["brainstorm"] else ""
-        row = {"row": n, "task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
-        prompt = row_prompt(table, kind, topic, task, args.seed, n)
-        return ask(client, prompt, (args.seed, n), options, args.tries, lambda value: row | parse_triplet(value, kind, table))
-
-    with appending(args.out, lambda row: row["row"]) as (there, append):
-        missing = [n for n in range(args.rows) if n not in there]
-        print(f"rows: {len(missing):,} to write, {len(there):,} are there", flush=True)
-        lost = collect(((n, plan[n]) for n in missing), len(missing), write, append, client, args.concurrency)
-    return write_report(client, args.out, len(there) + len(missing) - lost.total(), lost, time.monotonic() - started)
-
-
-def _clean(args) -> None:
-    if args.out:
-        if Path(args.out).suffix != ".jsonl":
-            raise InputError(f"--out {args.out}: expected a name that ends in .jsonl")
-        if Path(args.out).resolve() in [Path(name).resolve() for name in args.data]:
-            raise InputError(f"--out {args.out} is the input itself; choose another name")
-        for path in (args.out, f"{args.out}.json"):
-            refuse_existing(path, args.overwrite)
-    excluded = excluded_runs(args.exclude, RUN)
-    rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
-    judged = judge(rows, read_prompts(args.prompts), excluded, args.near, args.seed)
-    figures, kept = report(judged), judged["reason"] == KEPT
-    print(describe(figures))
-    generator = np.random.default_rng(args.seed)
-    of_types = [np.flatnonzero(kept & (judged["type"] == kind)) for kind in range(len(TYPES))]
-    chosen = {place for rows in of_types for place in generator.permutation(rows)[: args.examples]}
-    examples = collections.defaultdict(list)
-
-    def kept_rows() -> Iterator[dict]:
-        for place, row in enumerate(read_triplets(args.data)):
-            if place in chosen:
-                examples[row["task_type"]].append(row)
-            if kept[place]:
-                yield row
-
-    if args.out and not kept.any():
-        raise InputError(f"{args.data[0]}: no row is good enough; the table above says why")
-    if args.out:
-        write_jsonl(args.out, kept_rows())
-        settings = {key: value for key, value in vars(args).items() if key not in ("run", "command", "overwrite")}
-        write_json(f"{args.out}.json", {"settings": settings, "report": figures})
-    else:
-        collections.deque(kept_rows(), maxlen=0)
-    for kind in TYPES:
-        for row in examples[kind]:
-            print(f"\n{kind}, row {row['row']}, {row.get('topic') or 'no topic'}: {row.get('task_desc') or ''}")
-            print("\n".join(f"  {mark} {' '.join(row[field].split())[:300]}" for mark, field in zip("?+-", FIELDS, strict=True)))
-    if args.out:
-        print(f"\n{args.out}: {kept.sum():,} of {len(kept):,} rows")
-
-
-def _score(args) -> int | None:
-    if bool(args.model) == bool(args.base_url):
-        raise InputError("give --base-url of a reranker, or --model, an encoder's folder")
-    if args.base_url and args.api == "jina" and not args.reranker:
-        raise InputError("--api jina needs --reranker, the name of the model")
-    numbers, started = [row["row"] for row in read_triplets(args.data)], time.monotonic()
-    if len(set(numbers)) < len(numbers):
-        twice = collections.Counter(numbers).most_common(1)[0][0]
-        raise InputError(f"{args.data[0]}: row {twice} occurs twice; remove the field `row`, then rows are numbered by their place")
-    size = sum(file.stat().st_size for name in args.data for file in find_files(name))
-    settings = {"data": args.data, "rows": len(numbers), "bytes": size}
-    if args.model:
-        folder = model_folder.find(args.model)
-        keep_settings(args.out, settings | {"model": args.model, "weights": model_folder.weights_hash(folder)})
-    else:
-        client = _client(args)
-        keep_settings(args.out, settings | {"reranker": args.reranker, "api": args.api})
-
-    def scored(row: dict, scores) -> dict:
-        return row | {"pos_scores": [float(scores[0])], "neg_scores": [float(scores[1])]}
-
-    def rerank(row: dict) -> dict | Refused:
-        try:
-            return scored(row, rerank_scores(client, row, args.api, args.reranker))
-        except Refused as refused:
-            return refused
-
-    with appending(args.out, lambda row: row["row"]) as (there, append):
-        missing, total = (row for row in read_triplets(args.data) if row["row"] not in there), len(numbers) - len(there)
-        print(f"rows: {total:,} to score, {len(there):,} are there", flush=True)
-        if args.base_url:
-            lost = collect(missing, total, rerank, append, client, args.concurrency)
-            return write_report(client, args.out, len(numbers) - lost.total(), lost, time.monotonic() - started)
-        model, tokenizer = e5nl.load(folder)
-        print(e5nl.summary(model, tokenizer), flush=True)
-        with tqdm(total=total, unit="row", disable=None) as bar:
-            for part in in_parts(missing, 4096):
-                for row, scores in zip(part, encoder_scores(model, tokenizer, part), strict=True):
-                    append(scored(row, scores))
-                bar.update(len(part))
-    print(f"{args.out}: {len(numbers):,} rows")
-
-
-def _filter(args) -> None:
-    if not args.out and not args.sweep:
-        raise InputError("give --out, or --sweep alone to see what other thresholds would keep")
-    if args.size and not args.ratio:
-        raise InputError("--size goes with --ratio")
-    out = Path(args.out or "")
-    written = [out / name for name in ("manifest.json", "report.json", *(f"{name}.jsonl.gz" for name in TYPES))]
-    for path in written if args.out else ():
-        refuse_existing(path, args.overwrite)
-    kind, scores, blank = read_scores(args.data)
-    kept = keeps(kind, scores, args.least_positive, args.largest_gap) & ~blank
-    rule = f"ls, and s(q,p) >= {args.least_positive:g} with s(q,p) - s(q,n) <= {args.largest_gap:g}"
-    print(f"kept: {rule}; not {blank.sum():,} rows with a blank text")
-    print(describe_filter(kind, scores, kept))
-    if args.sweep:
-        print("\n" + describe_sweep(kind, scores))
-    if not args.out:
-        return
-    if args.ratio:
-        kept = draw(kind, kept, args.ratio, args.size, args.seed)
-    if not kept.any():
-        raise InputError(f"{args.data[0]}: nothing is kept; lower --least-positive, raise --largest-gap")
-    for path in written:
-        path.unlink(missing_ok=True)  # what an earlier run wrote
-    sources = []
-    for name, type in TYPES.items():
-        chosen = kept & (kind == name)
-        if not chosen.any():
-            continue
-        rows = (row for row, keep in zip(read_triplets(args.data), chosen, strict=True) if keep)
-        write_jsonl(out / f"{name}.jsonl.gz", (_training_row(row, type) for row in rows))
-        sources.append({"file": f"{name}.jsonl.gz"} | ({"in_batch_negatives": False} if name == "ls" else {}))
-    settings = {key: value for key, value in vars(args).items() if key not in ("run", "command", "overwrite", "sweep")}
-    rows = {name: {"rows": int((kind == name).sum()), "kept": int(kept[kind == name].sum())} for name in TYPES}
-    write_json(out / "report.json", {"settings": settings, "types": rows})
-    write_json(out / "manifest.json", {"sources": sources})
-    mix = ", ".join(f"{name} {one['kept']:,} ({one['kept'] / kept.sum():.1%})" for name, one in rows.items() if one["kept"])
-    print(f"{out / 'manifest.json'}: {kept.sum():,} rows: {mix}")
-
-
-def _training_row(row: dict, type: str) -> dict:
-    scores = {field: row[field] for field in ("pos_scores", "neg_scores") if row.get(field)}
-    return {"query": row["query"], "pos": [row["pos"]], "neg": [row["neg"]]} | scores | {"type": type}
+def connect(args) -> Client:
+    key = os.environ.get(args.key_env, "")
+    return Client(args.base_url, key, args.timeout, args.retries, args.concurrency)
 
 
 def main(argv=None) -> int | None:
     parser = argparse.ArgumentParser(description="Synthetic triplets from an LLM.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def add(name: str, run: Callable, help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    def add(name: str, run: Callable, help: str) -> Callable:
+        show = argparse.ArgumentDefaultsHelpFormatter
+        command = commands.add_parser(name, help=help, formatter_class=show)
         command.set_defaults(run=run)
-        return command
+        return command.add_argument
 
-    def add_server(command, required: bool) -> None:
-        group = command.add_argument_group("server")
-        group.add_argument("--base-url", required=required, help="http://host:port/path, without the /chat/completions or /rerank")
-        group.add_argument("--key-env", default="OPENAI_API_KEY", help="environment variable that holds the key, if one is needed")
-        group.add_argument("--concurrency", type=whole_number(1, 1000), default=32, help="requests at a time")
-        group.add_argument("--timeout", type=real_number(0.01), default=300.0, help="seconds for a whole request")
-        group.add_argument("--retries", type=whole_number(0, 100), default=8, help="of a request that failed on its way or was put off")
-        group.add_argument("--backoff", type=real_number(0), default=1.0, help="seconds before the first; doubled each time, to a minute")
+    def add_server(option: Callable, required: bool) -> None:
+        option("--base-url", required=required, help="http://host:port/path of the server")
+        option("--key-env", default="OPENAI_API_KEY", help="environment variable that holds a key")
+        option("--concurrency", type=whole_number(1, 1000), default=32, help="requests at a time")
+        option("--timeout", type=real_number(0.01), default=300.0, help="seconds for a request")
+        option("--retries", type=whole_number(0, 100), default=8, help="of a fault that may pass")
 
-    data = {"nargs": "+", "required": True, "help": "triplets: .jsonl, .parquet, .csv, or a hub data set (clips/SynEmbedNL)"}
-    table = {"help": "JSON file like the one that `prompts` prints, for another language"}
+    def add_data(option: Callable) -> None:
+        help = "triplets: .jsonl, .parquet, .csv, or a hub data set (clips/SynEmbedNL)"
+        option("--data", nargs="+", required=True, help=help)
 
-    command = add("prompts", _prompts, "print the prompts and what else belongs to the language, as JSON")
-    command.add_argument("--prompts", **table)
+    def add_prompts(option: Callable) -> None:
+        option("--prompts", help="JSON file like the one that `prompts` prints")
 
-    command = add("generate", _generate, "ask an LLM for rows; goes on where a killed run was")
-    command.add_argument("--llm", required=True, help="the model's name at the server")
-    command.add_argument("--topics", required=True, help="a topic a line; topic<TAB>3 for one that comes up three times as often")
-    command.add_argument("--rows", type=whole_number(1), required=True, help="how many there shall be; may be raised later")
-    command.add_argument("--out", required=True, help="rows (.jsonl); beside them <out>.tasks.jsonl and <out>.json, settings and report")
-    command.add_argument("--types", type=per_type(whole_number(1, 999)), default=dict.fromkeys(TYPES, 1), help="weights: sl=2,ls=2,sts=1")
-    command.add_argument("--tasks", type=whole_number(1, 100), default=5, help="tasks to think of for a topic and type")
-    command.add_argument("--prompts", **table)
-    command.add_argument("--seed", type=whole_number(0), default=42)
-    add_server(command, True)
-    group = command.add_argument_group("LLM")
-    group.add_argument("--temperature", type=real_number(0), default=1.0)
-    group.add_argument("--top-p", type=real_number(0, 1), default=1.0)
-    group.add_argument("--max-tokens", type=whole_number(1), default=4096, help="of an answer")
-    group.add_argument("--body", type=json_object, default={}, metavar="JSON",
-                       help='more of a request: {"chat_template_kwargs": {"enable_thinking": false}}; null leaves a field out')  # fmt: skip
-    group.add_argument("--tries", type=whole_number(1, 100), default=5, help="how often to ask for a row until the answer fits")
-    group.add_argument("--prices", type=real_number(0), nargs=2, metavar=("IN", "OUT"), default=(0.0, 0.0), help="of a million tokens")
+    def print_prompts(args) -> None:
+        print(json.dumps(read_prompts(args.prompts), ensure_ascii=False, indent=2))
 
-    command = add("clean", _clean, "leave out duplicates, leaks, wrong language, evaluation texts; report what is there")
-    command.add_argument("--data", **data)
-    command.add_argument("--out", help="the good rows (.jsonl); beside them <out>.json with the report. Without it only the report")
-    command.add_argument("--overwrite", action="store_true", help="replace --out")
-    command.add_argument("--exclude", nargs="+", default=[], metavar="FILE", help=f"evaluation texts: a row with {RUN} words of one goes")
-    command.add_argument("--near", type=real_number(0, 1), default=0.8, help="share of three-word runs that makes two rows near duplicates")
-    command.add_argument("--examples", type=whole_number(0), default=10, help="rows of each type to print")
-    command.add_argument("--prompts", **table)
-    command.add_argument("--seed", type=whole_number(0), default=42)
+    option = add("prompts", print_prompts, "print what belongs to the language, as JSON")
+    add_prompts(option)
 
-    command = add("score", _score, "add pos_scores and neg_scores; goes on where a killed run was")
-    command.add_argument("--data", **data)
-    command.add_argument("--out", required=True, help="the same rows with scores (.jsonl); beside them <out>.json")
-    command.add_argument("--model", help="an encoder's folder or hub name instead of a reranker; its scores are cosines")
-    command.add_argument("--reranker", help="the model's name at the server")
-    command.add_argument("--api", choices=["jina", "tei"], default="jina", help="jina: vLLM and Cohere too; tei: text-embeddings-inference")
-    add_server(command, False)
+    option = add("generate", lambda args: run(generate(args)), "ask an LLM for rows; resumes")
+    option("--llm", required=True, help="the model's name at the server")
+    option("--topics", required=True, help="file with one per line")
+    option("--rows", type=whole_number(1), required=True, help="in all; may be raised later")
+    option("--out", required=True, help="rows (.jsonl); also <out>.tasks.jsonl and <out>.json")
+    weights = per_type(whole_number(1, 999))
+    option("--types", type=weights, default=dict.fromkeys(TYPES, 1), help="weights: sl=2,sts=1")
+    option("--tasks", type=whole_number(1, 100), default=5, help="for a topic and type")
+    add_prompts(option)
+    option("--seed", type=whole_number(0), default=42)
+    add_server(option, True)
+    body = f"more of a request than {REQUEST}; null leaves a field out"
+    option("--body", type=json_object, default={}, metavar="JSON", help=body)
+    option("--tries", type=whole_number(1, 100), default=5, help="until an answer fits")
 
-    command = add("filter", _filter, "training sources from scored rows")
-    command.add_argument("--data", **data)
-    command.add_argument("--out", help="folder: a source a type, and manifest.json for `e5nl.py train --data`")
-    command.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote to --out")
-    command.add_argument("--least-positive", type=real_number(-1e6), default=0.1, help="s(q,p) at least (released code)")
-    command.add_argument("--largest-gap", type=real_number(-1e6), default=0.96, help="s(q,p) - s(q,n) at most (released code)")
-    command.add_argument("--sweep", action="store_true", help="print the share kept at other thresholds")
-    command.add_argument("--ratio", type=per_type(real_number(1e-6, 1)), help="shares of the types: sl=0.3,ls=0.3,ss=0.1,ll=0.2,sts=0.1")
-    command.add_argument("--size", type=whole_number(1), help="rows with --ratio (default: as many as there can be)")
-    command.add_argument("--seed", type=whole_number(0), default=42, help="of the rows drawn with --ratio")
+    option = add("clean", clean, "leave out duplicates, leaks, other languages; report the rest")
+    add_data(option)
+    option("--out", help="the good rows (.jsonl); also <out>.json. Without it only the report")
+    option("--overwrite", action="store_true", help="replace --out")
+    exclude = f"evaluation texts: a row that shares {RUN} words in a row with one is left out"
+    option("--exclude", nargs="+", default=[], metavar="FILE", help=exclude)
+    near = "share of three-word runs that makes two rows near duplicates"
+    option("--near", type=real_number(0, 1), default=0.8, help=near)
+    option("--examples", type=whole_number(0), default=10, help="rows of each type to print")
+    add_prompts(option)
+    option("--seed", type=whole_number(0), default=42)
+
+    option = add("score", score, "add pos_scores and neg_scores; resumes")
+    add_data(option)
+    option("--out", required=True, help="the same rows with scores (.jsonl); also <out>.json")
+    option("--model", help="an encoder instead of a reranker (folder, hub name): gives cosines")
+    option("--reranker", help="the model's name at the server")
+    api = "jina: vLLM and Cohere too; tei: text-embeddings-inference"
+    option("--api", choices=["jina", "tei"], default="jina", help=api)
+    option("--sigmoid", action="store_true", help="of a reranker's logits: probabilities")
+    add_server(option, False)
+
+    option = add("filter", filter_rows, "training sources from scored rows")
+    add_data(option)
+    option("--out", help="folder: a source for each type, manifest.json for `e5nl.py train --data`")
+    option("--overwrite", action="store_true", help="replace what an earlier run wrote to --out")
+    number = real_number(-1e6)
+    option("--least-positive", type=number, default=LEAST_POSITIVE, help="s(q,p) at least")
+    option("--largest-gap", type=number, default=LARGEST_GAP, help="s(q,p) - s(q,n) at most")
+    option("--sweep", action="store_true", help="print the share kept at other thresholds")
+    option("--ratio", type=per_type(real_number(1e-6, 1)), help="of the types: sl=0.3,ls=0.7")
+    option("--size", type=whole_number(1), help="rows with --ratio (default: as many as possible)")
+    option("--seed", type=whole_number(0), default=42, help="of the rows drawn with --ratio")
+
     args = parser.parse_args(argv)
     if getattr(args, "ratio", None) and abs(sum(args.ratio.values()) - 1) > 1e-6:
         parser.error(f"--ratio adds up to {sum(args.ratio.values()):g}, not 1")
@@ -833,4 +1049,4 @@ def main(argv=None) -> int | None:
 
 
 if __name__ == "__main__":
-    cli(main)
+    files.cli(main)

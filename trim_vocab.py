@@ -90,9 +90,9 @@ def parse_name(name: str) -> tuple[str, int | None]:
     >>> parse_name("owner/name:nl/*.jsonl.gz:500"), parse_name("law.jsonl.gz")
     (('owner/name:nl/*.jsonl.gz', 500), ('law.jsonl.gz', None))
     """
-    path, cap = re.fullmatch(r"(.*?)(?::(\d+))?", name, re.DOTALL).groups()
+    path, cap = re.fullmatch(r"(.*?)(?::(\d+))?", str(name), re.DOTALL).groups()
     if cap is None or Path(name).exists():
-        return name, None
+        return str(name), None
     return path, int(cap)
 
 

@@ -1,4 +1,7 @@
-"""A real HTTP server on loopback that stands for an LLM, good and bad. What it answers well is a function of the prompt alone."""
+"""A real HTTP server on loopback in the place of an LLM, good and bad.
+
+What it answers well is a function of the prompt alone.
+"""
 
 import collections
 import contextlib
@@ -9,34 +12,61 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAULTS = ["malformed", "english", "refusal", "429 seconds", "429 date", "500", "silent", "cut", "slow body", "slow head"]
+FAULTS = [
+    "malformed",
+    "english",
+    "refusal",
+    "429 seconds",
+    "429 date",
+    "429 in an answer",
+    "500",
+    "silent",
+    "cut",
+    "slow body",
+    "slow head",
+]
 
 
 def dutch(generator: random.Random, words: int) -> str:
     common = "de het een en van niet met voor naar bij".split()
-    return " ".join(generator.choice(common) if i % 2 else f"w{generator.randrange(10**6)}" for i in range(words))
+
+    def word(i: int) -> str:
+        return generator.choice(common) if i % 2 else f"w{generator.randrange(10**6)}"
+
+    return " ".join(map(word, range(words)))
 
 
 def good_answer(prompt: str) -> dict:
     """A function of the prompt."""
     generator = random.Random(prompt)
     if '"tasks"' in prompt:
-        return {"tasks": [f"Given task {generator.randrange(10**9)}, retrieve {{topic}}." for _ in range(int(prompt.split()[2]))]}
-    words = 3 if "its label" in prompt else 24
-    return {"query": dutch(generator, 24), "positive": dutch(generator, words), "negative": dutch(generator, words)}
+        count = int(prompt.split()[2])
+        tasks = (generator.randrange(10**9) for _ in range(count))
+        return {"tasks": [f"Given task {number}, retrieve {{topic}}." for number in tasks]}
+    words = {"query": 24, "positive": 24, "negative": 24}
+    if "its label" in prompt:
+        words |= {"positive": 3, "negative": 3}
+    return {field: dutch(generator, count) for field, count in words.items()}
 
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def setup(self):
+        self.timeout = self.server.idle
+        super().setup()
+
     def log_message(self, *_):
         pass
 
-    def reply(self, status: int, value, headers=()) -> bytes:
+    def message(self, status: int, value, headers=()) -> bytes:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         lines = [f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}", *headers, "", ""]
         return "\r\n".join(lines).encode() + body
+
+    def reply(self, status: int, value, headers=()) -> None:
+        self.wfile.write(self.message(status, value, headers))
 
     def drip(self, data: bytes, at_once: int) -> None:
         self.wfile.write(data[:at_once])
@@ -54,12 +84,14 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):  # the client went away
             self.server.answer(self, body, prompt, nth)
 
-    def chat(self, content: str, **more) -> bytes:
-        message = {"message": {"role": "assistant", "content": content}, "finish_reason": "stop"} | more
-        return self.reply(200, {"choices": [message], "usage": {"prompt_tokens": 100, "completion_tokens": 10}})
+    def chat(self, content, **more) -> bytes:
+        message = {"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 100, "completion_tokens": 10}
+        return self.message(200, {"choices": [message | more], "usage": usage})
 
     def good(self, prompt: str) -> bytes:
-        return self.chat(f"<think>Ik {{denk}} na.</think>Natuurlijk! ```json\n{json.dumps(good_answer(prompt))}\n```")
+        thought = "<think>Ik {denk} na.</think>Natuurlijk! "
+        return self.chat(f"{thought}```json\n{json.dumps(good_answer(prompt))}\n```")
 
     def fault(self, kind: str, prompt: str) -> None:
         good = self.good(prompt)
@@ -73,41 +105,67 @@ class Handler(BaseHTTPRequestHandler):
             self.drip(good, good.index(b"\r\n\r\n") + 9)
         elif kind == "slow head":
             self.drip(good, 15)
-        else:
+        elif kind == "malformed":
+            self.wfile.write(self.chat('{"query": "de kat", "positive": "de h'))
+        elif kind == "english":
             text = "the cat sat on the mat and would not move for anybody at all " * 2
-            english = json.dumps({field: text if field == "query" else field for field in good_answer(prompt)})
-            date = email.utils.formatdate(time.time() + 2, usegmt=True)  # whole seconds: in 1 to 2
-            self.wfile.write({
-                "malformed": self.chat('{"query": "de kat", "positive": "de h'),
-                "english": self.chat(english),
-                "refusal": self.chat("Het spijt me, daar kan ik niet mee helpen."),
-                "429 seconds": self.reply(429, {"error": "te druk"}, ["Retry-After: 1"]),
-                "429 date": self.reply(429, {"error": "te druk"}, [f"Retry-After: {date}"]),
-                "500": self.reply(500, b"<html>stuk</html>"),
-            }[kind])  # fmt: skip
+            answer = {field: text if field == "query" else field for field in good_answer(prompt)}
+            self.wfile.write(self.chat(json.dumps(answer)))
+        elif kind == "refusal":
+            self.wfile.write(self.chat("Het spijt me, daar kan ik niet mee helpen."))
+        elif kind == "429 seconds":
+            self.reply(429, {"error": "te druk"}, ["Retry-After: 1"])
+        elif kind == "429 date":
+            date = email.utils.formatdate(time.time() + 2, usegmt=True)  # in 1 to 2 seconds
+            self.reply(429, {"error": "te druk"}, [f"Retry-After: {date}"])
+        elif kind == "429 in an answer":
+            self.reply(200, {"error": {"message": "te druk", "code": 429}})
+        elif kind == "500":  # every time in other words, as of something that passes
+            self.reply(500, b"<html>stuk %d</html>" % len(self.server.requests))
 
 
 class Server(ThreadingHTTPServer):
     daemon_threads, request_queue_size = True, 128
 
+    def __init__(self, answer):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answer, self.lock = answer, threading.Lock()
+        self.requests, self.seen, self.faults = [], collections.Counter(), collections.Counter()
+        self.idle = None  # seconds after which an unused connection is closed
+
+    def handle_error(self, request, client_address):
+        """The client went away."""
+
 
 def start(answer=None) -> tuple[str, Server]:
-    """(base URL, server): every POST is answered by answer(handler, body, prompt, how often this prompt was asked), well by default."""
-    server = Server(("127.0.0.1", 0), Handler)
-    server.lock, server.requests, server.seen, server.faults = threading.Lock(), [], collections.Counter(), collections.Counter()
-    server.answer = answer or (lambda handler, body, prompt, nth: handler.wfile.write(handler.good(prompt)))
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    """(base URL, server).
+
+    Every POST is answered by answer(handler, body, prompt, how often this prompt was asked),
+    well by default.
+    """
+
+    def good(handler, body, prompt, nth):
+        handler.wfile.write(handler.good(prompt))
+
+    server = Server(answer or good)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     return f"http://127.0.0.1:{server.server_address[1]}/v1", server
 
 
+def always(status: int, value, headers=()):
+    """An answer that is the same for every request."""
+    return lambda handler, body, prompt, nth: handler.reply(status, value, headers)
+
+
 def faulty(share: float, seed: int = 0, kinds=FAULTS):
-    """An answer that is bad with this probability, in a way that (seed, prompt, how often it was asked) decide."""
+    """Bad answers with this probability, in a way that (seed, prompt, nth) decide."""
 
     def answer(handler, body, prompt, nth):
         generator = random.Random(f"{seed} {prompt} {nth}")
         if generator.random() < share:
+            kind = generator.choice(kinds)
             with handler.server.lock:
-                handler.server.faults[kind := generator.choice(kinds)] += 1
+                handler.server.faults[kind] += 1
             handler.fault(kind, prompt)
         else:
             handler.wfile.write(handler.good(prompt))

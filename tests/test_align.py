@@ -7,7 +7,6 @@
 
 import collections
 import gzip
-import itertools
 import json
 import math
 from pathlib import Path
@@ -106,16 +105,6 @@ def test_words_do_not_depend_on_the_kind_of_pieces(dutch, kind):
     assert {id: n for id, n in enumerate(side.counts.tolist()) if n} == counted
 
 
-@pytest.mark.parametrize("kind", ["WordPiece", "Unigram", "BPE"])
-def test_words_by_white_space(dutch, kind):
-    side = Text(Vocabulary(dutch[kind], kind), by_space=True)
-    side.add([TEXT, "", "  huis "])
-    words = [side.vocabulary.word(list(side.numbers)[number]) for number in side.words]
-    assert words == [*TEXT.split(), "huis"] and list(side.lengths) == [len(TEXT.split()), 0, 1]
-    running = dutch[kind].backend.encode(TEXT, add_special_tokens=False).ids
-    assert list(itertools.chain.from_iterable(list(side.numbers)[number] for number in side.words[:-1])) == running
-
-
 # --- alignment --------------------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +161,7 @@ def test_alignment_equals_the_slow_version(monkeypatch, block):
     monkeypatch.setattr(align, "BLOCK", block)
     words = [sorted({word for pair in LITTLE for word in pair[side].split()}) for side in (0, 1)]
     both = sides(LITTLE, wordpiece(words[0]), wordpiece(words[1]))
-    chunks = list(align.cut_chunks(*both))
+    chunks = list(align.chunk_pairs(*both))
     assert len(chunks) > 3 or block > 9
     name = [lambda ids, side=side: side.vocabulary.word(ids) for side in both]
     found = {(name[0](s), name[1](t)): count for s, t, count in align.align(*both, min_count=1e-9)}
@@ -203,26 +192,8 @@ def test_a_constructed_language_is_aligned(corpus, english, dutch, kind):
     assert len(frequent) > 150 and len(wrong) <= 0.05 * len(frequent), wrong
 
 
-def test_alignments_from_elsewhere(tmp_path):
-    source, target = wordpiece(["house", "##s", "red", "!"]), wordpiece(["huis", "rode", "##n", "!"])
-    both = sides([("red house", "rode huis"), ("", ""), ("houses!", "huis!")], source, target, by_space=True)
-    links = write(tmp_path / "links", "0-0 1-1\n\n0-0\n")
-    ids = lambda tokenizer, *pieces: tuple(map(tokenizer.backend.token_to_id, pieces))  # noqa: E731
-    expected = [
-        (ids(source, "red"), ids(target, "rode"), 1),
-        (ids(source, "house"), ids(target, "huis"), 1),
-        (ids(source, "house", "##s", "!"), ids(target, "huis", "!"), 1),
-    ]
-    assert sorted(align.read_alignments(links, *both, 1)) == sorted(expected)
-    assert align.read_alignments(links, *both, 2) == []
-
-
-def test_tables_are_read_and_written(tmp_path, english, dutch, corpus):
-    source, target = sides(corpus[:1500], english, dutch["WordPiece"])
-    pairs = align.align(source, target, 5)
-    align.write_table(tmp_path / "a.tsv", pairs, source.vocabulary, target.vocabulary)
-    again = align.read_table(tmp_path / "a.tsv", source.vocabulary, target.vocabulary, 4)
-    assert len(again) == len(pairs) > 100
-    assert {(s, t): round(count, 2) for s, t, count in pairs} == {(s, t): count for s, t, count in again}
+def test_a_table_of_words(tmp_path, english, dutch):
+    source, target = align.Vocabulary(english, "en"), align.Vocabulary(dutch["WordPiece"], "nl")
     path = write(tmp_path / "b.tsv", "huis\thouse\nrood\tred\t3\nboek\tbook\t12.5\n")
-    assert [count for *_, count in align.read_table(path, target.vocabulary, source.vocabulary, 10)] == [10, 12.5]
+    pairs = align.read_table(path, target, source, 10)
+    assert pairs == [(target.ids("huis"), source.ids("house"), 10), (target.ids("boek"), source.ids("book"), 12.5)]

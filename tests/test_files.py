@@ -1,13 +1,17 @@
-"""files.py: tables in every format, nothing half written, names of the hub, mistakes in one line.
+"""files.py: tables mean the same in every format, output is complete or absent, mistakes are lines.
 
-    python -m pytest tests/test_files.py
+python -m pytest tests/test_files.py
 """
 
 import argparse
 import csv
+import datetime
+import decimal
 import gzip
 import io
 import json
+import re
+import signal
 import subprocess
 import sys
 
@@ -15,134 +19,263 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-import data
 import files
 from files import InputError
 
+GOOD = {
+    "query": "wie",
+    "pos": ["ik", "jij"],
+    "neg": ["zij"],
+    "type": "symmetric_sts",
+    "pos_scores": [0.9, 0.8],
+}
+
 
 def write(path, *lines) -> str:
-    content = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines).encode()
+    """A file of texts as they are, and of objects as lines of JSON; `.gz` or not."""
+    text = "".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines)
+    content = text.encode("utf-8", "surrogateescape")  # "\udce9" writes the byte e9
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
     return str(path)
 
 
-GOOD = {"query": "wie", "pos": ["ik", "jij"], "neg": ["zij"], "type": "symmetric_sts", "pos_scores": [0.9, 0.8]}
+def write_parquet(path, **columns) -> str:
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, row_group_size=2)
+    return str(path)
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True)
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_corpora_are_read_in_every_format(tmp_path):
-    texts = ["een", "twee \"woorden\",\tof drie", "é\nregel"]
-    write(tmp_path / "c.txt.gz", *(text.replace("\n", " ") + "\n" for text in texts))
-    assert list(files.read_texts(tmp_path / "c.txt.gz")) == [text.replace("\n", " ") for text in texts]
-    tables(tmp_path, [{"zin": text, "n": n} for n, text in enumerate(texts)])
-    for name in TABLES:
-        assert list(files.read_texts(tmp_path / name, field="zin")) == texts, name
-    with pytest.raises(InputError, match=r"c.jsonl:1: field 'text': expected a string, found nothing"):
-        list(files.read_texts(tmp_path / "c.jsonl"))
+# --- tables ---------------------------------------------------------------------------------------
+
+FORMATS = ["c.jsonl", "c.jsonl.gz", "c.parquet", "c.csv", "c.csv.gz", "c.tsv"]
 
 
-TABLES = ["c.jsonl", "c.jsonl.gz", "c.parquet", "c.csv", "c.csv.gz", "c.tsv"]
+def write_tables(folder, rows: list[dict]) -> None:
+    """The same rows in every format. Python's csv writes CSV; a TSV file has no quotes."""
+    names = list(rows[0])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names)
+    writer.writeheader()
+    writer.writerows(rows)
+    tabs = ["\t".join(names) + "\n", *("\t".join(row.values()) + "\n" for row in rows)]
+    write_parquet(folder / "c.parquet", **{name: [row[name] for row in rows] for name in names})
+    for name in FORMATS:
+        if "parquet" not in name:
+            lines = {".jsonl": rows, ".csv": [text.getvalue()], ".tsv": tabs}[files.kind_of(name)]
+            write(folder / name, *lines)
 
 
-def tables(folder, rows: list[dict]) -> None:
-    """The same rows as JSON Lines, parquet, CSV and TSV."""
-    for name in ("c.jsonl", "c.jsonl.gz"):
-        write(folder / name, *rows)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "c.parquet", row_group_size=2)
-    for name in ("c.csv", "c.csv.gz", "c.tsv"):
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), delimiter="\t" if name == "c.tsv" else ",")
-        writer.writeheader()
-        writer.writerows(rows)
-        write(folder / name, text.getvalue())
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_table_has_the_same_rows_in_every_format(tmp_path, name):
+    quotes = ['een "half', '"begin', 'zei "ja"', "é, ë", ""]
+    rows = [
+        {"tekst": quotes[i % 5] + str(i), "label": str(i % 3), "id": f"d{i}"} for i in range(2500)
+    ]
+    write_tables(tmp_path, rows)
+    path = tmp_path / name
+    numbers, found = zip(*files.read_rows(path), strict=True)
+    assert list(found) == rows
+    header = 1 if "csv" in name or "tsv" in name else 0
+    assert numbers == tuple(range(1 + header, 2501 + header)), (
+        "lines, of which a header is the first"
+    )
+    assert next(files.read_rows(path, [("_id", "id"), "label"], ["absent"]))[1].items() >= {
+        ("id", "d0"),
+        ("label", "0"),
+    }
+    assert list(files.read_texts(path, field="tekst")) == [row["tekst"] for row in rows]
+    with pytest.raises(
+        InputError, match=rf"{name}.*: no column 'text' or 'zin'; the row has tekst, label, id"
+    ):
+        list(files.read_rows(path, [("text", "zin")]))
 
 
-def test_tables_give_the_same_rows_whatever_their_format(tmp_path):
-    rows = [{"tekst": f"regel {n}, \"x\"", "label": str(n % 3), "id": f"d{n}"} for n in range(2500)]  # more than a parquet batch
-    tables(tmp_path, rows)
-    for name in TABLES:
-        assert [row for _, row in files.read_rows(tmp_path / name)] == rows, name
-        assert [row for _, row in files.read_rows(tmp_path / name, ["id", "label"])] == [{"id": r["id"], "label": r["label"]} for r in rows]
-    assert [number for number, _ in files.read_rows(tmp_path / "c.parquet")] == list(range(1, 2501))
-    assert next(files.read_rows(tmp_path / "c.csv"))[0] == 2, "line 1 is the header"
+def test_text_files_and_quoted_line_ends(tmp_path):
+    texts = ["een", "\ttwee 'drie'", "vier"]
+    path = write(tmp_path / "c.txt.gz", "\ufeff", *(text + "\r\n\n" for text in texts))
+    assert list(files.read_texts(path)) == texts, "a byte order mark and blank lines are no text"
+    assert [text for _, text in files.read_lines(path, blank=True)] == [
+        texts[0],
+        "",
+        texts[1],
+        "",
+        texts[2],
+        "",
+    ]
+    path = write(
+        tmp_path / "c.csv", "\ufeffid,text\n", '1,"een\ntwee ""drie"""\n', "\n", "2,vier\n"
+    )
+    assert [(n, row["text"]) for n, row in files.read_rows(path)] == [
+        (3, 'een\ntwee "drie"'),
+        (5, "vier"),
+    ]
 
 
-def test_a_damaged_table_is_one_clear_line(tmp_path):
-    tables(tmp_path, [{"zin": "x" * 9, "n": n} for n in range(5000)])
-    for name in ("c.parquet", "c.csv", "c.tsv"):
-        with pytest.raises(InputError, match=rf"{name}: no column 'text'; it has zin, n"):
-            list(files.read_rows(tmp_path / name, ["text"]))
-    with pytest.raises(InputError, match="kapot.parquet: not parquet, or damaged after row 0"):
-        list(files.read_texts(write(tmp_path / "kapot.parquet", "PAR2")))
-    whole = (tmp_path / "c.parquet").read_bytes()
-    (tmp_path / "c.parquet").write_bytes(whole[:50] + bytes(60) + whole[110:])
-    with pytest.raises(InputError, match="c.parquet: not parquet, or damaged after row"):
-        list(files.read_rows(tmp_path / "c.parquet"))
-    (tmp_path / "c.csv.gz").write_bytes((tmp_path / "c.csv.gz").read_bytes()[:-300])
-    with pytest.raises(InputError, match=r"c.csv.gz:[0-9]+: not CSV in UTF-8 \(Compressed file ended"):
-        list(files.read_rows(tmp_path / "c.csv.gz"))
-    with pytest.raises(InputError, match=r"a.csv:3: expected 2 cells, as in the first line"):
-        list(files.read_rows(write(tmp_path / "a.csv", "a,b\n", "1,2\n", "1\n")))
-    with pytest.raises(InputError, match=r"b.csv:2: not CSV in UTF-8"):
-        list(files.read_rows(write(tmp_path / "b.csv", "a,b\n", '"1"x,2\n')))
-    with pytest.raises(FileNotFoundError, match="geen.csv: no such file"):
-        list(files.read_rows(tmp_path / "geen.csv"))
+def test_nan_is_a_missing_value(tmp_path):
+    """pandas writes it so, in JSON Lines and in parquet."""
+    jsonl = write(tmp_path / "a.jsonl", '{"title": NaN, "scores": [0.5, NaN]}\n')
+    parquet = write_parquet(
+        tmp_path / "a.parquet", title=[float("nan")], scores=[[0.5, float("nan")]]
+    )
+    for path in (jsonl, parquet):
+        assert list(files.read_rows(path)) == [(1, {"title": None, "scores": [0.5, None]})]
 
 
-def test_hub_names_are_files_of_the_cache(tmp_path, monkeypatch, hub):
-    monkeypatch.chdir(tmp_path)
-    folder = hub("eigenaar/set", {"data/b.parquet": b"", "data/a.parquet": b"", "README.md": b"", "nl/c.validation.0.json.gz": b""})
-    assert files.find_files("eigenaar/set") == [folder / "data/a.parquet", folder / "data/b.parquet"]
-    assert files.find_files("eigenaar/set@main:nl/c.*.json.gz") == [folder / "nl/c.validation.0.json.gz"]
-    assert files.find_files("geen.txt") == [files.Path("geen.txt")], "no hub name: the reader says what is wrong"
-    with pytest.raises(InputError, match=r"eigenaar/set:\*.csv: no file '\*.csv' there; look at https://huggingface.co/datasets/eigenaar/set"):
-        files.find_files("eigenaar/set:*.csv")
-    with pytest.raises(InputError, match="niemand/niets: neither here nor to be had from the hub"):
-        files.find_files("niemand/niets")
-    (tmp_path / "eigenaar").mkdir()
-    assert files.find_files("eigenaar/set") == [files.Path("eigenaar/set")], "a folder of the owner's name: a local path with a slip"
+NOT_JSON = {
+    "timestamp": datetime.datetime(2020, 1, 1),
+    "date": datetime.date(2020, 1, 1),
+    "decimal": decimal.Decimal("1.5"),
+    "binary": b"x",
+    "struct": {"when": datetime.date(2020, 1, 1)},
+    "list": [b"x"],
+}
 
 
-def test_files_are_whole_or_not_there(tmp_path):
-    def rows():
-        yield {"query": "a"}
-        raise RuntimeError("in the middle")
-
-    files.write_jsonl(tmp_path / "uit.jsonl.gz", [GOOD])
-    before = (tmp_path / "uit.jsonl.gz").read_bytes()
-    with pytest.raises(RuntimeError):
-        files.write_jsonl(tmp_path / "uit.jsonl.gz", rows())
-    with pytest.raises(RuntimeError), files.new_folder(tmp_path / "map") as folder:
-        (folder / "half").write_text("x")
-        raise RuntimeError
-    assert [path.name for path in tmp_path.iterdir()] == ["uit.jsonl.gz"]
-    assert (tmp_path / "uit.jsonl.gz").read_bytes() == before and list(files.read_jsonl(tmp_path / "uit.jsonl.gz")) == [(1, GOOD)]
-    files.write_jsonl(tmp_path / "uit.jsonl.gz", [GOOD])
-    assert (tmp_path / "uit.jsonl.gz").read_bytes() == before, "no time stamp inside"
+@pytest.mark.parametrize("kind", NOT_JSON)
+def test_a_parquet_column_that_json_has_no_value_for_is_refused_if_it_is_read(tmp_path, kind):
+    path = write_parquet(tmp_path / "c.parquet", text=["a"], x=[NOT_JSON[kind]])
+    with pytest.raises(
+        InputError, match=rf"c.parquet: column 'x' is of type {kind}.*; JSON has no value for it"
+    ):
+        next(files.read_rows(path))
+    assert list(files.read_texts(path)) == ["a"]
 
 
-def test_an_output_folder_is_replaced_only_when_asked(tmp_path):
-    for content, overwrite in (("een", False), ("twee", True)):
-        with files.new_folder(tmp_path / "map", overwrite) as folder:
-            (folder / content).touch()
-            (folder / "config.json").touch()
-    assert sorted(path.name for path in (tmp_path / "map").iterdir()) == ["config.json", "twee"] and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(InputError, match="map: exists already; .*--overwrite"), files.new_folder(tmp_path / "map"):
-        pass
+def test_a_bad_byte_in_parquet_is_named_by_column_and_row(tmp_path):
+    bad = (
+        pyarrow.array([b"goed", b"caf\xe9", b"goed"]).cast(pyarrow.binary()).view(pyarrow.string())
+    )
+    path = write_parquet(tmp_path / "c.parquet", text=["a", "b", "c"], x=bad)
+    with pytest.raises(
+        InputError, match=r"c.parquet:2: column 'x': byte 0xe9 at column 4 is not UTF-8"
+    ):
+        list(files.read_rows(path, ["x"]))
+    assert list(files.read_texts(path)) == ["a", "b", "c"]
 
 
-def test_what_is_no_model_folder_is_never_replaced(tmp_path):
-    (tmp_path / "scriptie.txt").touch()
-    for path in (tmp_path, tmp_path / "scriptie.txt"):
-        with pytest.raises(InputError, match="is no model folder, so --overwrite does not replace it"), files.new_folder(path, True):
-            pass
-    assert [path.name for path in tmp_path.iterdir()] == ["scriptie.txt"]
+def test_nested_values_of_parquet_are_those_of_json(tmp_path):
+    rows = [
+        {
+            "translation": {"en": "a", "nl": "b"},
+            "labels": [1, 2],
+            "on": True,
+            "none": None,
+            "x": 0.5,
+        }
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "c.parquet")
+    assert [row for _, row in files.read_rows(tmp_path / "c.parquet")] == rows
 
 
-@pytest.mark.parametrize(("text", "good"), [("0", True), ("0.5", True), ("1", True), ("1.01", False), ("-1", False), ("nan", False)])
+# --- mistakes -------------------------------------------------------------------------------------
+
+READ = {
+    "jsonl": files.read_jsonl,
+    "txt": files.read_lines,
+    "json": lambda path: [files.read_json(path)],
+}
+MISTAKES = [  # file, its lines, message
+    ("a.jsonl", ['{"a"\n'], "a.jsonl:1: not JSON (Expecting ':' delimiter at column 5)"),
+    ("a.jsonl", ["{}\n", "[]\n"], "a.jsonl:2: expected a JSON object {…}, found list"),
+    (
+        "a.jsonl",
+        ['{"a": Infinity}\n'],
+        "a.jsonl:1: cannot be read (ValueError: Infinity is no number)",
+    ),
+    ("a.jsonl", ["[" * 100_000], "a.jsonl:1: cannot be read (RecursionError: "),
+    ("a.jsonl", ['{"a": ' + "9" * 5000 + "}"], "a.jsonl:1: cannot be read (ValueError: "),
+    ("a.jsonl", ['{"a": "\\uD83d"}'], "a.jsonl:1: half of a surrogate pair"),
+    (
+        "a.jsonl",
+        ["{}\n", "caf\udce9"],
+        "a.jsonl:2: byte 0xe9 at column 4 is not UTF-8; convert the file",
+    ),
+    ("a.jsonl", ["\n"], "a.jsonl: no rows; expected JSON Lines, one object per line"),
+    ("a.json", ["{\n", '"a" 1}'], "a.json:2: not JSON (Expecting ':' delimiter at column 5)"),
+    ("a.json", ["[]"], "a.json: expected a JSON object {…}, found list"),
+    ("a.csv", ["a,b\n", "1,2\n", "1\n"], "a.csv:3: found 1 cells, expected 2 as in the first line"),
+    ("a.csv", ["a,b\n", '"1"x,2\n'], "a.csv:2: cannot be read (Error: "),
+    (
+        "a.csv",
+        ["a,b\n", '1,"een\n', "twee\n"],
+        "a.csv:2: cannot be read (Error: unexpected end of data)",
+    ),
+    ("a.csv", ["a,b\n", "1,caf\udce9\n"], "a.csv:2: byte 0xe9 at column 6 is not UTF-8"),
+    ("a.csv", ["a,a\n", "1,2\n"], "a.csv:1: two columns have the same name; found a, a"),
+    (
+        "a.tsv",
+        ["a\tb\n", '1\t"een\n', 'twee"\n'],
+        "a.tsv:3: found 1 cells, expected 2 as in the first line; a cell of a",
+    ),
+    ("a.tsv", ["a\tb\n", '"een\n', 'twee"\t2\n'], "a.tsv:2: found 1 cells, expected 2"),
+    ("a.parquet", ["PAR2"], "a.parquet: damaged, or not what its name says ("),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "message"), MISTAKES, ids=[message[:40] for *_, message in MISTAKES]
+)
+def test_a_mistake_is_one_line_with_its_place(tmp_path, name, lines, message):
+    path = write(tmp_path / name, *lines)
+    with pytest.raises(InputError) as error:
+        list(READ.get(name.removeprefix("a."), files.read_rows)(path))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["c.parquet", "c.csv.gz", "c.jsonl.gz"])
+def test_a_damaged_file_is_one_line(tmp_path, name):
+    write_tables(tmp_path, [{"zin": "x" * 9, "n": str(n)} for n in range(5000)])
+    content = bytearray((tmp_path / name).read_bytes())
+    content[50:110] = bytes(60)
+    (tmp_path / name).write_bytes(content[:-300] if "gz" in name else content)
+    with pytest.raises(InputError, match=rf"{name}.*: damaged, or not what its name says"):
+        list(files.read_rows(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "read", [files.read_lines, files.read_jsonl, files.read_rows, files.read_texts]
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.parquet"])
+def test_a_file_that_is_absent_is_named(tmp_path, read, name):
+    with pytest.raises(FileNotFoundError, match=f"{name}: no such file"):
+        list(read(tmp_path / name))
+    with pytest.raises(
+        (InputError, FileNotFoundError), match="is a folder; expected a file|no such file"
+    ):
+        list(read(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), TypeError("x"), MemoryError("x"), OverflowError("x"), EOFError("x")]
+)
+def test_what_python_raises_while_a_file_is_read_gets_its_place(error):
+    with (
+        pytest.raises(InputError, match="^map/a.json:7: .*x"),
+        files.reading("map/a.json") as place,
+    ):
+        place.line = 7
+        raise error
+    for other in (InputError("mine"), FileNotFoundError("a: no such file"), KeyboardInterrupt()):
+        with pytest.raises(type(other)) as raised, files.reading("map"):
+            raise other
+        assert raised.value is other
+
+
+def test_a_fault_of_the_reader_of_rows_is_not_taken_for_one_of_the_file(tmp_path):
+    path = write(tmp_path / "a.jsonl", GOOD)
+    with pytest.raises(KeyError):
+        for _, row in files.read_rows(path):
+            row["fault"]
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [("0", True), ("0.5", True), ("1", True), ("1.01", False), ("-1", False), ("nan", False)],
+)
 def test_numbers_on_the_command_line(text, good):
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--x", type=files.real_number(0, 1))
@@ -153,21 +286,136 @@ def test_numbers_on_the_command_line(text, good):
             parser.parse_args(["--x", text])
 
 
-def test_other_mistakes_with_files_are_one_line_too(tmp_path):
-    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
-    assert data.read_source(tmp_path / "bom.jsonl").rows[0].query == "wie", "a byte order mark is no part of the text"
-    for name, content, message in (
-        ("diep.jsonl", "[" * 100_000, "diep.jsonl:1: no JSON that can be read"),
-        ("lang.jsonl", '{"query": ' + "9" * 5000 + "}", "lang.jsonl:1: no JSON that can be read"),
-        ("soort.jsonl", '{"query": "a", "pos": ["b"], "type": ["x"]}', "soort.jsonl:1: type ['x'] is unknown"),
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        ("raise files.InputError('a.jsonl:3: wrong')", 2, "error: a.jsonl:3: wrong\n"),
+        ("open('absent')", 2, "error: absent: No such file or directory\n"),
+        ("raise OSError(28, 'No space left on device')", 2, "error: No space left on device\n"),
+        ("raise KeyboardInterrupt", 130, "interrupted\n"),
+        (
+            "{}['fault']",
+            1,
+            "Traceback",
+        ),  # a fault of the program is not made to look like the user's
+    ],
+)
+def test_a_script_ends_with_one_line_and_a_status(fault, status, said):
+    result = run("-c", f"import files\ndef main():\n    {fault}\nfiles.cli(main)")
+    assert result.returncode == status and result.stderr.startswith(said)
+    assert status == 1 or result.stderr == said
+
+
+def test_a_closed_pipe_is_no_success():
+    script = 'import files; files.cli(lambda: [print("x" * 9999) for _ in range(999)])'
+    command = f"{sys.executable} -c '{script}' | head -1; echo status ${{PIPESTATUS[0]}}"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.stdout.endswith("status 141\n") and "Traceback" not in result.stderr
+
+
+# --- output ---------------------------------------------------------------------------------------
+
+
+def test_files_are_complete_or_absent(tmp_path):
+    def rows():
+        yield {"query": "a"}
+        raise RuntimeError("in the middle")
+
+    path = tmp_path / "uit.jsonl.gz"
+    files.write_jsonl(path, [GOOD])
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError):
+        files.write_jsonl(path, rows())
+    with pytest.raises(RuntimeError), files.new_folder(tmp_path / "map") as folder:
+        (folder / "half").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == before
+    assert list(files.read_jsonl(path)) == [(1, GOOD)]
+    files.write_jsonl(path, [GOOD])
+    assert path.read_bytes() == before, "no time stamp inside"
+
+
+def test_a_new_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").touch()
+    with files.new_file(tmp_path / "a") as temporary:
+        temporary.touch(0o600)
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_an_output_folder_is_replaced_only_when_asked(tmp_path):
+    path = tmp_path / "map"
+    for content, overwrite in (("een", False), ("twee", True)):
+        with files.new_folder(path, overwrite) as folder:
+            (folder / content).touch()
+            (folder / "config.json").touch()
+    assert sorted(file.name for file in path.iterdir()) == ["config.json", "twee"]
+    assert list(tmp_path.iterdir()) == [path]
+    with (
+        pytest.raises(InputError, match="map: exists already; .*--overwrite"),
+        files.new_folder(path),
     ):
-        (tmp_path / name).write_text(content)
-        result = run("data.py", "check", tmp_path / name)
-        assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
-    result = run("data.py", "check", tmp_path)
-    assert (result.returncode, result.stderr) == (2, f"error: {tmp_path}: is a folder; expected a file\n")
-    result = run("e5nl.py", "init", "--tokenizer", "demo/tokenizer.json.xz", "--out", tmp_path / "bom.jsonl" / "model")
-    assert result.returncode == 2 and result.stderr == f"error: {tmp_path}/bom.jsonl/model: Not a directory\n"
+        pass
+
+
+def test_what_is_no_model_folder_is_never_replaced(tmp_path):
+    (tmp_path / "scriptie.txt").touch()
+    for path in (tmp_path, tmp_path / "scriptie.txt"):
+        with pytest.raises(
+            InputError, match="is no model folder, so --overwrite does not replace it"
+        ):
+            with files.new_folder(path, True):
+                pass
+    assert [path.name for path in tmp_path.iterdir()] == ["scriptie.txt"]
+
+
+KILLED = {  # what is being written when SIGKILL comes
+    "a file": "with files.new_file('uit') as new: new.write_text('half'); kill()",
+    "a folder": "with files.new_folder('uit') as new: (new / 'half').touch(); kill()",
+    "a library's own": "with files.new_file('uit') as n: (n.parent / 'x.tmp').touch(); kill()",
+    "before the lock": "files._lock = kill\nwith files.new_file('uit'): pass",
+}
+
+
+@pytest.mark.parametrize("what", KILLED)
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(
+    tmp_path, monkeypatch, what
+):
+    monkeypatch.setenv("PYTHONPATH", str(files.Path(files.__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    kill = "import files, os\nkill = lambda *_: os.kill(os.getpid(), 9)\n"
+    assert (
+        run("-c", kill + KILLED[what]).returncode == -signal.SIGKILL
+        and len(list(tmp_path.iterdir())) == 1
+    )
+    (tmp_path / ".not-ours.tmp").mkdir()
+    with (
+        files.new_file("one") as mine,
+        files.new_file("one") as other,
+    ):  # two at work do not disturb each other
+        for path in (mine, other):
+            path.write_text("complete")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".not-ours.tmp", "one"]
+
+
+def test_a_replaced_folder_survives_a_kill_between_the_two_moves(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(files.Path(files.__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    write(tmp_path / "model" / "config.json", {"old": 1})
+    script = """
+import files, os
+replace = os.replace
+def moved(source, target):
+    replace(source, target)
+    os.kill(os.getpid(), 9)
+os.replace = moved
+with files.new_folder("model", overwrite=True):
+    pass
+"""
+    assert run("-c", script).returncode == -signal.SIGKILL and not (tmp_path / "model").exists()
+    files.write_json("other", {})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "other"]
+    assert files.read_json("model/config.json") == {"old": 1}
 
 
 def test_a_terminated_run_leaves_nothing(tmp_path):
@@ -183,7 +431,29 @@ files.cli(main)
     assert run("-c", script).returncode == 143 and list(tmp_path.iterdir()) == []
 
 
-def test_a_closed_pipe_is_no_success():
-    command = f"{sys.executable} -c 'import files; files.cli(lambda: [print(\"x\" * 9999) for _ in range(999)])' | head -1"
-    result = subprocess.run(["bash", "-c", f"{command}; echo status ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
-    assert result.stdout.endswith("status 141\n") and "Traceback" not in result.stderr
+# --- the hub --------------------------------------------------------------------------------------
+
+
+def test_hub_names_are_files_of_the_cache(tmp_path, monkeypatch, hub):
+    monkeypatch.chdir(tmp_path)
+    names = ["data/b.parquet", "data/a.parquet", "README.md", "nl/c.validation.0.json.gz"]
+    folder = hub("eigenaar/set", dict.fromkeys(names, b""))
+    assert files.find_files("eigenaar/set") == [
+        folder / "data/a.parquet",
+        folder / "data/b.parquet",
+    ]
+    assert files.find_files("eigenaar/set@main:nl/c.*.json.gz") == [folder / names[3]]
+    assert files.find_files("geen.txt") == [files.Path("geen.txt")], (
+        "no hub name: the reader says what is wrong"
+    )
+    page = "https://huggingface.co/datasets/eigenaar/set"
+    with pytest.raises(
+        InputError, match=re.escape(f"eigenaar/set:*.csv: no file '*.csv' there; look at {page}")
+    ):
+        files.find_files("eigenaar/set:*.csv")
+    with pytest.raises(InputError, match="niemand/niets: neither here nor to be had from the hub"):
+        files.find_files("niemand/niets")
+    (tmp_path / "eigenaar").mkdir()
+    assert files.find_files("eigenaar/set") == [files.Path("eigenaar/set")], (
+        "the folder exists: a local path with a slip"
+    )

@@ -102,8 +102,8 @@ def hub_rows(task) -> dict[str, list[dict]]:
 
     make = special.get(task.transform, usual)
     rows = [make(i) for i in range(2100 if task.transform is mteb_nl.hatecheck_split else 6)]
-    if task.language:
-        rows = [row | {"lang": lang} for row in rows for lang in ("de", task.language)]
+    if task.only_lang:
+        rows = [row | {"lang": lang} for row in rows for lang in ("de", task.only_lang)]
     splits = {part for split in mteb_nl.splits_read(task) for part in task.parts.get(split, (split,))}
     return {f"{task.config or task.subset}/{split}": rows for split in sorted(splits)}
 
@@ -205,6 +205,34 @@ def test_csv_columns_are_numbers_where_all_are(hub):
     assert read_columns(task, "test")["label"] == ["0", "faq", "2"]
 
 
+CSV_LABELS = [  # as written, as read: numbers only where all are written as numbers are
+    (["01", "1", "2"], ["01", "1", "2"]),
+    (["1.1", "1.2", "1.1"], ["1.1", "1.2", "1.1"]),
+    (["1.0", "2.0", "1.0"], ["1.0", "2.0", "1.0"]),
+    (["-3", "0", "12"], [-3, 0, 12]),
+    (["1e2", "100", "7"], ["1e2", "100", "7"]),
+    (["9" * 30, "1", "nan"], ["9" * 30, "1", "nan"]),
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+@pytest.mark.parametrize("written, expected", CSV_LABELS, ids=[",".join(written)[:12] for written, _ in CSV_LABELS])
+def test_labels_of_csv_files_are_what_is_written(tmp_path, form, written, expected):
+    rows = [f"{i}{',' if form == 'csv' else chr(9)}{label}" for i, label in enumerate(written)]
+    (tmp_path / f"rows.{form}").write_text("\n".join([rows[0].replace(f"0{rows[0][1]}{written[0]}", f"text{rows[0][1]}label"), *rows]))
+    (task,) = read_tasks(write_tasks(tmp_path, {"name": "C", "type": "Clustering", "splits": {"test": f"rows.{form}"}}))
+    assert read_columns(task, "test") == {"text": ["0", "1", "2"], "label": expected}
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+@pytest.mark.parametrize("labels, expected", [(["01", "1", "2"], ["01", "1", "2"]), ([1, 2, 3], [1, 2, 3]), ([1.0, 2.0, 1.0], [1, 2, 1])])
+def test_labels_of_parquet_and_json_keep_their_types(tmp_path, form, labels, expected):
+    (tmp_path / f"rows.{form}").write_bytes(encode_table([{"text": str(i), "label": label} for i, label in enumerate(labels)], form))
+    (task,) = read_tasks(write_tasks(tmp_path, {"name": "C", "type": "Clustering", "splits": {"test": f"rows.{form}"}}))
+    found = read_columns(task, "test")["label"]
+    assert found == expected and list(map(type, found)) == list(map(type, expected))
+
+
 CARDS = [  # the head of a README.md, configuration, split, what is found
     ("configs:\n- config_name: corpus\n  data_files: c.jsonl", "corpus", "train", ["c.jsonl"]),
     ("configs:\n- config_name: corpus\n  data_files:\n  - a*.jsonl\n  - b.jsonl", "corpus", "train", ["a*.jsonl", "b.jsonl"]),
@@ -244,23 +272,12 @@ def test_the_other_names_that_retrieval_tables_may_have(hub):
     assert list(read_ranking(task, "test").queries) == ["q0", "q2"]
 
 
-def test_a_folder_made_by_fetch_gives_what_the_hub_gives(hub, tmp_path):
-    for name in ("SIB200ClusteringS2S", "WikipediaRerankingMultilingual", "DutchColaClassification"):
-        task = NAMED[name]
-        others = {"en-corpus/test-00000.jsonl": b"{}\n"}
-        hub(task.repository.partition("@")[0], hub_files(hub_rows(task), "jsonl") | others, commit=task.revision)
-        read = read_ranking if task.type in RANKING else read_columns
-        expected, fingerprint = read(task, "test"), mteb_nl.fingerprint(task)
-        assert mteb_nl.fetch(task, tmp_path / "data") > 3 and mteb_nl.fetch(task, tmp_path / "data") == 0
-        hub(task.repository.partition("@")[0], {"README.md": b"ruined"}, commit=task.revision)
-        assert read(task, "test", tmp_path / "data") == expected and mteb_nl.fingerprint(task, tmp_path / "data") == fingerprint
-        assert not list((tmp_path / "data").rglob("en-corpus"))
-    with pytest.raises(FileNotFoundError, match=r"mteb-nl-xlwic/README.md: no such file; `python evaluate.py download --out .*` writes it"):
-        read_columns(NAMED["XLWICNLPairClassification"], "test", tmp_path / "data")
-    (tmp_path / "data/clips/mteb-nl-dutch-cola/default/test-00001.jsonl").unlink()
-    (tmp_path / "data/clips/mteb-nl-dutch-cola/default/test-00000.jsonl").unlink()
+def test_files_that_a_repository_lacks_are_named(hub):
+    task = NAMED["DutchColaClassification"]
+    files = {name: content for name, content in hub_files(hub_rows(task), "jsonl").items() if "test" not in name}
+    hub(task.repository.partition("@")[0], files, commit=task.revision)
     with pytest.raises(FileNotFoundError, match=r"no file default/test-\*; download the task again"):
-        read_columns(NAMED["DutchColaClassification"], "test", tmp_path / "data")
+        read_columns(task, "test")
 
 
 # --- transformations ------------------------------------------------------------------------------------------------------------
@@ -334,6 +351,7 @@ BAD_ENTRIES = [
     ({"columns": {"text": "zin"}}, "columns is .*; expected .* for what in sentence1, sentence2, score"),
     ({"samples_per_label": 0}, "samples_per_label is 0; expected a whole number above 0"),
     ({"ignore_identical_ids": 1}, "ignore_identical_ids is 1; expected true or false"),
+    ({"language": "nl"}, "language is 'nl'; expected a language and a script as in nld-Latn"),
     ({"mainscore": "x"}, "field 'mainscore' is unknown; did you mean main_score?"),
     ({"type": "Classification"}, "task Sts: no field 'train'; a task of type Classification needs it"),
     ({"type": "Retrieval", "splits": {"test": ["sts.jsonl"]}}, "test: found .*; expected a folder, or"),
@@ -363,13 +381,17 @@ def test_task_files_as_a_whole(tmp_path):
         select_tasks(tasks, ["Sts", "Othr"])
     with pytest.raises(InputError, match="task 'Sts' is given more than once"):
         read_tasks(write_tasks(tmp_path, sts_entry(), sts_entry()))
-    with pytest.raises(InputError, match="expected {\"tasks\""):
+    with pytest.raises(InputError, match='expected {"tasks"'):
         read_tasks(write_tasks(tmp_path))
 
 
 BAD_ROWS = [  # type, changes of one row (None: taken out), message
     ("STS", {"sentence2": None}, r"test.jsonl:2: no column 'sentence2'; the row has sentence1, score, label, text"),
     ("STS", {"score": "4"}, r"test.jsonl:2: column 'score' is '4'; expected a number"),
+    ("STS", {"score": float("nan")}, r"test.jsonl:2: column 'score' is 'None'; expected a number"),
+    ("STS", {"score": 10**400}, r"test.jsonl:2: column 'score' is '1000.*'; expected a number"),
+    ("Clustering", {"label": 1.5}, r"test.jsonl:2: column 'label' is '1.5'; expected a text or a whole number"),
+    ("Clustering", {"label": 10**400}, r"test.jsonl:2: column 'label' is '1000.*'; expected a text or a whole number"),
     ("STS", {"sentence1": 7}, r"test.jsonl:2: column 'sentence1' is '7'; expected a text"),
     ("PairClassification", {"label": 2}, r"test.jsonl:2: column 'label' is '2'; expected 0 or 1"),
     ("PairClassification", {"label": 1}, r"test.jsonl: all labels are 1; there is nothing to tell apart"),

@@ -698,7 +698,7 @@ def test_bad_input(folder, corpus, tmp_path, monkeypatch):
     refused(r"few.txt: 1 texts are too few", folder, tmp_path / "few.txt", out)
     refused(r"nl.jsonl: no such file", folder, tmp_path / "nl.jsonl", out)
     (tmp_path / "nl.jsonl").write_text('{"text": "een"}\n{"tekst": "twee"}\n')
-    refused(r"nl.jsonl:2: field 'text'", folder, tmp_path / "nl.jsonl", out)
+    refused(r"nl.jsonl:2: no column 'text'", folder, tmp_path / "nl.jsonl", out)
     refused(r"--out .* holds .*, which is read; choose another", folder, corpus, folder, "--overwrite")
     refused(r"--out .* holds .*, which is read; choose another", folder, corpus, corpus.parent, "--overwrite")
     refused(r"no such folder", tmp_path / "nowhere", corpus, out)
