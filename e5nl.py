@@ -7,11 +7,11 @@ In: a model folder as transformers and sentence-transformers write it (`config.j
 Hugging Face hub. Out: the same kind of folder.
 
 The encoder is BERT: `bert`, `roberta`, `camembert` and `xlm-roberta` differ in a position offset,
-token types and LayerNorm's epsilon, which all come from `config.json`. Texts are packed, not padded:
-the tokens of many texts follow one another in one long row. Everything that works token by token
-(embeddings, linear layers, LayerNorm) sees one (T, D) matrix; attention sees each text alone, texts
-of one length together. (On a GPU, where many small calls are slow, texts of nearly one length share
-an attention call, padded for that call.)
+token types and LayerNorm's epsilon, which all come from `config.json`. Texts are packed, not
+padded: the tokens of many texts follow one another in one long row. Everything that works token by
+token (embeddings, linear layers, LayerNorm) sees one (T, D) matrix; attention sees each text alone,
+texts of one length together. (On a GPU, where many small calls are slow, texts of nearly one length
+share an attention call, padded for that call.)
 
     python e5nl.py init --tokenizer demo/tokenizer.json.xz --out runs/base
     python e5nl.py train --model runs/base --data demo/train/*.jsonl.gz --out runs/toy \\
@@ -151,6 +151,7 @@ def dropout(x: Tensor, share: float) -> Tensor:
     """
     if x.device.type != "cpu" or not share:
         return F.dropout(x, share)
+    # A number is dropped when its 16 bits are among the lowest `dropped` values.
     dropped = round(share * 2**16)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
@@ -390,6 +391,7 @@ def cut_chunks(lengths: list[int], chunk_tokens: int) -> list[list[int]]:
     """
     chunks, room = [], 0
     for text in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        # The next chunk begins where the text no longer fits.
         if not chunks or lengths[text] > room:
             chunks.append([])
             room = chunk_tokens
@@ -426,6 +428,7 @@ def embed(
     together: all processes call this with the same texts; each embeds a share, and all get all.
     options: max_length, chunk_tokens and progress, see `embed_windows`.
     """
+    # This process's windows.
     share = rank_and_world() if together else (0, 1)
     embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
     for start, window in embed_windows(model, tokenizer, texts, kind, share, **options):
@@ -540,6 +543,7 @@ def same_text_mask(rows: list[Row], passages: list[str]) -> Tensor:
     Texts, not embeddings, are compared: dropout makes equal texts unequal. The paper's code has no
     such mask.
     """
+    # Equal texts have equal numbers.
     numbers = {}
     columns = np.array([numbers.setdefault(text, len(numbers)) for text in passages])
     mask = np.zeros((len(rows), len(passages)), bool)
@@ -569,9 +573,9 @@ def switch(about: str):
 
 @dataclasses.dataclass
 class Settings:
-    """What decides a training run, beside model and data. The defaults are the paper's command line.
+    """What decides a training run, besides model and data.
 
-    None: as the recipe says.
+    The defaults are the paper's command line. None: as the recipe says.
     """
 
     recipe: str = setting(
@@ -652,6 +656,7 @@ def new_optimizer(
     """AdamW with decay on matrices only, or on biases and LayerNorm too."""
     parameters = list(model.parameters())
     assert all(p.dtype != torch.bfloat16 for p in parameters), "bfloat16 would round updates away"
+    # Biases and LayerNorm have one dimension.
     matrices = [p for p in parameters if p.ndim > 1]
     others = [p for p in parameters if p.ndim < 2]
     groups = [
@@ -677,8 +682,8 @@ def backward(
     ids: this process's texts. places: their numbers among all `total` texts of all processes
     (default: there are no others).
 
-    Gradient caching (arXiv 2101.06983): the loss needs all embeddings at once, the encoder does not.
-    Memory is that of one chunk; a batch that fits one chunk is embedded once.
+    Gradient caching (arXiv 2101.06983): the loss needs all embeddings at once, the encoder does
+    not. Memory is that of one chunk; a batch that fits one chunk is embedded once.
 
     Several processes: each has the embeddings of all and so the complete batch's loss, and sends
     back the gradient of its own texts; the sum over the processes is the gradient of the batch,
@@ -729,47 +734,84 @@ def backward(
     return loss.item(), accuracy.item()
 
 
-def batches_per_epoch(sources: list[Source], settings: Settings) -> int:
-    """How many batches one epoch over the sources has.
+def epoch_plan(sources: list[Source], settings: Settings, epoch: int) -> list:
+    """The batches of one epoch, see `data.plan_epoch`.
 
-    Stops when it has none, or when some rows would be compared with nothing.
+    Stops when there is none, or when some rows would be compared with nothing.
     """
-    plan = plan_epoch(sources, settings.batch_size, settings.batching, settings.seed, epoch=0)
+    size, batching = settings.batch_size, settings.batching
+    plan = plan_epoch(sources, size, batching, settings.seed, epoch)
     if not plan:
         raise InputError(
-            f"no source fills one batch of {settings.batch_size} rows (symmetric ones: of half as "
-            "many); lower --batch-size"
+            f"no source fills one batch of {size} rows (symmetric ones: of half as many); "
+            "lower --batch-size"
         )
-    lacking = lacking_negatives(
-        sources,
-        settings.batch_size,
-        settings.batching,
-        settings.negatives,
-        settings.in_batch,
-    )
+    lacking = lacking_negatives(sources, size, batching, settings.negatives, settings.in_batch)
     if lacking:
         raise InputError(lacking)
-    return len(plan)
+    return plan
 
 
-def share_of_batch(
-    row_sources: list[Source], rows: list[Row], groups: list[list[str]], prompts: dict[str, str]
-) -> tuple[list[str], list[str], list[int]]:
-    """This process's texts of a batch, with prefixes: (queries, passages, places of all of them).
+class Batch(NamedTuple):
+    """The rows of a step, with the passages that were drawn for each: its positive comes first."""
 
-    It takes each world-th row. A place is a text's number when all queries of the batch come first,
-    then the passages row by row.
+    sources: list[Source]  # of each row
+    rows: list[Row]
+    groups: list[list[str]]
+
+    @property
+    def passages(self) -> list[str]:
+        return [text for group in self.groups for text in group]
+
+
+def batch_loss(batch: Batch, settings: Settings, device) -> tuple[Callable, float]:
+    """(loss_of, masked): InfoNCE as a function of the embeddings of all queries, then all passages,
+    and the share of the negatives that equal texts take out of it."""
+    # Equal texts are no negatives.
+    passages = batch.passages
+    masked, share = None, 0.0
+    if settings.masks:
+        masked = same_text_mask(batch.rows, passages)
+        negatives = len(batch.rows) * (len(passages) - 1)
+        share = (masked.sum().item() - len(batch.rows)) / max(1, negatives)  # without positives
+        masked = masked.to(device)
+
+    # Where a source says so, other rows' passages are none either.
+    always = settings.in_batch == "always"
+    in_batch = [always or source.in_batch_negatives for source in batch.sources]
+    in_batch = torch.tensor(in_batch, device=device)
+
+    def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        q, p = embeddings.split([len(batch.rows), len(passages)])
+        sizes = [len(group) for group in batch.groups]
+        return info_nce(q, p, sizes, settings.tau, in_batch, masked)
+
+    return loss_of, share
+
+
+def tokenise_share(
+    model: Encoder, tokenizer: Tokenizer, batch: Batch, settings: Settings
+) -> tuple[list[list[int]], list[int]]:
+    """(token ids, places) of this process's texts of a batch: those of each world-th row.
+
+    A place is a text's number when all queries of the batch come first, then all passages.
     """
     rank, world = rank_and_world()
-    own = range(rank, len(rows), world)
-    first = np.cumsum([len(rows), *map(len, groups)])  # place of each row's first passage
+    own = range(rank, len(batch.rows), world)
+    first = np.cumsum([len(batch.rows), *map(len, batch.groups)])  # place of each first passage
+
+    # With the prefixes of the source's type.
+    prompts, limit = dict(model.config.prompts), model.config.max_length
     queries, passages, places = [], [], list(own)
     for row in own:
-        query_kind, passage_kind = KINDS[row_sources[row].type]
-        queries.append(prompts[query_kind] + rows[row].query)
-        passages += [prompts[passage_kind] + text for text in groups[row]]
+        query_kind, passage_kind = KINDS[batch.sources[row].type]
+        queries.append(prompts[query_kind] + batch.rows[row].query)
+        passages += [prompts[passage_kind] + text for text in batch.groups[row]]
         places += range(first[row], first[row + 1])
-    return queries, passages, places
+
+    ids = tokenizer(queries, "", min(settings.query_length, limit))
+    ids += tokenizer(passages, "", min(settings.passage_length, limit))
+    return ids, places
 
 
 def train(
@@ -787,58 +829,44 @@ def train(
     that took them.
 
     The batch of a step, its positives and negatives are functions of (seed, step) alone; its
-    dropout also of `chunk_tokens` and the number of processes. Several processes plan the same batch
-    of `batch_size` rows and take a share of it each.
+    dropout also of `chunk_tokens` and the number of processes. Several processes plan the same
+    batch of `batch_size` rows and take a share of it each.
     """
     settings = Settings(**settings)
-    epoch_steps = batches_per_epoch(sources, settings)
-    steps = settings.steps or settings.epochs * epoch_steps
+    plan = epoch_plan(sources, settings, epoch=0)
+    steps = settings.steps or settings.epochs * len(plan)
     optimizer = optimizer or new_optimizer(model, settings.weight_decay, settings.decay_all)
-    prompts, device = dict(model.config.prompts), model.words.weight.device
+    device = model.words.weight.device
     model.train()
     for step in range(done, steps):
         started = time.perf_counter()
 
         # Which rows: the same plan in every process.
-        epoch, position = divmod(step, epoch_steps)
+        epoch, position = divmod(step, len(plan))
         if position == 0 or step == done:
-            plan = plan_epoch(
-                sources, settings.batch_size, settings.batching, settings.seed, epoch
-            )
+            plan = epoch_plan(sources, settings, epoch)
         source_numbers, row_numbers = plan[position]
 
         # Texts: of each row its query, one of its positives and some of its negatives.
         generator = np.random.default_rng((settings.seed, step))
-        row_sources, rows, groups = draw_batch(
-            sources, source_numbers, row_numbers, settings.negatives, generator
+        batch = Batch(
+            *draw_batch(sources, source_numbers, row_numbers, settings.negatives, generator)
         )
-        passages = [text for group in groups for text in group]
+        source = batch.sources[0].name if settings.batching == "source" else "mixed"
 
-        # What is no negative: equal texts, and other rows' passages where the source says so.
-        masked = same_text_mask(rows, passages).to(device) if settings.masks else None
-        in_batch = [
-            settings.in_batch == "always" or source.in_batch_negatives for source in row_sources
-        ]
-        in_batch = torch.tensor(in_batch, device=device)
+        # What is no negative: equal texts, and other rows' passages where a source says so.
+        loss_of, masked = batch_loss(batch, settings, device)
 
-        # This process's share, as tokens.
-        own_queries, own_passages, places = share_of_batch(row_sources, rows, groups, prompts)
-        limit = model.config.max_length
-        ids = tokenizer(own_queries, "", min(settings.query_length, limit))
-        ids += tokenizer(own_passages, "", min(settings.passage_length, limit))
+        # This process's share of the texts, as tokens.
+        ids, places = tokenise_share(model, tokenizer, batch, settings)
+        tokens = add_up(torch.tensor(sum(map(len, ids)), device=device)).item()
 
         # Rate, gradient, step.
-        rate = learning_rate(
-            step, steps, settings.lr, int(settings.warmup * steps), settings.schedule
-        )
+        warmup = int(settings.warmup * steps)
+        rate = learning_rate(step, steps, settings.lr, warmup, settings.schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-
-        def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-            q, p = embeddings.split([len(rows), len(passages)])
-            return info_nce(q, p, [len(group) for group in groups], settings.tau, in_batch, masked)
-
         loss, accuracy = backward(
             model,
             ids,
@@ -847,10 +875,9 @@ def train(
             chunk_tokens=settings.chunk_tokens,
             dtype=getattr(torch, settings.dtype),
             places=places,
-            total=len(rows) + len(passages),
+            total=len(batch.rows) + len(batch.passages),
         )
         norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip).item()
-        source = row_sources[0].name if settings.batching == "source" else "mixed"
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise InputError(
                 f"step {step + 1}, source {source}, rows {row_numbers[:8].tolist()}…: loss {loss}, "
@@ -858,21 +885,18 @@ def train(
             )
         optimizer.step()
 
-        # What is reported. Masked: the share of what would be negatives, so without the positives.
-        tokens = add_up(torch.tensor(sum(map(len, ids)), device=device)).item()
-        would_be = max(1, len(rows) * (len(passages) - 1))
-        equal = 0 if masked is None else masked.sum().item() - len(rows)
+        # What is reported.
         yield {
             "step": step + 1,
             "steps": steps,
             "source": source,
-            "rows": len(rows),
+            "rows": len(batch.rows),
             "tokens": tokens,
             "loss": loss,
             "accuracy": accuracy,
             "lr": rate,
             "gradient_norm": norm,
-            "masked": equal / would_be,
+            "masked": masked,
             "seconds": time.perf_counter() - started,
         }
     model.eval()
@@ -894,9 +918,11 @@ def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: 
     folder = Path(folder)
     path = folder / f"step-{step:08}.safetensors"
     for other in folder.glob("*"):
-        if other > path or other.name.startswith("."):  # half written when a run was killed
+        # A name that begins with a dot was half written when a run was killed.
+        if other > path or other.name.startswith("."):
             other.unlink()
 
+    # One file, renamed when it is complete.
     tensors = {}
     for name, parameter in model.named_parameters():
         tensors[name] = parameter.detach().contiguous()
@@ -1009,11 +1035,12 @@ def _train(args) -> None:
     sources = read_sources(args.data, settings.seed)
 
     with processes() as (rank, world):
+        # What is trained on what, as far as a reader wants to know.
         folder = find(args.model)
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
         print(describe(sources, settings.batch_size, settings.batching))
-        batches_per_epoch(sources, settings)  # train() asks too; here a mistake leaves no folder
+        epoch_plan(sources, settings, epoch=0)  # train() asks too; here a mistake leaves no folder
         decisive = dataclasses.asdict(settings) | {"processes": world}
         print(f"settings: {', '.join(f'{key} {value}' for key, value in decisive.items())}\n")
 
@@ -1030,6 +1057,7 @@ def _train(args) -> None:
             )
         wait()
 
+        # The check before a step cannot see what the last one does.
         stopped = _take_steps(args, settings, model, tokenizer, sources)
         for name, parameter in model.named_parameters():
             if not parameter.isfinite().all():
@@ -1073,7 +1101,7 @@ def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
     optimizer = new_optimizer(model, settings.weight_decay, settings.decay_all)
     done = load_checkpoint(checkpoints, model, optimizer)
     if args.resume:
-        print(f"resuming after step {done}" if done else "no checkpoint: starting at the first step")
+        print(f"resuming after step {done}" if done else "no checkpoint: starting at step 1")
     if rank == 0:
         # The steps after the checkpoint are taken again, so their lines go.
         kept = itertools.islice(read_lines(log_path), done) if done else ()
@@ -1081,12 +1109,15 @@ def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
         with new_file(log_path) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
 
+
     rows = tokens = 0
     began = time.perf_counter()
     options = {"optimizer": optimizer, "done": done} | dataclasses.asdict(settings)
     with open(os.devnull if rank else log_path, "a") as log, signals_noted() as signals:
         for report in train(model, tokenizer, sources, **options):
             print(json.dumps(report), file=log, flush=True)
+
+            # Now and then a line about the run so far.
             step, steps = report["step"], report["steps"]
             rows, tokens = rows + report["rows"], tokens + report["tokens"]
             seconds = time.perf_counter() - began
@@ -1098,7 +1129,8 @@ def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
                     f"{seconds / (step - done) * (steps - step):.0f} s left",
                     flush=True,
                 )
-            # All processes stop where one was signalled.
+
+            # A checkpoint now and then, and when stopped: all processes stop where one was told to.
             stopped = add_up(torch.tensor(max(signals, default=0), device=device)).item()
             if step < steps and rank == 0 and (stopped or step % args.save_every == 0):
                 save_checkpoint(checkpoints, model, optimizer, step, args.keep)

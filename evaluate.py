@@ -1,36 +1,42 @@
-"""MTEB-NL without mteb: a model scored on 40 tasks of seven types, with mteb's numbers (arXiv 2509.12340, the benchmark).
+"""MTEB-NL without mteb: a model scored on 40 tasks of seven types, with mteb's numbers (arXiv
+2509.12340, the benchmark and the results).
 
-In: a model folder and tasks (`mteb_nl.py`). Out: one JSON file a task in mteb's layout, with what decides a number (prefixes, dtype,
-weights, versions), and beside it in `items/` what was found for each text, query or pair. How a task is scored: `scoring.py`.
+In: a model folder and tasks (`mteb_nl.py`). Out: one JSON file per task in mteb's layout, with what
+decides a number (prefixes, dtype, weights, versions); in `items/` the predictions or similarities
+that the score was made of (`metrics.py`); and tables and comparisons of such folders. For models
+with published scores (`published.json`, from mteb's results repository) their main scores are
+known.
 
-A task's score is the plain mean over its evaluation splits. A benchmark has two means: over tasks, and over types (of their means).
+A task's score is the plain mean over its evaluation splits. A benchmark has two means: over tasks,
+and over types (of their means). Which prefix a text gets is a policy, `--prefix`, stored in every
+result:
 
-Which prefix a text gets is a policy, `--prefix`, stored in every result:
-
-    mteb      `query: ` and `passage: ` in retrieval and reranking, nothing elsewhere: what the leaderboard does to E5
+    mteb      `query: ` and `passage: ` in retrieval and reranking, nothing elsewhere: what the
+              leaderboard does to E5
     e5        `query: ` on all other texts too, as E5's authors advise
-    instruct  `Instruct: {the task's instruction}\\nQuery: ` on all texts but documents, for multilingual-e5-large-instruct
+    instruct  `Instruct: {the task's instruction}\\nQuery: ` on all texts but documents, for
+              multilingual-e5-large-instruct
     none      nothing anywhere
 
-    python evaluate.py run --model runs/toy --tasks-file demo/tasks.json --tasks STS SIB200Classification --out runs/toy-results
-    python evaluate.py download --out mteb-nl                       # once, where there is a network: 40 tasks, then all is offline
-    python evaluate.py run --model clips/e5-base-trm-nl --data mteb-nl --tasks all --out runs/e5-base-trm-nl
-    torchrun --nproc_per_node 8 evaluate.py run …                   # the embedding shared by 8 GPUs
-    python evaluate.py report runs/e5-base-trm-nl clips/e5-base-trm-nl intfloat/multilingual-e5-base
-    python evaluate.py compare runs/e5-base-trm-nl clips/e5-base-trm-nl
+    python evaluate.py run --model runs/toy --tasks-file demo/tasks.json --tasks STS --out runs/sts
+    python evaluate.py download                     # the 40 tasks' data, to the hub's cache
+    python evaluate.py run --model clips/e5-base-trm-nl --out runs/e5-base-trm-nl
+    torchrun --nproc_per_node 8 evaluate.py run …   # the embedding shared by 8 GPUs
+    python evaluate.py report runs/e5-base-trm-nl clips/e5-base-trm-nl
+    python evaluate.py compare runs/e5-base-trm-nl runs/other
 
-Every distinct text that the encoder gets, prefix included, is embedded once, whatever tasks share it, and kept in `<out>/cache` (or
-`--cache`): a killed run goes on where it was. Finished tasks are skipped. Names of models stand for their published scores
-(`published.json`, from the results repository of mteb). Memory is that of the largest task: 371 thousand documents.
+Each distinct text is embedded once, prefix included, whatever tasks share it, and kept in
+`<out>/cache` (or `--cache`), so a killed run resumes. Finished tasks are skipped. Memory is that of
+the largest task: 371 thousand documents.
 """
 
 import argparse
+import csv
 import functools
-import hashlib
 import io
-import json
 import platform
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -43,30 +49,32 @@ import sklearn
 import torch
 
 import e5nl
+import metrics
 import model_folder
-import scoring
-from files import InputError, cli, new_file, refuse_plot, whole_number, write_json
+from cache import Cache, check_embeddings, model_cache
+from files import InputError, cli, new_file, read_json, refuse_plot, whole_number, write_json
+from metrics import SEED, Embeddings, Items, Scores
 from mteb_nl import (
-    LANGUAGE_FORM,
+    FILE_NAME,
     RANKING,
     TASKS,
     TRAINED,
+    TYPES,
     Task,
-    fetch,
     fingerprint,
     flat_labels,
-    is_language,
+    is_number,
     naming,
+    nearest,
     read_columns,
     read_ranking,
     read_tasks,
     remarks,
     select_tasks,
 )
-from results import compare, describe_comparison, plot, read_columns_of, read_result, report_tasks, report_types, summarise, table
-from scoring import SEED, Embeddings, Items, Scores
 
-# The kind of text (see `e5nl.embed`) by its role in a task. `instruct` puts words of its own before texts without a prefix.
+# The kind of text (see `e5nl.embed`) by its role in a task. `instruct` puts words before the
+# others.
 POLICIES = {
     "mteb": {"symmetric": "none", "query": "query", "document": "passage"},
     "e5": {"symmetric": "query", "query": "query", "document": "passage"},
@@ -77,7 +85,7 @@ POLICIES = {
 Encode = Callable[[list[str], str], Embeddings]  # (texts, kind) -> embeddings, as e5nl.embed
 
 
-# --- one task -------------------------------------------------------------------------------------------------------------------
+# --- one task -------------------------------------------------------------------------------------
 
 
 class Job(NamedTuple):
@@ -89,257 +97,199 @@ class Job(NamedTuple):
     remarks: list[str]  # on the data
 
 
-def jobs(task: Task, folder=None) -> Iterator[Job]:
-    """The splits of a task, read from `folder` (see `mteb_nl.locate`), in the order in which they have to be scored.
+def jobs(task: Task) -> Iterator[Job]:
+    """The splits of a task, in the order in which they have to be scored.
 
-    Random draws start afresh with each task and go on from one split to the next, as a new task object of mteb does.
+    Random draws start afresh with each task and continue from one split to the next, as those of a
+    new task object of mteb do.
     """
-    generators = random.Random(SEED), np.random.default_rng(SEED)
-    train = read_columns(task, "train", folder) if task.type in TRAINED else {}
-    for split in task.splits:
+    shuffles, draws = random.Random(SEED), np.random.default_rng(SEED)
+    train = read_columns(task, "train") if task.type in TRAINED else {}
+    for number, split in enumerate(task.splits):
         if task.type in RANKING:
-            yield _ranking_job(task, split, folder)
+            yield _ranking_job(task, split)
             continue
-        rows = read_columns(task, split, folder)
-        said = remarks(task, split, rows)
-        if task.type in TRAINED:
-            if split == task.splits[0] and split != "train":
-                said = remarks(task, "train", train) + said
-            texts, score = _trained(task, split, train, rows, generators[1])
+        rows = read_columns(task, split)
+        lines = remarks(task, split, rows)
+        if train:
+            if number == 0 and split != "train":
+                lines = remarks(task, "train", train) + lines
+            texts, score = _trained(task, split, train, rows, draws)
         elif task.type == "Clustering":
             texts = [rows["text"]]
-            score = functools.partial(scoring.clustering, labels=rows["label"], generator=generators[0])
+            score = functools.partial(metrics.clustering, labels=rows["label"], generator=shuffles)
         else:
             texts = [rows["sentence1"], rows["sentence2"]]
-            score = functools.partial(scoring.sts if task.type == "STS" else scoring.pair_classification, gold=flat_labels(rows))
-        yield Job(split, [("symmetric", some) for some in texts], score, said)
+            score = metrics.sts if task.type == "STS" else metrics.pair_classification
+            score = functools.partial(score, gold=flat_labels(rows))
+        yield Job(split, [("symmetric", some) for some in texts], score, lines)
 
 
-def _trained(task: Task, split: str, train: dict, rows: dict, generator: np.random.Generator) -> tuple[list, Callable[..., Scores]]:
-    """Classification: only the training texts that are drawn are embedded."""
-    labels, multilabel = train["label"], task.type == "MultilabelClassification"
+def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tuple[list, Callable]:
+    """Texts and score of a classification. Only the training texts that are drawn are embedded."""
+    labels = train["label"]
     if isinstance(flat_labels(train)[0], str) != isinstance(flat_labels(rows)[0], str):
-        raise InputError(f"labels are texts in one of train and {split}, numbers in the other; write all in one way")
-    if multilabel:
-        draws = scoring.draw_multilabel_rows(labels, task.samples_per_label, generator)
-        if min(map(len, draws)) < scoring.NEIGHBOURS:
-            raise InputError(f"{min(map(len, draws))} training rows with labels; {scoring.NEIGHBOURS} nearest neighbours need as many")
+        raise InputError(
+            f"labels are texts in one of train and {split}, numbers in the other; "
+            "write all in one way"
+        )
+    if task.type == "Classification":
+        classify, draws = metrics.classification, metrics.draw_rows(labels, task.samples_per_label)
     else:
-        draws = scoring.draw_rows(labels, task.samples_per_label)
+        classify = metrics.multilabel_classification
+        draws = metrics.draw_multilabel_rows(labels, task.samples_per_label, generator)
+        if (fewest := min(map(len, draws))) < metrics.NEIGHBOURS:
+            raise InputError(
+                f"{fewest} training rows with labels; {metrics.NEIGHBOURS} nearest neighbours "
+                "need as many"
+            )
     used = sorted(set().union(*draws))
     place = {row: number for number, row in enumerate(used)}
-    draws, chosen = [[place[row] for row in drawn] for drawn in draws], [labels[row] for row in used]
-    classify = scoring.multilabel_classification if multilabel else scoring.classification
-    score = lambda train, test: classify(train, chosen, test, rows["label"], draws)  # noqa: E731
+    draws = [[place[row] for row in rows] for rows in draws]
+    labels = [labels[row] for row in used]
+
+    def score(train: Embeddings, test: Embeddings) -> Scores:
+        return classify(train, labels, test, rows["label"], draws)
+
     return [[train["text"][row] for row in used], rows["text"]], score
 
 
-def _ranking_job(task: Task, split: str, folder) -> Job:
-    found = read_ranking(task, split, folder)
-    ids = sorted(found.corpus, reverse=True)  # the order in which `search` wants them: no second copy of the embeddings
+def _ranking_job(task: Task, split: str) -> Job:
+    content = read_ranking(task, split)
+    queries, ids = list(content.queries), sorted(content.corpus, reverse=True)
 
     def score(q: Embeddings, p: Embeddings) -> Scores:
-        run = scoring.rank(list(found.queries), q, ids, p, found.candidates, task.ignore_identical_ids)
-        return scoring.retrieval(run, found.qrels)
+        if content.candidates:
+            ranking = metrics.rank_candidates(queries, q, ids, p, content.candidates)
+        else:
+            ranking = metrics.rank_corpus(queries, q, ids, p)
+        if task.ignore_identical_ids:  # after the cut, as in mteb
+            for query, (documents, scores) in ranking.items():
+                other = [id != query for id in documents]
+                ranking[query] = [id for id in documents if id != query], scores[other]
+        return metrics.retrieval(ranking, content.qrels)
 
-    texts = [("query", list(found.queries.values())), ("document", [found.corpus[id] for id in ids])]
-    return Job(split, texts, score, remarks(task, split, found))
+    documents = [content.corpus[id] for id in ids]
+    texts = [("query", list(content.queries.values())), ("document", documents)]
+    return Job(split, texts, score, remarks(task, split, content))
 
 
-def dressed(task: Task, job: Job, policy: str) -> list[tuple[list[str], str]]:
-    """What the encoder gets of a job under a prefix policy: (texts, kind)."""
-    given = []
+def with_policy(task: Task, job: Job, policy: str) -> list[tuple[list[str], str]]:
+    """(texts, kind) for the encoder, of a job under a prefix policy."""
+    inputs = []
     for role, texts in job.texts:
         if policy == "instruct" and role != "document":
             texts = [f"Instruct: {task.prompt}\nQuery: {text}" for text in texts]
-        given.append((texts, POLICIES[policy][role]))
-    return given
+        inputs.append((texts, POLICIES[policy][role]))
+    return inputs
 
 
-def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb", folder=None) -> dict[str, Scores]:
+def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str, Scores]:
     """{split: (scores with `main_score` and `remarks`, items)} of one task."""
     with naming(task.name):
         results = {}
-        for job in jobs(task, folder):
-            embeddings = []
-            for texts, kind in dressed(task, job, prefix):
-                embeddings.append(checked(encode(texts, kind), texts, embeddings[0].shape[1] if embeddings else None))
+        for job in jobs(task):
+            embeddings, width = [], None
+            for texts, kind in with_policy(task, job, prefix):
+                x = encode(texts, kind)
+                if scipy.sparse.issparse(
+                    x
+                ):  # a baseline: rows of zeros are texts without known words
+                    x = scipy.sparse.csr_matrix(x)
+                else:
+                    x = check_embeddings(x, texts, width)
+                embeddings.append(x)
+                width = x.shape[1]
             scores, items = job.score(*embeddings)
-            if not np.isfinite(scores[task.main_score]):
-                raise InputError(f"split {job.split}: {task.main_score} is {scores[task.main_score]}; is it defined for these labels?")
-            results[job.split] = ({"main_score": scores[task.main_score], "remarks": job.remarks} | scores, items)
+            main = scores[task.main_score]
+            if not np.isfinite(main):
+                raise InputError(
+                    f"split {job.split}: {task.main_score} is {main}; "
+                    "is it defined for these labels?"
+                )
+            results[job.split] = {"main_score": main, "remarks": job.remarks} | scores, items
         return results
 
 
-def checked(embeddings: Embeddings, texts: list[str], width: int | None = None) -> Embeddings:
-    """The embeddings as float32, when they can be scored. width: of the embeddings before these."""
-    expected = len(texts), width or embeddings.shape[-1]
-    if embeddings.shape != expected:
-        raise InputError(f"the model gave embeddings {embeddings.shape} for {len(texts)} texts; expected {expected}")
-    if scipy.sparse.issparse(embeddings):  # a baseline: a text without any known word is a row of zeros
-        return scipy.sparse.csr_matrix(embeddings)
-    embeddings = np.asarray(embeddings, np.float32)
-    finite = np.isfinite(embeddings.sum(1, dtype=np.float64))  # of a row: no second matrix
-    for bad, what in ((~finite, "NaN or infinite"), (~embeddings.any(1), "all zero")):
-        if bad.any():
-            text = texts[int(np.argmax(bad))]
-            raise InputError(f"the model's embedding is {what} for {bad.sum()} of {len(texts)} texts, the first is {text[:60]!r}")
-    return embeddings
+# --- the run --------------------------------------------------------------------------------------
 
 
-# --- each text once -------------------------------------------------------------------------------------------------------------
-
-
-class Cache:
-    """An `Encode` that keeps embeddings on disk, by the text that the encoder gets, prefix included.
-
-    A file holds the rows (key of the text, embedding) of one window of texts, as `.npy`; its name is the hash of its content. A
-    damaged file is removed and its texts are embedded again; `damaged` names it. Memory: about 150 bytes a text, and what is asked for.
-
-    made_by: whatever decides the embeddings beside the texts; it becomes the name of the folder.
-    windows: (texts, kind, share) -> windows, as `e5nl.embed_windows`. prefixes: {kind: prefix}.
-    """
-
-    def __init__(self, folder, made_by: dict, windows, prefixes: dict[str, str], width: int):
-        digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
-        self.folder, self.windows, self.prefixes, self.width = Path(folder) / digest[:24], windows, prefixes, width
-        self.row = np.dtype([("text", "V16"), ("embedding", np.float32, (width,))])
-        self.places: dict[bytes, int] = {}  # key -> row, counted through all files
-        self.files: dict[str, tuple[int, np.ndarray]] = {}  # name -> (its first row, its rows on disk)
-        self.planned: set[bytes] = set()  # what some process was told to embed
-        self.damaged: list[Path] = []
-        self.made_by = made_by
-        self.read()
-
-    def read(self) -> None:
-        """Take up the files that this object does not know."""
-        for path in sorted(self.folder.glob("*.npy")):
-            if path.name not in self.files:
-                with open(path, "rb") as file:
-                    whole = hashlib.file_digest(file, "sha256").hexdigest() == path.stem
-                if whole:
-                    self._add(path)
-                else:
-                    self.damaged.append(path)
-                    path.unlink(missing_ok=True)
-
-    def _add(self, path: Path) -> None:
-        rows, first = np.load(path, mmap_mode="r"), sum(len(rows) for _, rows in self.files.values())
-        self.files[path.name] = first, rows
-        self.places.update(zip((key.tobytes() for key in rows["text"]), range(first, first + len(rows)), strict=True))
-
-    def _keys(self, texts: list[str], kind: str) -> list[bytes]:
-        prefix = self.prefixes[kind]
-        return [hashlib.blake2b((prefix + text).encode(), digest_size=16).digest() for text in texts]
-
-    def fill(self, texts: list[str], kind: str, share: tuple[int, int] = (0, 1)) -> None:
-        """Embed what is not there yet. share: (rank, world) of one of several processes, all of which are told of the same texts."""
-        known = self.planned | self.places.keys() if self.planned else self.places
-        new = {key: text for key, text in zip(self._keys(texts, kind), texts, strict=True) if key not in known}
-        if share[1] > 1:
-            self.planned |= new.keys()
-        keys, texts = list(new), list(new.values())
-        for start, embeddings in self.windows(texts, kind, share) if texts else ():
-            rows = np.empty(len(embeddings), self.row)
-            rows["text"] = np.frombuffer(b"".join(keys[start : start + len(rows)]), "V16")
-            rows["embedding"] = checked(embeddings, texts[start : start + len(rows)], self.width)
-            if not (about := self.folder / "made_by.json").exists():
-                write_json(about, self.made_by)
-            content = io.BytesIO()
-            np.save(content, rows, allow_pickle=False)
-            path = self.folder / f"{hashlib.sha256(content.getvalue()).hexdigest()}.npy"
-            with new_file(path) as temporary:
-                temporary.write_bytes(content.getvalue())
-            self._add(path)
-
-    def __call__(self, texts: list[str], kind: str) -> np.ndarray:
-        self.fill(texts, kind)
-        keys = self._keys(texts, kind)
-        if missing := sum(key not in self.places for key in keys):
-            raise InputError(f"the model gave no embeddings for {missing} of {len(texts)} texts")
-        numbers = np.array([self.places[key] for key in keys])
-        embeddings = np.empty((len(texts), self.width), np.float32)
-        for first, rows in self.files.values():
-            here = np.flatnonzero((numbers >= first) & (numbers < first + len(rows)))
-            embeddings[here] = rows["embedding"][numbers[here] - first]
-        return embeddings
-
-
-# --- the run --------------------------------------------------------------------------------------------------------------------
-
-
-def finished(task: Task, out: Path, settings: dict, overwrite: bool, folder) -> tuple[dict, dict | None, str]:
-    """All settings of the result to be; the result that is there already, when it is whole and of these settings; what became of it."""
-    path, decisive = out / f"{task.name}.json", settings | {"task": fingerprint(task, folder)}
+def finished(
+    task: Task, out: Path, settings: dict, overwrite: bool
+) -> tuple[dict, dict | None, str]:
+    """All settings of a task's result; the result of an earlier run, if it is complete and of these
+    settings; 'done', 'kept' or 'damaged file replaced', for the log."""
+    path, settings = out / f"{task.name}.json", settings | {"task": fingerprint(task)}
     if overwrite or not path.exists():
-        return decisive, None, "done"
+        return settings, None, "done"
     try:
         result = read_result(path)
     except InputError:
-        return decisive, None, "damaged file replaced"
-    for field, value in decisive.items():
-        if result["settings"].get(field) != value and not (field == "model" and "weights" in decisive):
-            found = f"{field} {result['settings'].get(field)!r}, now it is {value!r}"
-            raise InputError(f"{path}: result of another run ({found}); choose another output folder, or add --overwrite to replace it")
-    return decisive, result, "kept"
+        return settings, None, "damaged file replaced"
+    for field, value in settings.items():
+        before = result["settings"].get(field)
+        if before != value and not (field == "model" and "weights" in settings):
+            raise InputError(
+                f"{path}: result of another run ({field} {before!r}, now it is {value!r}); "
+                "choose another output folder, or add --overwrite to replace it"
+            )
+    return settings, result, "kept"
 
 
-def embed_share(tasks: list[Task], cache: Cache, out, settings: dict, prefix: str, overwrite: bool, folder, share: tuple) -> None:
-    """Embed one process's share of the texts of all tasks that are not finished."""
-    e5nl.wait()  # until all have read the same files
-    for task in tasks:
-        with naming(task.name):
-            if finished(task, Path(out), {"prefix": prefix} | settings, overwrite, folder)[1]:
-                continue
-            for job in jobs(task, folder):
-                for texts, kind in dressed(task, job, prefix):
-                    cache.fill(texts, kind, share)
-    e5nl.wait()
-    cache.read()
+def run(
+    tasks: list[Task], encode: Encode, out, settings: dict, prefix="mteb", overwrite=False
+) -> Iterator[tuple[dict, str]]:
+    """Evaluate tasks; write `<out>/<task>.json` and `<out>/summary.json`. Yields (result, state).
 
-
-def run(tasks: list[Task], encode: Encode, out, settings: dict, prefix="mteb", overwrite=False, folder=None) -> Iterator[tuple[dict, str]]:
-    """Evaluate tasks; write `<out>/<task>.json` and `<out>/summary.json`. Yields (result, 'done' or 'kept' or 'damaged file replaced').
-
-    `settings` says what decides the numbers beside the data (model, weights, dtype, …); it is stored with the prefix policy, the task's
-    fingerprint and the versions. A result that is there already is kept when all of it agrees, unless `overwrite`; versions may differ,
-    and so may the model's name where the weights are known.
+    settings: what decides the numbers apart from the data (model, weights, dtype, …); it is stored
+    with the prefix policy, the task's fingerprint and the versions. An earlier result is kept when
+    all of it agrees, unless `overwrite`; versions may differ, and the model's name may where the
+    weights are known. state: see `finished`.
     """
     out, settings, results = Path(out), {"prefix": prefix} | settings, []
-    versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)} | {"python": platform.python_version()}
+    versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)}
+    versions["python"] = platform.python_version()
     for task in tasks:
         with naming(task.name):
-            decisive, result, state = finished(task, out, settings, overwrite, folder)
+            decisive, result, state = finished(task, out, settings, overwrite)
         if result is None:
             start = time.perf_counter()
-            found = evaluate_task(task, encode, prefix, folder)
-            where = {"hf_subset": task.subset, "languages": [task.language]}
-            write_items(out, task, {split: items for split, (_, items) in found.items()})
-            result = _plain({
-                "task_name": task.name,
-                "task_type": task.type,
-                "dataset_revision": task.revision,
-                "mteb_version": None,
-                "main_score": float(np.mean([scores["main_score"] for scores, _ in found.values()])),
-                "main_score_name": task.main_score,
-                "translated": task.translated,
-                "evaluation_time": time.perf_counter() - start,
-                "kg_co2_emissions": None,
-                "scores": {split: [scores | where] for split, (scores, _) in found.items()},
-                "settings": decisive | {"versions": versions},
-            })  # fmt: skip
+            splits = evaluate_task(task, encode, prefix)
+            seconds = time.perf_counter() - start
+            write_items(out, task, {split: items for split, (_, items) in splits.items()})
+            scores = {split: scores for split, (scores, _) in splits.items()}
+            result = _plain(result_of(task, scores, seconds, decisive | {"versions": versions}))
             write_json(out / f"{task.name}.json", result)
         results.append(result)
         yield result, state
-    write_json(out / "summary.json", {"settings": settings | {"versions": versions}, **summarise(results)})
+    summary = summarise({result["task_name"]: result for result in results})
+    write_json(out / "summary.json", {"settings": settings | {"versions": versions}, **summary})
+
+
+def result_of(task: Task, scores: dict[str, dict], seconds: float, settings: dict) -> dict:
+    """A result file's content, in mteb's layout with fields of our own."""
+    about = {"hf_subset": task.subset, "languages": [task.language]}
+    return {
+        "task_name": task.name,
+        "task_type": task.type,
+        "dataset_revision": task.revision,
+        "mteb_version": None,
+        "main_score": float(np.mean([values["main_score"] for values in scores.values()])),
+        "main_score_name": task.main_score,
+        "translated": task.translated,
+        "evaluation_time": seconds,
+        "kg_co2_emissions": None,
+        "scores": {split: [values | about] for split, values in scores.items()},
+        "settings": settings,
+    }
 
 
 def write_items(out: Path, task: Task, splits: dict[str, Items]) -> None:
-    """`<out>/items/<task>.npz`: of each split the arrays from which the main score can be computed again."""
+    """`<out>/items/<task>.npz`: of each split the arrays that the main score is made of."""
     arrays = {}
     for split, items in splits.items():
         if task.type in RANKING:
-            items = {name: items[name] for name in ("query", "recall_at_1" if task.main_score == "accuracy" else task.main_score)}
+            items = {name: items[name] for name in ("query", metrics.ranking_item(task.main_score))}
         arrays |= {f"{split}/{name}": array for name, array in items.items()}
     with new_file(out / "items" / f"{task.name}.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
@@ -356,51 +306,458 @@ def _plain(value):
     return value
 
 
-# --- command line ---------------------------------------------------------------------------------------------------------------
+# --- result files ---------------------------------------------------------------------------------
+
+PUBLISHED = Path(__file__).with_name("published.json")
+E5_NL = [f"clips/e5-{size}-trm-nl" for size in ("small", "base", "large")]  # the paper's own
+
+Results = dict[str, dict]  # task: its result
+
+
+def read_result(path: Path) -> dict:
+    """One result file, checked."""
+    result = read_json(path)
+    is_object = lambda value: isinstance(value, dict)  # noqa: E731
+    expected = {
+        "task_name": (
+            lambda value: re.fullmatch(FILE_NAME, str(value or "")),
+            "the name of a task",
+        ),
+        "task_type": (lambda value: str(value) in TYPES, f"one of {', '.join(TYPES)}"),
+        "main_score": (is_number, "a number"),
+        "scores": (is_object, "an object"),
+        "settings": (
+            lambda value: is_object(value) and is_object(value.get("versions", {})),
+            "an object",
+        ),
+    }
+    for field, (fits, words) in expected.items():
+        if not fits(result.get(field)):
+            value = str(result.get(field))[:60]
+            raise InputError(
+                f"{path}: not a result file of evaluate.py: {field} is {value!r}; expected {words}"
+            )
+    return result
+
+
+def read_results(name, notes: list[str]) -> Results:
+    """The results in a folder that `run` wrote, or of a model with published scores (main scores
+    only).
+
+    notes: gets a line for each file of the folder that is no result file.
+    """
+    if not Path(name).is_dir():
+        return _published(str(name))
+    results, refused = {}, []
+    for path in sorted(Path(name).glob("*.json")):
+        if path.name == "summary.json":
+            continue
+        try:
+            result = read_result(path)
+            if (task := result["task_name"]) in results:
+                raise InputError(f"{path}: task_name is {task!r}, and so is that of another file")
+            results[task] = result
+        except InputError as error:
+            refused.append(f"{error}")
+    if not results:
+        raise InputError(
+            refused[0]
+            if refused
+            else f"{name}: no result files; expected a folder that `run` wrote"
+        )
+    notes += [f"skipped: {line}" for line in refused]
+    return results
+
+
+def _published(name: str) -> Results:
+    published = read_json(PUBLISHED)
+    if name not in published["models"]:
+        close = f"e.g. {', '.join(E5_NL)}"
+        if "/" in name:
+            close = nearest(name, list(published["models"]))
+        raise FileNotFoundError(
+            f"{name}: no such folder, and no model with published scores; {close}"
+        )
+    model, facts = published["models"][name], {task.name: task for task in TASKS}
+    settings = {"published": f"{name}, revision {model['revision'][:8]}"}
+    return {
+        task: {
+            "task_name": task, "task_type": facts[task].type, "main_score": score,
+            "translated": facts[task].translated, "settings": settings,
+        }
+        for task, score in zip(published["tasks"], model["scores"], strict=True)
+    }  # fmt: skip
+
+
+def read_items(path: Path) -> dict[str, Items]:
+    """{split: items} as `write_items` wrote them; empty without the file."""
+    splits = {}
+    if path.is_file():
+        with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
+            for name in stored.files:
+                split, _, item = name.partition("/")
+                splits.setdefault(split, {})[item] = stored[name]
+    return splits
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+# The paper's names of the types, in its order.
+SHORT = {
+    "Classification": "Cls",
+    "MultilabelClassification": "MLCls",
+    "PairClassification": "PCls",
+    "Reranking": "Rrnk",
+    "Retrieval": "Rtr",
+    "Clustering": "Clust",
+    "STS": "STS",
+}
+
+
+def summarise(results: Results, tasks: dict[str, str] | None = None) -> dict:
+    """Scores by task, their means by type, the mean over tasks and the mean over types.
+
+    tasks: {task: type}, if not those of the results. A mean is None where one of its tasks is
+    missing: means over different tasks cannot be compared.
+    """
+    if tasks is None:
+        tasks = {name: result["task_type"] for name, result in results.items()}
+    scores = {task: results[task]["main_score"] if task in results else None for task in tasks}
+    types = {
+        type: _mean(scores[task] for task in tasks if tasks[task] == type)
+        for type in dict.fromkeys(tasks.values())
+    }
+    means = {"mean_tasks": _mean(scores.values()), "mean_types": _mean(types.values())}
+    return {"tasks": scores, "types": types, **means}
+
+
+def _mean(scores) -> float | None:
+    scores = list(scores)
+    return None if None in scores else float(np.mean(scores))
+
+
+def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
+    """{short name: results} of several folders or published models. notes: see `read_results`."""
+    columns = {}
+    for name in names:
+        short = Path(name).resolve().name if Path(name).is_dir() else str(name)
+        columns[str(name) if short in columns else short] = read_results(name, notes)
+    return columns
+
+
+def report_types(columns: dict[str, Results]) -> list[list[str]]:
+    """Cells: models down, types and means across; of all tasks, and of those on native and on
+    translated text alone. Left open (-): see `summarise`."""
+    every = {name: result for results in columns.values() for name, result in results.items()}
+    used = {result["task_type"] for result in every.values()}
+    types = [type for type in SHORT if type in used]
+    cells = [["model", "text", "tasks", *map(SHORT.get, types), "mean tasks", "mean types"]]
+    for text, translated in (("all", None), ("native", False), ("translated", True)):
+        tasks = {
+            name: result["task_type"]
+            for name, result in every.items()
+            if translated is None or result.get("translated") is translated
+        }
+        for model, results in columns.items() if tasks else ():
+            means = summarise(results, tasks)
+            scores = [*map(means["types"].get, types), means["mean_tasks"], means["mean_types"]]
+            cells.append([model, text, str(len(results.keys() & tasks)), *map(_cell, scores)])
+    return cells
+
+
+def report_tasks(columns: dict[str, Results]) -> list[list[str]]:
+    """Cells: tasks down, models across, then the means. Left open (-): see `summarise`."""
+    every = {
+        name: result["task_type"]
+        for results in columns.values()
+        for name, result in results.items()
+    }
+    order = list(TYPES)
+    tasks = dict(sorted(every.items(), key=lambda item: (order.index(item[1]), item[0])))
+    means = [summarise(results, tasks) for results in columns.values()]
+    cells = [["task", "type", *columns]]
+    cells += [[name, tasks[name], *(_cell(m["tasks"][name]) for m in means)] for name in tasks]
+    cells += [
+        [f"mean {type}", "", *(_cell(m["types"][type]) for m in means)]
+        for type in means[0]["types"]
+    ]
+    for name in ("tasks", "types"):
+        cells.append([f"mean over {name}", "", *(_cell(m[f"mean_{name}"]) for m in means)])
+    return cells
+
+
+def _cell(score: float | None) -> str:
+    return "-" if score is None else f"{100 * score:.2f}"
+
+
+def table(cells: list[list[str]], format: str, left: int) -> str:
+    """Cells as text, markdown or csv; the first `left` columns are words, the others numbers."""
+    if format == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(cells)
+        return text.getvalue().rstrip("\n")
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in cells
+    ]
+    if format == "markdown":
+        lines.insert(
+            1,
+            [
+                "-" * width if i < left else "-" * (width - 1) + ":"
+                for i, width in enumerate(widths)
+            ],
+        )
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def plot(path, columns: dict[str, Results]) -> None:
+    """Bars: the types and the two means, one colour per model: the light and the dark of each hue,
+    for a model and what was made of it."""
+    import matplotlib.figure  # optional: only --plot needs it
+
+    head, *rows = [row for row in report_types(columns) if row[1] in ("text", "all")]
+    places, width = np.arange(len(head) - 3), 0.8 / len(columns)
+    axes = matplotlib.figure.Figure((1.5 + 1.1 * len(places), 4), layout="constrained").subplots()
+    for number, (model, _, _, *scores) in enumerate(rows):
+        heights = [0 if score == "-" else float(score) for score in scores]
+        shift = (number - (len(columns) - 1) / 2) * width
+        colour = matplotlib.colormaps["Paired"](number % 12)
+        axes.bar(places + shift, heights, width, label=model, color=colour)
+    axes.set_xticks(places, head[3:])
+    axes.set_ylabel("main score x 100")
+    axes.legend(frameon=False, fontsize="small")
+    with new_file(path) as temporary:
+        axes.figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150)
+
+
+# --- comparing two --------------------------------------------------------------------------------
+
+
+def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[str]]:
+    """What B has over A: a row for each task that both have, and a line for each difference in
+    settings.
+
+    A row has the scores, their difference, and the ends of its 95 % interval (None where there are
+    no items to draw from). notes: gets a line for each file that cannot be used.
+    """
+    first, second = read_results(a, notes), read_results(b, notes)
+    tasks = [name for name in first if name in second]
+    if not tasks:
+        raise InputError(f"{a} and {b} have no task in common")
+    rows = []
+    for name in tasks:
+        low, high = None, None
+        try:
+            low, high = interval(Path(a), Path(b), first[name], second[name], resamples)
+        except InputError as error:  # the scores can be compared all the same
+            notes.append(f"no interval for {name}: {error}")
+        x, y = first[name]["main_score"], second[name]["main_score"]
+        row = {"task": name, "type": first[name]["task_type"], "a": x, "b": y, "difference": y - x}
+        rows.append(row | {"low": low, "high": high})
+    return rows, differences([(first[name], second[name]) for name in tasks])
+
+
+def interval(
+    a: Path, b: Path, first: dict, second: dict, resamples: int
+) -> tuple[float | None, float | None]:
+    """The 2.5th and 97.5th percentile of the difference between two results of a task when its
+    texts, queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
+
+    None where the two have no items or not the same.
+    """
+    type, score = first["task_type"], first.get("main_score_name")
+    if (type, score) != (second["task_type"], second.get("main_score_name")):
+        return None, None
+    items = [checked_items(folder, result) for folder, result in ((a, first), (b, second))]
+    same = [
+        {
+            (split, name): splits[split].get(name)
+            for split in splits
+            for name in ("query", "label", "score")
+        }
+        for splits in items
+    ]
+    if not items[0] or same[0].keys() != same[1].keys():
+        return None, None
+    if not all(np.array_equal(array, same[1][key]) for key, array in same[0].items()):
+        return None, None
+
+    generator, drawn = np.random.default_rng(SEED), []
+    for _ in range(resamples):
+        gains = []
+        for split, arrays in items[0].items():
+            count = len(next(iter(arrays.values())))
+            chosen = generator.integers(0, count, count)
+            x, y = (
+                metrics.score_items(
+                    type, score, {name: array[chosen] for name, array in splits[split].items()}
+                )
+                for splits in items
+            )
+            gains.append(y - x)
+        drawn.append(np.mean(gains))
+    return tuple(np.percentile(drawn, [2.5, 97.5]).tolist())
+
+
+def checked_items(folder: Path, result: dict) -> dict[str, Items]:
+    """{split: items} of a result; an InputError unless its main score is made of them."""
+    type, score = result["task_type"], result.get("main_score_name")
+    path = folder / "items" / f"{result['task_name']}.npz"
+    try:
+        splits = read_items(path)
+        again = [metrics.score_items(type, score, items) for items in splits.values()]
+    except Exception as error:  # whatever reading or scoring makes of a file of another tool
+        raise InputError(f"{path}: {score} cannot be computed from it ({error!r})") from None
+    if splits and not abs(np.mean(again) - result["main_score"]) < 1e-6:
+        raise InputError(
+            f"{path}: {score} of it is {np.mean(again):.6f}; "
+            f"the result file says {result['main_score']:.6f}"
+        )
+    return splits
+
+
+def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
+    """What pairs of results of the same tasks differ in, apart from the scores: one line each."""
+    lines = {}  # a set that keeps its order
+    for pair in pairs:
+        published = [
+            result["settings"]["published"] for result in pair if "published" in result["settings"]
+        ]
+        for name in published:
+            lines[
+                f"{name}: published, settings not recorded here; "
+                "mteb gives E5 its prefixes as --prefix mteb does"
+            ] = None
+        if published:
+            continue
+        a, b = map(_settings, pair)
+        for field in [name for name in a | b if a.get(name) != b.get(name)]:
+            x, y = a.get(field), b.get(field)
+            if field in ("task", "weights"):  # hashes
+                x, y = (value and str(value)[:12] for value in (x, y))
+            name = "data or protocol" if field == "task" else field
+            where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
+            lines[f"{name}{where}: {x!r} and {y!r}"] = None
+        versions = [re.match(r"(\d+)\.(\d+)", str(settings.get("sklearn"))) for settings in (a, b)]
+        if (
+            all(versions)
+            and len({tuple(map(int, version.groups())) >= (1, 9) for version in versions}) == 2
+        ):
+            lines[
+                "scikit-learn draws other batches from 1.9 on: "
+                "clustering scores of the two cannot be compared"
+            ] = None
+    return list(lines)
+
+
+def _settings(result: dict) -> dict:
+    settings = result["settings"] | {"data set revision": result.get("dataset_revision")}
+    return settings | settings.pop("versions", {})
+
+
+def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
+    """Cells: the rows of `compare`, then the two means."""
+    cells = [["task", "type", a, b, "difference", "95 % interval", ""]]
+    for row in rows:
+        low, high = row["low"], row["high"]
+        ends = "-" if low is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
+        mark = "" if low is None or low <= 0 <= high else "*"
+        scores = _cell(row["a"]), _cell(row["b"]), f"{100 * row['difference']:+.2f}"
+        cells.append([row["task"], row["type"], *scores, ends, mark])
+    means = [
+        summarise(
+            {row["task"]: {"task_type": row["type"], "main_score": row[side]} for row in rows}
+        )
+        for side in "ab"
+    ]
+    for name in ("tasks", "types"):
+        x, y = (summary[f"mean_{name}"] for summary in means)
+        cells.append([f"mean over {name}", "", _cell(x), _cell(y), f"{100 * (y - x):+.2f}", "", ""])
+    return cells
+
+
+# --- command line ---------------------------------------------------------------------------------
 
 
 def _tasks(args) -> list[Task]:
+    if args.language and not args.tasks_file:
+        raise InputError(
+            "--language is for the tasks of a --tasks-file; the benchmark's are nld-Latn"
+        )
     tasks = read_tasks(args.tasks_file, args.language or "nld-Latn") if args.tasks_file else TASKS
     return select_tasks(tasks, args.tasks)
 
 
 def _run(args, rank: int, world: int) -> None:
-    tasks = _tasks(args)
+    tasks, out = _tasks(args), Path(args.out)
     folder = e5nl.find(args.model)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
-    settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype, "prompts": prompts}
-    print(f"{args.model}: {len(tasks)} tasks, prefixes {args.prefix}, {args.dtype}, weights {weights[:12]}")
+    settings = {
+        "model": str(args.model),
+        "weights": weights,
+        "dtype": args.dtype,
+        "prompts": prompts,
+    }
+    print(
+        f"{args.model}: {len(tasks)} tasks, prefixes {args.prefix}, {args.dtype}, "
+        f"weights {weights[:12]}"
+    )
 
-    made_by = {"weights": weights, "tokenizer": hashlib.sha256(tokenizer.json).hexdigest(), "dtype": args.dtype,
-               "pooling": model.config.pooling, "max_length": model.config.max_length}  # fmt: skip
-    windows = functools.partial(e5nl.embed_windows, model, tokenizer, progress=True)
-    cache = Cache(args.cache or Path(args.out) / "cache", made_by, windows, prompts, model.config.hidden_size)
+    cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
     for path in cache.damaged:
         print(f"{path}: damaged; its texts are embedded again")
     if world > 1:
-        embed_share(tasks, cache, args.out, settings, args.prefix, args.overwrite, args.data, (rank, world))
+        e5nl.wait()  # until all have read the same files
+        for task in tasks:
+            if finished(task, out, {"prefix": args.prefix} | settings, args.overwrite)[1] is None:
+                _embed_share(task, cache, args.prefix, (rank, world))
+        e5nl.wait()
+        cache.read()
     if rank:  # one scores
         return
-    for number, (result, state) in enumerate(run(tasks, cache, args.out, settings, args.prefix, args.overwrite, args.data), 1):
-        seconds = f"{result.get('evaluation_time', 0):.1f} s" + ("" if state == "done" else f", {state}")
-        name, score = result["task_name"], f"{result.get('main_score_name', 'score')} {100 * result['main_score']:.2f}"
-        print(f"{number}/{len(tasks)} {name}: {score} ({seconds})", flush=True)
+
+    results = run(tasks, cache, out, settings, args.prefix, args.overwrite)
+    for number, (result, state) in enumerate(results, 1):
+        name, score = result.get("main_score_name", "score"), 100 * result["main_score"]
+        seconds = f"{result.get('evaluation_time', 0):.1f} s" + (
+            "" if state == "done" else f", {state}"
+        )
+        print(
+            f"{number}/{len(tasks)} {result['task_name']}: {name} {score:.2f} ({seconds})",
+            flush=True,
+        )
         for split, (scores, *_) in result["scores"].items():
             for remark in scores.get("remarks", ()):
                 print(f"    {split}: {remark}", flush=True)
-    print(f"{args.out}: {len(tasks)} results and summary.json; {len(cache.places):,} embeddings in {cache.folder}")
+    print(
+        f"{out}: {len(tasks)} results and summary.json; "
+        f"{len(cache.places):,} embeddings in {cache.folder}"
+    )
+
+
+def _embed_share(task: Task, cache: Cache, prefix: str, share: tuple[int, int]) -> None:
+    """Embed one process's share of a task's texts."""
+    with naming(task.name):
+        for job in jobs(task):
+            for texts, kind in with_policy(task, job, prefix):
+                cache.fill(texts, kind, share)
 
 
 def _download(args) -> None:
-    tasks = _tasks(args)
+    tasks = select_tasks(TASKS, args.tasks)
     for number, task in enumerate(tasks, 1):
         with naming(task.name):
-            copied = fetch(task, args.out)
-            said = [remark for job in jobs(task, args.out) for remark in job.remarks]
-        said = "; ".join(said) or "texts and characters as mteb counts them"
-        print(f"{number}/{len(tasks)} {task.name}: {copied} files copied; {said}", flush=True)
-    print(f"{args.out}: give it to `evaluate.py run` as --data")
+            lines = [remark for job in jobs(task) for remark in job.remarks]
+        about = "; ".join(lines) or "texts and characters as mteb counts them"
+        print(f"{number}/{len(tasks)} {task.name}: {about}", flush=True)
 
 
 def _report(args) -> None:
@@ -408,73 +765,87 @@ def _report(args) -> None:
     columns = read_columns_of(args.results, notes)
     cells = report_types(columns) if args.by == "type" else report_tasks(columns)
     print(table(cells, args.format, 2))
-    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
+    print("".join(f"{line}\n" for line in notes), end="", file=sys.stderr)
     if args.plot:
         plot(args.plot, columns)
 
 
 def _compare(args) -> None:
     notes = []
-    rows, said = compare(args.a, args.b, args.resamples, notes)
-    names = [Path(name).resolve().name if Path(name).is_dir() else str(name) for name in (args.a, args.b)]
-    names = names if names[0] != names[1] else [str(args.a), str(args.b)]
+    rows, lines = compare(args.a, args.b, args.resamples, notes)
+    names = [Path(x).resolve().name if Path(x).is_dir() else str(x) for x in (args.a, args.b)]
+    if names[0] == names[1]:
+        names = [str(args.a), str(args.b)]
     print(table(describe_comparison(rows, *names), args.format, 2))
-    print("\nsettings that differ:" if said else "\nno settings differ", *said, sep="\n  ")
-    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
+    print("\nsettings that differ:" if lines else "\nno settings differ", *lines, sep="\n  ")
+    print("".join(f"{line}\n" for line in notes), end="", file=sys.stderr)
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Score embeddings on MTEB-NL, with mteb's numbers.")
+    parser = argparse.ArgumentParser(
+        description="Score embeddings on MTEB-NL, with mteb's numbers."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
     command = commands.add_parser("run", help="evaluate a model", **defaults)
-    command.add_argument("--model", required=True, help="model folder or hub name")
-    command.add_argument("--tasks", nargs="+", default=["all"], help="names of tasks, types of tasks, native, translated or all")
-    command.add_argument("--tasks-file", help="JSON file that lists tasks beside their data, instead of the benchmark's")
-    command.add_argument("--language", help="of the texts of --tasks-file where it does not say, for the result files (nld-Latn)")
-    command.add_argument("--data", help="folder that `download` made; without it the hub's cache, and the hub")
-    command.add_argument("--out", required=True, help="folder of the result files")
-    command.add_argument("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
-    command.add_argument("--overwrite", action="store_true", help="evaluate again what is there already")
-    command.add_argument("--prefix", choices=list(POLICIES), default="mteb", help="which texts get a prefix, see the top of evaluate.py")
-    command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the encoder; published: float32")
-    command.set_defaults(run=None)
+    add = command.add_argument
+    add("--model", required=True, help="model folder or hub name")
+    add(
+        "--tasks",
+        nargs="+",
+        default=["all"],
+        help="names or types of tasks, native, translated or all",
+    )
+    add("--tasks-file", help="JSON file of tasks next to their data, instead of the benchmark's")
+    add("--language", help="of the tasks in --tasks-file that name none (nld-Latn)")
+    add("--out", required=True, help="folder of the result files")
+    add("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
+    add("--overwrite", action="store_true", help="evaluate finished tasks again")
+    add(
+        "--prefix",
+        choices=list(POLICIES),
+        default="mteb",
+        help="policy, see the top of evaluate.py",
+    )
+    add("--dtype", choices=["float32", "bfloat16"], default="float32", help="published: float32")
 
-    command = commands.add_parser("download", help="copy the tasks' data from the hub to a folder", **defaults)
-    command.add_argument("--out", required=True)
+    command = commands.add_parser(
+        "download", help="fetch the tasks' data to the hub's cache", **defaults
+    )
     command.add_argument("--tasks", nargs="+", default=["all"], help="as for `run`")
-    command.set_defaults(run=_download, tasks_file=None, language=None)
+    command.set_defaults(function=_download)
 
     command = commands.add_parser("report", help="print a table of results")
-    command.add_argument("results", nargs="+", help="folders that `run` wrote, and names of models with published scores")
-    command.add_argument("--by", choices=["type", "task"], default="type")
-    command.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
-    command.add_argument("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
-    command.add_argument("--overwrite", action="store_true", help="replace --plot")
-    command.set_defaults(run=_report)
+    add = command.add_argument
+    add(
+        "results",
+        nargs="+",
+        help="folders that `run` wrote, and names of models with published scores",
+    )
+    add("--by", choices=["type", "task"], default="type")
+    add("--format", choices=["text", "markdown", "csv"], default="text")
+    add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
+    add("--overwrite", action="store_true", help="replace --plot")
+    command.set_defaults(function=_report)
 
-    command = commands.add_parser("compare", help="what B has over A, task by task, with bootstrap intervals", **defaults)
-    command.add_argument("a", help="a folder that `run` wrote, or a model with published scores")
-    command.add_argument("b")
-    command.add_argument("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
-    command.add_argument("--format", choices=["text", "markdown", "csv"], default="text")
-    command.set_defaults(run=_compare)
+    command = commands.add_parser(
+        "compare", help="B over A, task by task, with intervals", **defaults
+    )
+    add = command.add_argument
+    add("a", help="a folder that `run` wrote, or a model with published scores")
+    add("b")
+    add("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
+    add("--format", choices=["text", "markdown", "csv"], default="text")
+    command.set_defaults(function=_compare)
 
     args = parser.parse_args(argv)
     if args.command == "report":
         refuse_plot(args.plot, args.overwrite)
-    if args.command == "run":
-        if args.language and not args.tasks_file:
-            raise InputError("--language is for the tasks of a --tasks-file; the benchmark's are nld-Latn")
-        if args.language and not is_language(args.language):
-            raise InputError(f"--language {args.language}: expected {LANGUAGE_FORM}")
-        if args.tasks_file and args.data:
-            raise InputError("--data is for the benchmark's tasks, the data of --tasks-file lies beside that file; leave one of them out")
-        with e5nl.processes() as (rank, world):
-            _run(args, rank, world)
-    else:
-        args.run(args)
+    if args.command != "run":
+        return args.function(args)
+    with e5nl.processes() as (rank, world):
+        _run(args, rank, world)
 
 
 if __name__ == "__main__":

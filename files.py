@@ -1,16 +1,18 @@
-"""Files in and out: tables and JSON that people hand over, names of the Hugging Face hub, output that is complete or absent.
+"""Files in and out: what people hand over is read as they mean it, output is complete or absent.
 
 In: JSON Lines, parquet, CSV and TSV tables, plain text (each with `.gz` or not), or files of a data
-set on the hub, `owner/name[@revision][:files]`. Tab-separated files are read without quoting: a cell
-is what is between two tabs. NaN in a table is what pandas writes for a missing value, so it is None.
+set on the hub, `owner/name[@revision][:files]`. Tab-separated files are read without quoting: a
+cell is what is between two tabs. NaN in a table is what pandas writes for a missing value, so it is
+None.
 
-Out: JSON, JSON Lines and arrays. They are written in a temporary folder next to their place and moved
-there when they are complete; what a killed process left of its own is removed by the next one.
+Out: JSON, JSON Lines and arrays. They are written in a temporary folder next to their place and
+moved there when they are complete; what a killed process left of its own is removed by the next
+one.
 
-A user's mistake is an `InputError`: where, what was found, what was expected, what to do. `cli` prints
-it as one line; `reading` makes one of whatever Python raises while a user's file is read. Nothing is
-downloaded unless a hub name was given, no pickle is read or written, and no name in a file leads out
-of its folder.
+A user's mistake is an `InputError`: where, what was found, what was expected, what to do. `cli`
+prints it as one line; `reading` makes one of whatever Python raises while a user's file is read.
+Nothing is downloaded unless a hub name was given, no pickle is read or written, and no name in a
+file leads out of its folder.
 """
 
 import argparse
@@ -35,7 +37,7 @@ from typing import IO
 
 import numpy as np
 
-# --- the user's mistakes ----------------------------------------------------------------------------
+# --- the user's mistakes --------------------------------------------------------------------------
 
 
 class InputError(ValueError):
@@ -43,7 +45,7 @@ class InputError(ValueError):
 
 
 class reading:
-    """A block that reads a user's file: what Python raises in it becomes an `InputError` with its place.
+    """A block that reads a user's file: what it raises becomes an `InputError` with its place.
 
         with reading(path) as place:
             for place.line, line in enumerate(file, 1):
@@ -62,8 +64,10 @@ class reading:
         return self
 
     def __exit__(self, kind, error, traceback):
+        # What says all there is to say, and interrupts
         if not isinstance(error, Exception) or isinstance(error, InputError | FileNotFoundError):
             return
+        # A number means that the operating system refused; libraries raise plain OSErrors too
         if isinstance(error, OSError) and error.errno:
             error.filename = error.filename or str(self.path)
             return
@@ -76,13 +80,14 @@ def _explain(error: Exception) -> str:
     """What an exception says to the person whose file was read."""
     reason = " ".join(str(error).split())[:200]
     if isinstance(error, UnicodeDecodeError):
-        byte = error.object[error.start]
-        return f"byte 0x{byte:02x} at column {error.start + 1} is not UTF-8; convert the file to UTF-8"
+        byte = f"byte 0x{error.object[error.start]:02x} at column {error.start + 1}"
+        return f"{byte} is not UTF-8; convert the file to UTF-8"
     if isinstance(error, UnicodeEncodeError):
         return "half of a surrogate pair (\\ud…) is no character; remove it"
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON ({error.msg} at column {error.colno})"
-    if isinstance(error, EOFError | OSError | zlib.error) or type(error).__module__ == "pyarrow.lib":
+    of_parquet = type(error).__module__ == "pyarrow.lib"
+    if of_parquet or isinstance(error, EOFError | OSError | zlib.error):
         return f"damaged, or not what its name says ({reason}); copy or download it again"
     if isinstance(error, KeyError):
         return f"no field {reason}"
@@ -95,13 +100,15 @@ def cli(main) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
-    except BrokenPipeError:  # `… | head` closed the pipe: a table may end there, a file was not written
+    except BrokenPipeError:
+        # `… | head` closed the pipe: a table may end there, a file was not written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:  # no such file, no permission, a full disk
+    except OSError as error:
+        # No such file, no permission, a full disk
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
@@ -135,7 +142,8 @@ def _number_type(kind: type, name: str, low: float, high: float):
 def refuse_existing(path, overwrite: bool) -> None:
     """Stop before the work, not after it, when its result would replace something."""
     if Path(path).exists() and not overwrite:
-        raise InputError(f"{path}: exists already; choose another name, or add --overwrite to replace it")
+        advice = "choose another name, or add --overwrite to replace it"
+        raise InputError(f"{path}: exists already; {advice}")
 
 
 def refuse_plot(path, overwrite: bool) -> None:
@@ -151,35 +159,37 @@ def refuse_plot(path, overwrite: bool) -> None:
 
 
 def inside(folder, name: str, where) -> Path:
-    """`folder / name`, unless that leads out of `folder`: a name that a file holds is not trusted."""
-    if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+    """`folder / name`, unless that leads out of `folder`: a name in a file is not trusted."""
+    path = Path(name) if isinstance(name, str) and name else None
+    if not path or path.is_absolute() or ".." in path.parts:
         raise InputError(f"{where}: {name!r} is not a file name inside {folder}")
-    return Path(folder) / name
+    return Path(folder) / path
 
 
 # --- output that is complete or absent ------------------------------------------------------------
 
-_LOCK, _OLD = ".lock", ".old"  # in a workspace: held by its process; what a new folder replaces
+# In a workspace: the file that its process holds, and what a new folder replaces
+_LOCK, _OLD = ".lock", ".old"
 
 
 @contextlib.contextmanager
 def new_file(path) -> Iterator[Path]:
-    """A temporary name that is moved to `path` when the block ends well, and removed when it does not."""
+    """A temporary name, moved to `path` when the block ends well, removed when it does not."""
     path = Path(path)
     with _workspace(path) as workspace:
         temporary = workspace / path.name
         yield temporary
-        # The permissions of any new file, whatever the writer gave it (safetensors: for its owner alone)
+        # The permissions of any new file, whatever the writer gave it (safetensors: 0600)
         temporary.chmod((workspace / _LOCK).stat().st_mode)
         os.replace(temporary, path)
 
 
 @contextlib.contextmanager
 def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder that is moved to `path` when the block ends well, and removed when it does not.
+    """A temporary folder, moved to `path` when the block ends well, removed when it does not.
 
-    With `overwrite` it replaces a model folder or an empty one, and nothing else: a mistyped name must
-    not cost other files.
+    With `overwrite` it replaces a model folder or an empty one, and nothing else: a mistyped name
+    must not cost other files.
     """
     path = Path(path).resolve()
     refuse_existing(path, overwrite)
@@ -192,7 +202,7 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
         temporary = workspace / path.name
         temporary.mkdir()
         yield temporary
-        # Two moves, since a folder cannot be replaced in one. Killed in between: see _remove_leftovers
+        # Two moves, since a folder cannot be replaced in one; see also _remove_leftovers
         if path.exists():
             os.replace(path, workspace / _OLD)
         os.replace(temporary, path)
@@ -208,11 +218,13 @@ def _workspace(path: Path) -> Iterator[Path]:
         workspace.mkdir()
         try:
             lock = _lock(workspace)
+            break
         except (BlockingIOError, FileNotFoundError):
-            continue  # before it was locked, another process took it for a leftover
+            pass  # before it was locked, another process took it for a leftover
         except OSError:
-            lock = contextlib.nullcontext()  # a disk without locks, where no leftover is removed either
-        break
+            # A disk without locks, where no leftover is removed either
+            lock = contextlib.nullcontext()
+            break
     with lock:
         try:
             yield workspace
@@ -221,7 +233,7 @@ def _workspace(path: Path) -> Iterator[Path]:
 
 
 def _lock(workspace: Path) -> IO:
-    """The locked file of a workspace. Closing it, or the end of its process on any host, frees it."""
+    """The locked file of a workspace; closing it, or the end of its process, frees it."""
     lock = open(workspace / _LOCK, "a")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.stat(workspace / _LOCK)  # fails when the folder was removed just before
@@ -232,12 +244,16 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove the workspaces in `folder` whose process is gone: their lock is free."""
     for workspace in folder.glob(".*.tmp"):
         name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", workspace.name)
+        # One that its process has just removed, or that is somebody else's, raises or is passed by
         with contextlib.suppress(OSError):
-            if name and {file.name for file in workspace.iterdir()} <= {_LOCK, _OLD, name[1]}:
-                with _lock(workspace):
-                    if (workspace / _OLD).exists() and not (folder / name[1]).exists():
-                        os.replace(workspace / _OLD, folder / name[1])  # killed between two moves
-                    shutil.rmtree(workspace)
+            files = {file.name for file in workspace.iterdir()}
+            if not name or files and _LOCK not in files:
+                continue
+            with _lock(workspace):
+                # Killed between the two moves of new_folder
+                if _OLD in files and not (folder / name[1]).exists():
+                    os.replace(workspace / _OLD, folder / name[1])
+                shutil.rmtree(workspace)
 
 
 def write_json(path, value) -> None:
@@ -247,7 +263,7 @@ def write_json(path, value) -> None:
 
 
 def write_jsonl(path, rows) -> None:
-    """Rows as JSON Lines, compressed when the name ends in `.gz`. Same rows, same bytes: no time stamp."""
+    """Rows as JSON Lines, compressed for a name in `.gz`; same rows, same bytes (no time stamp)."""
     with new_file(path) as temporary, contextlib.ExitStack() as stack:
         file = stack.enter_context(open(temporary, "wb"))
         if str(path).endswith(".gz"):
@@ -262,7 +278,17 @@ def write_array(path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-# --- text and JSON ----------------------------------------------------------------------------------
+# --- text and JSON --------------------------------------------------------------------------------
+
+
+def existing(path) -> Path:
+    """The path of a file that is read."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    return path
 
 
 def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
@@ -277,12 +303,9 @@ def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 def _raw_lines(path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line with its end). A byte order mark is no part of the text."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    with reading(path, 1) as place, (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    path = existing(path)
+    unpack = gzip.open if path.suffix == ".gz" else open
+    with reading(path, 1) as place, unpack(path, "rb") as file:
         for line in file:
             yield place.line, line.decode("utf-8-sig" if place.line == 1 else "utf-8")
             place.line += 1
@@ -307,8 +330,9 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
             if not isinstance(row, dict):
                 found = type(row).__name__
                 raise InputError(f"{place}: expected a JSON object {{…}}, found {found}")
+            # Half of a surrogate pair alone has no bytes in UTF-8, which raises
             if "\\ud" in line.lower():
-                json.dumps(row, ensure_ascii=False).encode()  # raises where half of a pair is alone
+                json.dumps(row, ensure_ascii=False).encode()
         yield place.line, row
     if not place.line:
         raise InputError(f"{path}: no rows; expected JSON Lines, one object per line")
@@ -323,7 +347,7 @@ def _constant(name: str) -> None:
 _JSON = json.JSONDecoder(parse_constant=_constant)
 
 
-# --- tables -----------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 TABLES = (".jsonl", ".json", ".parquet", ".csv", ".tsv")
 
@@ -335,84 +359,82 @@ def kind_of(path) -> str:
 
 
 def read_rows(path, columns=None, optional=()) -> Iterator[tuple[int, dict]]:
-    """(row number from 1, {column: value}) of a table, `.gz` or not; JSON Lines, CSV and TSV count lines.
+    """(row number from 1, {column: value}) of a table; JSON Lines, CSV and TSV count lines.
 
-    The table is `.parquet`, `.csv` or `.tsv` with a header line, else JSON Lines. Of parquet the values
-    are those that JSON has; a column of another type is refused, unless it is not asked for.
+    The table is `.parquet`, `.csv` or `.tsv` with a header line, else JSON Lines; `.gz` or not.
 
-    columns: what must exist; a tuple of names means one of them. optional: what is read where it exists.
-    Without `columns` everything is.
+    columns: what every row must have; a tuple of names means one of them. Of parquet only these are
+    read, and the `optional` ones that exist; without `columns` all are, which must have values in
+    JSON.
     """
-    kind = kind_of(path)
-    if kind == ".parquet":
-        yield from _read_parquet(Path(path), columns, optional)
-    elif kind in (".csv", ".tsv"):
-        yield from _read_lines_of_cells(path, columns, optional)
-    else:
-        fields, names = None, []
-        for number, row in read_jsonl(path):
-            if row.keys() != fields:  # most rows have the fields of the one before
-                fields = row.keys()
-                names = _wanted(list(row), columns, optional, f"{path}:{number}")
-            yield number, {name: row[name] for name in names}
+    if kind_of(path) == ".parquet":
+        yield from _read_parquet(path, columns, optional)
+        return
+    rows = _read_delimited(path) if kind_of(path) in (".csv", ".tsv") else read_jsonl(path)
+    fields = None
+    for number, row in rows:
+        # Most rows have the fields of the one before
+        if row.keys() != fields:
+            fields = row.keys()
+            _wanted(fields, columns, optional, f"{path}:{number}")
+        yield number, row
 
 
-def _wanted(names: list[str], columns, optional, where: str) -> list[str]:
-    """Those of a table's `names` that `read_rows` was asked for."""
-    if len(set(names)) < len(names):
-        raise InputError(f"{where}: two columns have the same name; found {', '.join(names)}")
+def _wanted(names, columns, optional, where: str) -> list[str]:
+    """Those of a table's `names` that `read_rows` is asked for."""
     if columns is None:
-        return names
-    asked = set(optional)
+        return list(names)
+    wanted = set(optional)
     for column in columns:
-        alternatives = {column: None} if isinstance(column, str) else dict.fromkeys(column)
-        if not alternatives.keys() & set(names):
+        alternatives = [column] if isinstance(column, str) else column
+        if not any(name in names for name in alternatives):
             missing = " or ".join(map(repr, alternatives))
             raise InputError(f"{where}: no column {missing}; the row has {', '.join(names)}")
-        asked |= alternatives.keys()
-    return [name for name in names if name in asked]
+        wanted.update(alternatives)
+    return [name for name in names if name in wanted]
 
 
-def _read_lines_of_cells(path, columns, optional) -> Iterator[tuple[int, dict]]:
-    """CSV and TSV. The first line names the columns, and every other has as many cells."""
-    tabs = kind_of(path) == ".tsv"
-    lines = ((number, line.split("\t")) for number, line in read_lines(path)) if tabs else _read_csv(path)
-    _, header = next(lines, (1, []))
-    names = _wanted(header, columns, optional, f"{path}:1")
-    for number, cells in lines:
-        if len(cells) != len(header):
-            found = f"found {len(cells)} cells, expected {len(header)} as in the first line"
-            advice = "; no cell of a .tsv can hold a tab or a line end, quoted or not" if tabs else ""
-            raise InputError(f"{path}:{number}: {found}{advice}")
-        row = dict(zip(header, cells, strict=True))
-        yield number, {name: row[name] for name in names}
-
-
-def _read_csv(path) -> Iterator[tuple[int, list[str]]]:
-    """(number of its last line, cells) of each record; quoted cells may hold line ends."""
+def _read_delimited(path) -> Iterator[tuple[int, dict]]:
+    """CSV, and TSV without quoting. The first line names the columns of all others."""
     csv.field_size_limit(2**31 - 1)  # a cell may be a long document
+    tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind_of(path) == ".tsv" else {}
     with reading(path, 1) as place:
-        records = csv.reader((line for _, line in _raw_lines(path)), strict=True)
+        records = csv.reader((line for _, line in _raw_lines(path)), strict=True, **tabs)
+        header = next(records, [])
+        if len(set(header)) < len(header):
+            raise InputError(f"{place}: two columns have the same name; found {', '.join(header)}")
+        place.line = 2
         for cells in records:
+            if cells and len(cells) != len(header):
+                found = f"found {len(cells)} cells, expected {len(header)} as in the first line"
+                advice = "; a cell of a .tsv holds no tab or line end, quoted or not"
+                raise InputError(f"{path}:{records.line_num}: {found}{advice if tabs else ''}")
             if cells:
-                yield records.line_num, cells
+                yield records.line_num, dict(zip(header, cells, strict=True))
             place.line = records.line_num + 1
 
 
-def _read_parquet(path: Path, columns, optional) -> Iterator[tuple[int, dict]]:
+# Types of arrow that JSON has no values for. In a struct or list the names of its fields come first
+_NOT_JSON = re.compile("date|time|duration|decimal|binary|interval|extension|union|map")
+_FIELD_NAME = re.compile("[^<,]*: ")
+
+
+def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
     import pyarrow.parquet  # here: slow to import, and few runs read parquet
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     with reading(path) as place:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(existing(path))
         schema = file.schema_arrow
         names = _wanted(schema.names, columns, optional, str(path))
+
+        # Before any row: a value that JSON has not would stop the work at its end
         for name in names:
-            if not _is_json(schema.field(name).type):
-                kind = schema.field(name).type
+            kind = str(schema.field(name).type)
+            if _NOT_JSON.search(_FIELD_NAME.sub("", kind)):
                 advice = "JSON has no value for it; write it as text, or leave the column out"
                 raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
+
+        # Column by column, then row by row
         place.line = 1
         for batch in file.iter_batches(1024, columns=names):
             values = [_values(batch[name], f"column {name!r}", place) for name in names]
@@ -421,23 +443,12 @@ def _read_parquet(path: Path, columns, optional) -> Iterator[tuple[int, dict]]:
                 place.line += 1
 
 
-def _is_json(kind) -> bool:
-    """Whether JSON has values of this arrow type."""
-    import pyarrow.types as types
-
-    if types.is_dictionary(kind):
-        return _is_json(kind.value_type)
-    if kind.num_fields:  # lists and structs
-        return all(_is_json(kind.field(i).type) for i in range(kind.num_fields))
-    known = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer)
-    return any(test(kind) for test in (*known, types.is_floating, types.is_boolean, types.is_null))
-
-
 def _values(column, name: str, place: reading) -> list:
-    """A column of a batch as Python's values, NaN as None. A value that cannot be read is named by its row."""
+    """A column of a batch, NaN as None. A value that cannot be read is named by its row."""
     try:
         values = column.to_pylist()
     except ValueError:
+        # Which one is it?
         for number, value in enumerate(column, place.line):
             with reading(f"{place.path}:{number}: {name}"):
                 value.as_py()
@@ -452,7 +463,7 @@ def _without_nan(value):
 
 
 def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:
-    """The texts of a corpus file: one per row of a table, in its `field`, else one per line.
+    """The texts of a corpus file: of a table the `field` of each row, of any other each line.
 
     Blank lines are left out unless `blank`.
     """
@@ -478,25 +489,26 @@ def as_id(value, where: str) -> str:
     return str(value)
 
 
-# --- the Hugging Face hub -----------------------------------------------------------------------------
+# --- the Hugging Face hub -------------------------------------------------------------------------
 
-HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")  # owner/name[@revision][:files]
+# owner/name[@revision][:files]
+HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")
 
 
 def hub_folder(name: str, files: list[str], kind: str = "dataset") -> Path:
-    """The local copy of a hub repository, `owner/name[@revision]`, with its files that match one of `files`.
+    """The local copy of a hub repository, `owner/name[@revision]`: its files that match `files`.
 
-    kind: dataset or model. Downloads what the cache lacks; with HF_HUB_OFFLINE=1 nothing. Nothing else
-    in this project downloads.
+    kind: dataset or model. Downloads what the cache lacks; with HF_HUB_OFFLINE=1 nothing. Nothing
+    else in this project downloads.
     """
     # Here: slow to import, and only hub names need it
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, revision, _ = HUB_NAME.fullmatch(name).groups()
+    options = {"repo_type": kind, "revision": revision, "allow_patterns": files}
     try:
-        folder = snapshot_download(repository, repo_type=kind, revision=revision, allow_patterns=files)
-        return Path(folder)
+        return Path(snapshot_download(repository, **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{name}: neither here nor to be had from the hub ({reason})") from None
@@ -514,16 +526,19 @@ def is_hub_name(name) -> bool:
 def find_files(name) -> list[Path]:
     """A data file, or the files of a hub data set: `owner/name[@revision][:pattern]`.
 
-    Without a pattern these are its parquet files. `allenai/c4:multilingual/c4-nl-validation.*.json.gz`
-    is the corpus that the paper trimmed on.
+    Without a pattern these are its parquet files.
+    `allenai/c4:multilingual/c4-nl-validation.*.json.gz` is the corpus that the paper trimmed on.
     """
     if not is_hub_name(name):
         return [Path(name)]
     repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
     pattern = pattern or "*.parquet"
     folder = hub_folder(str(name), [pattern])
-    names = {path: path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    paths = sorted(path for path, inside in names.items() if fnmatch.fnmatch(inside, pattern))
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and fnmatch.fnmatch(path.relative_to(folder).as_posix(), pattern)
+    ]
     if not paths:
         page = f"https://huggingface.co/datasets/{repository}/tree/main"
         raise InputError(f"{name}: no file {pattern!r} there; look at {page}")

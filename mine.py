@@ -1,16 +1,16 @@
-"""Hard negatives for a training source (arXiv 2509.12340, training data): exact search, then a rule.
+"""Hard negatives for a training source (arXiv 2509.12340): exact search, then a rule.
 
 In: a training source (JSON Lines, see data.py). The passages searched are all its positives, with
 `--include-negatives` its negatives too, with `--corpus` also a corpus (BEIR's or MS MARCO's, see
 data.py). They get the prefix that the source's type gives them in training.
 
 Out: the same rows with `neg`, `pos_scores` and `neg_scores`, and next to them `<out>.json` with
-settings and report. Other fields of a row stay. Negatives and scores of its own are replaced, which is
-counted on the screen; with `--keep-negatives` its negatives come first, without repeats.
+settings and report. Other fields of a row stay. Negatives and scores of its own are replaced, which
+is counted on the screen; with `--keep-negatives` its negatives come first, without repeats.
 
-For a query q let p be its positive of the lowest score, s a score (cosine), and n run through those of
-the `--top` best passages that are neither positives of q nor q itself. NV-Retriever (arXiv 2407.15831)
-keeps n while its score is strictly below a threshold, then takes the best:
+For a query q let p be its positive of the lowest score, s a score (cosine), and n run through those
+of the `--top` best passages that are neither positives of q nor q itself. NV-Retriever (arXiv
+2407.15831) keeps n while its score is strictly below a threshold, then takes the best:
 
     topk                no threshold
     topk-shifted        no threshold, but the first N are left out             N = 10
@@ -20,30 +20,35 @@ keeps n while its score is strictly below a threshold, then takes the best:
                         (that is m s(q,p), and right for negative scores too)
     topk-stdmarginpos   s(q,n) < s(q,p) - m sigma                              m = 1
 
-**TopK-STDMarginPos is E5-NL's rule, and nothing public defines it**: neither sigma nor m, K or the model
-that mined. Its name says TopK-MarginPos with a standard deviation as the margin. Three readings, `--sigma`:
+**TopK-STDMarginPos is E5-NL's rule, and nothing public defines it**: neither sigma nor m, K or the
+model that mined. Its name says TopK-MarginPos with a standard deviation as the margin. Three
+readings, `--sigma`:
 
-    query        sigma_q = std { s(q,n) : n as above }                         of each query (default)
+    query        sigma_q = std { s(q,n) : n as above }        of each query (default)
     positives    sigma   = std { s(q,p) : all pairs of the data set }
     difference   sigma   = std { s(q,p) - s(q,n) : all q, n of the data set }
 
-The default is the only one that adapts to the query, as a summary of the paper says the mining does
-("dynamic"), and needs nothing but the query's own list. All three follow the width of the model's score
-band, which a fixed margin does not: the cosines of E5 models lie between 0.7 and 1, where topk-percpos may
-leave nearly nothing. With sigma 0 (equal scores, or fewer than two n) a negative must score strictly below
-the positive. sigma is the population's (divided by the count, in float64).
+The default is the only one that adapts to the query, as a summary of the paper says the mining
+does ("dynamic"), and needs nothing but the query's own list. All three follow the width of the
+model's score band, which a fixed margin does not: the cosines of E5 models lie between 0.7 and 1,
+where topk-percpos may leave nearly nothing. With sigma 0 (equal scores, or fewer than two n) a
+negative must score strictly below the positive. sigma is the population's (divided by the count,
+in float64).
 
-    python mine.py --model runs/toy --data demo/train/dekamer_title_answer.jsonl.gz --sweep --out runs/mined.jsonl.gz
-    python mine.py --model intfloat/multilingual-e5-base --data mmarco.jsonl.gz --corpus beir-nl-mmarco \
-        --cache runs/cache --store bfloat16 --precision bfloat16 --out runs/mined/mmarco.jsonl.gz
-        # 8.8 million passages: disk and patience
-    torchrun --nproc_per_node 8 mine.py …                         # the same on 8 GPUs; needs --cache
-    python mine.py --data source.jsonl --write-texts texts        # what to embed, in order, for any model
-    python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy --out mined.jsonl
+    python mine.py --model runs/toy --data demo/train/dekamer_title_answer.jsonl.gz --sweep \
+        --out runs/mined.jsonl.gz
+    python mine.py --model intfloat/multilingual-e5-base --data mmarco.jsonl.gz \
+        --corpus beir-nl-mmarco --cache runs/cache --store bfloat16 --precision bfloat16 \
+        --out runs/mined/mmarco.jsonl.gz                     # 8.8 million passages: patience
+    torchrun --nproc_per_node 8 mine.py …                    # the same on 8 GPUs; needs --cache
+    python mine.py --data source.jsonl --write-texts texts   # what to embed, for any model
+    python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy \
+        --out mined.jsonl
 
-Left out on purpose: approximate indexes, rescoring by a cross-encoder. The texts are held in memory, the
-embeddings need not be (`--cache`). numpy has no bfloat16: embeddings stored so are uint16 arrays, the upper
-halves of float32. Letters: Q queries, K candidates of each, N passages, D width.
+Left out on purpose: approximate indexes, rescoring by a cross-encoder. The texts are held in
+memory, the embeddings need not be (`--cache`). numpy has no bfloat16: embeddings stored so are
+uint16 arrays, the upper halves of float32. Letters: Q queries, K candidates of each, N passages, D
+width.
 """
 
 import argparse
@@ -64,12 +69,12 @@ from data import KINDS, Source, beir_files, normalise, read_id_texts, read_sourc
 from files import (
     InputError,
     cli,
+    existing,
     new_file,
     read_jsonl,
     reading,
     real_number,
     refuse_existing,
-    refuse_plot,
     whole_number,
     write_array,
     write_json,
@@ -77,7 +82,7 @@ from files import (
 )
 from search import as_float32, score, top_k
 
-# --- the rules --------------------------------------------------------------------------------------
+# --- the rules ------------------------------------------------------------------------------------
 
 # Their usual margins: NV-Retriever's, but for the paper's own rule, of which none is known
 RULES = {
@@ -94,11 +99,21 @@ REASONS = ("taken", "not needed", "positive", "query itself", "shifted", "above 
 TAKEN, NOT_NEEDED, POSITIVE, QUERY, SHIFTED, ABOVE = range(len(REASONS))
 
 
+class Candidates(NamedTuple):
+    """The best passages of each query, and what the rules need of them."""
+
+    passages: np.ndarray  # (Q, K) numbers of passages, best first
+    scores: np.ndarray  # (Q, K) float32
+    known: np.ndarray  # (Q, K) uint8: POSITIVE or QUERY for what must never be a negative, else 0
+    positives: list[np.ndarray]  # s(q,p) of every positive of each query
+
+
 def known_reasons(candidates: np.ndarray, positives: list, own: np.ndarray) -> np.ndarray:
     """(Q, K) uint8: POSITIVE or QUERY for what must never be a negative, else 0.
 
-    candidates (Q, K), positives (Q lists) and own (Q; -1: none) are numbers of *texts*: passages whose
-    texts are equal but for case and white space have one number, so a positive is known under every id.
+    candidates (Q, K), positives (Q lists) and own (Q; -1: none) are numbers of *texts*: passages
+    whose texts are equal but for case and white space have one number, so a positive is known under
+    every id.
 
     >>> known_reasons(np.array([[4, 2, 7, 9]]), [[7]], np.array([4])).tolist()
     [[3, 0, 2, 0]]
@@ -106,8 +121,9 @@ def known_reasons(candidates: np.ndarray, positives: list, own: np.ndarray) -> n
     known = np.zeros(candidates.shape, np.uint8)
     known[candidates == own[:, None]] = QUERY
 
+    # Where a candidate is a positive. In blocks: all pairs at once would take much memory
     query, number = _flat(positives)
-    for start in range(0, len(query), 4096):  # in blocks: all pairs at once would take much memory
+    for start in range(0, len(query), 4096):
         rows = query[start : start + 4096]
         pair, column = (candidates[rows] == number[start : start + 4096, None]).nonzero()
         known[rows[pair], column] = POSITIVE
@@ -122,19 +138,12 @@ def _flat(positives: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def thresholds(
-    scores: np.ndarray,
-    free: np.ndarray,
-    positives: list[np.ndarray],
-    rule: str,
-    margin: float,
-    sigma: str = "query",
+    candidates: Candidates, rule: str, margin: float, sigma: str = "query"
 ) -> np.ndarray:
-    """The score (Q,) float64 that a negative of each query must stay below.
-
-    For the arguments see `choose`; free (Q, K) is True where known is 0.
-    """
-    s = scores.astype(np.float64)
-    p = np.array([of_query.min() for of_query in positives], np.float64)
+    """The score (Q,) float64 that a negative of each query must stay below."""
+    # The scores of the formulas at the top, in float64
+    s = candidates.scores.astype(np.float64)
+    p = np.array([scores.min() for scores in candidates.positives], np.float64)
     if rule in ("topk", "topk-shifted"):
         return np.full(len(s), np.inf)
     if rule == "topk-abs":
@@ -146,10 +155,12 @@ def thresholds(
     if rule != "topk-stdmarginpos":
         raise InputError(f"rule {rule!r} is unknown; expected one of {', '.join(RULES)}")
 
+    # sigma is over what may be a negative at all
+    free = candidates.known == 0
     if sigma == "query":
         return p - margin * _row_std(s, free)
     if sigma == "positives":
-        values = np.concatenate(positives).astype(np.float64)
+        values = np.concatenate(candidates.positives).astype(np.float64)
     else:
         values = (p[:, None] - s)[free]
     return p - margin * (values.std() if values.size else 0.0)
@@ -163,9 +174,7 @@ def _row_std(s: np.ndarray, free: np.ndarray) -> np.ndarray:
 
 
 def choose(
-    scores: np.ndarray,
-    known: np.ndarray,
-    positives: list[np.ndarray],
+    candidates: Candidates,
     rule: str,
     *,
     margin: float,
@@ -176,21 +185,20 @@ def choose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Negatives of each query: their columns (Q, negatives) int64, and reasons (Q, K) uint8.
 
-    The columns are in order, hardest first, -1 where there are too few.
-
-    scores (Q, K) float32: of the candidates, best first. known (Q, K): of `known_reasons`. positives:
-    s(q,p) of every positive of each query. select: the 'top' survivors of the rule, or 'random' ones.
+    The columns are in order, hardest first, -1 where there are too few. select: the 'top' survivors
+    of the rule, or 'random' ones.
 
     >>> scores, known = np.array([[0.9, 0.8, 0.7, 0.5]]), np.array([[POSITIVE, 0, 0, 0]])
-    >>> columns, reasons = choose(scores, known, [np.array([0.9])], "topk-marginpos", margin=0.15, negatives=1)
+    >>> candidates = Candidates(None, scores, known, [np.array([0.9])])
+    >>> columns, reasons = choose(candidates, "topk-marginpos", margin=0.15, negatives=1)
     >>> columns.tolist(), [REASONS[reason] for reason in reasons[0]]
     ([[2]], ['positive', 'above threshold', 'taken', 'not needed'])
     """
     # What survives the rule
-    free = known == 0
-    reasons = np.where(free, np.uint8(NOT_NEEDED), known).astype(np.uint8)
-    limit = thresholds(scores, free, positives, rule, margin, sigma)
-    reasons[free & ~(scores < limit[:, None])] = ABOVE
+    free = candidates.known == 0
+    reasons = np.where(free, np.uint8(NOT_NEEDED), candidates.known).astype(np.uint8)
+    limit = thresholds(candidates, rule, margin, sigma)
+    reasons[free & ~(candidates.scores < limit[:, None])] = ABOVE
     if rule == "topk-shifted":
         reasons[free & (free.cumsum(1) <= margin)] = SHIFTED
     survived = reasons == NOT_NEEDED
@@ -198,18 +206,19 @@ def choose(
     # The first of them in order, or in a random order
     rank = survived.cumsum(1) - 1
     if select == "random":
-        draws = np.random.default_rng(seed).random(scores.shape)
+        draws = np.random.default_rng(seed).random(survived.shape)
         rank = np.where(survived, draws, 1).argsort(1).argsort(1)
     taken = survived & (rank < negatives)
     reasons[taken] = TAKEN
 
-    columns = np.full((len(scores), negatives), -1)
+    # From one mark per candidate to a list of columns per query
+    columns = np.full((len(survived), negatives), -1)
     row, column = taken.nonzero()
     columns[row, taken.cumsum(1)[taken] - 1] = column
     return columns, reasons
 
 
-# --- texts and their embeddings ---------------------------------------------------------------------
+# --- texts and their embeddings -------------------------------------------------------------------
 
 
 class Texts(NamedTuple):
@@ -228,7 +237,7 @@ class Texts(NamedTuple):
 
 
 class _Numbers(dict):
-    """Digest of a normalised text (a text may be long) -> its number; `texts` has the first of each."""
+    """Digest of a normalised text (it may be long) -> number; `texts` has the first of each."""
 
     def __init__(self):
         self.texts = []
@@ -242,31 +251,48 @@ class _Numbers(dict):
 
 
 def number_texts(source: Source, corpus=(), include_negatives: bool = False) -> Texts:
-    """Number the texts where they first occur: passages of `corpus`, then positives, then negatives."""
+    """Number the texts as they first occur: those of `corpus`, then positives, then negatives."""
     query, passage = _Numbers(), _Numbers()
     for text in corpus:
         passage(text)
+
+    # What each row has, by number
     row_query = [query(row.query) for row in source.rows]
     row_positives = [[passage(text) for text in row.pos] for row in source.rows]
-    row_negatives = [[passage(text) for text in row.neg if include_negatives] for row in source.rows]
+    searched = (row.neg if include_negatives else () for row in source.rows)
+    row_negatives = [[passage(text) for text in negatives] for negatives in searched]
 
+    # A query's positives are those of all rows that ask it
     positives = [{} for _ in query]
     for number, of_row in zip(row_query, row_positives, strict=True):
         positives[number] |= dict.fromkeys(of_row)
     positives = [list(numbers) for numbers in positives]
+    # Queries and passages have the same digest where their texts are equal
     own = np.array([passage.get(key, -1) for key in query])
-    return Texts(query.texts, passage.texts, row_query, row_positives, row_negatives, positives, own)
+    of_rows = (row_query, row_positives, row_negatives)
+    return Texts(query.texts, passage.texts, *of_rows, positives, own)
 
 
 SHARD = 8192  # texts embedded between two writes to the cache
 
 
-def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int | None, store: str,
-                cache=None, weights: str = "", rank: int = 0, world: int = 1) -> np.ndarray:
-    """Embeddings (N, D) stored as `store` (float32, float16, bfloat16). With `cache`, a folder, they are written shard by shard and
-    memory-mapped; of several processes (rank of world) each makes some of the shards.
+def embed_texts(
+    model,
+    tokenizer,
+    texts: list[str],
+    kind: str,
+    max_length: int | None,
+    store: str,
+    cache=None,
+    weights: str = "",
+    rank: int = 0,
+    world: int = 1,
+) -> np.ndarray:
+    """Embeddings (N, D) stored as `store` (float32, float16, bfloat16).
 
-    A shard's name is a hash of all that decides its numbers: weights, tokenizer, pooling, prefix, limit, dtypes and the texts themselves.
+    With `cache`, a folder, they are written shard by shard and memory-mapped; of several processes
+    (rank of world) each makes some of the shards. A shard's name is a hash of all that decides its
+    numbers: weights, tokenizer, pooling, prefix, limit, dtypes and the texts themselves.
     """
 
     def embed(texts: list[str]) -> np.ndarray:
@@ -277,24 +303,33 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
 
     if cache is None:
         return embed(texts)
+
+    # What decides the numbers of a shard becomes its name
     config = model.config
-    made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling, dict(config.prompts)[kind]]
-    made_by += [min(max_length or config.max_length, config.max_length), str(model.words.weight.dtype), store]
+    made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling]
+    length = min(max_length or config.max_length, config.max_length)
+    made_by += [dict(config.prompts)[kind], length, str(model.words.weight.dtype), store]
     shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
     keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
+
+    # Each process embeds its share of what is missing
     joined_path = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
     done = joined_path.exists()
     for key, shard in list(zip(keys, shards, strict=True))[rank::world] if not done else ():
         if not (path := Path(cache) / f"{key}.shard.npy").exists():
             write_array(path, embed(shard))
     e5nl.wait()
+
+    # The first one joins all shards
     if rank == 0:
         if not done:
             with new_file(joined_path) as temporary:
                 dtype = "uint16" if store == "bfloat16" else store
-                joined = np.lib.format.open_memmap(temporary, "w+", dtype, (len(texts), config.hidden_size))
+                shape = (len(texts), config.hidden_size)
+                joined = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
                 for number, key in enumerate(keys):
-                    joined[number * SHARD : (number + 1) * SHARD] = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
+                    shard = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
+                    joined[number * SHARD : (number + 1) * SHARD] = shard
                 joined.flush()
         for key in keys:
             (Path(cache) / f"{key}.shard.npy").unlink(missing_ok=True)
@@ -304,16 +339,16 @@ def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int |
 
 def read_embeddings(path, count: int, what: str) -> np.ndarray:
     """A `.npy` of `count` normalised rows, memory-mapped."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     with reading(path):
-        array = np.lib.format.open_memmap(path, mode="r")
+        array = np.lib.format.open_memmap(existing(path), mode="r")
     if array.ndim != 2 or array.dtype not in (np.float32, np.float16, np.uint16):
         expected = "float32, float16 or uint16 (bfloat16), one row per text"
         raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected {expected}")
+    # Rows belong to texts by their place alone
     if len(array) != count:
         advice = "--write-texts DIR writes the texts to embed, in their order"
         raise InputError(f"{path}: {len(array):,} rows for {count:,} {what}; {advice}")
+    # A dot product is the cosine only where every row has length 1 (which NaN has not)
     for start in range(0, count, SHARD):
         lengths = np.linalg.norm(as_float32(array[start : start + SHARD]), axis=1)
         wrong = ~(abs(lengths - 1) < 0.01)
@@ -324,48 +359,46 @@ def read_embeddings(path, count: int, what: str) -> np.ndarray:
     return array
 
 
-# --- candidates, and rows with negatives ------------------------------------------------------------
+# --- candidates, and rows with negatives ----------------------------------------------------------
 
 
-class Candidates(NamedTuple):
-    """What the rules need of each query."""
-
-    passages: np.ndarray  # (Q, K) numbers of passages, best first
-    scores: np.ndarray  # (Q, K) float32
-    known: np.ndarray  # (Q, K) uint8, see known_reasons
-    positives: list[np.ndarray]  # s(q,p) of every positive of each query
-
-
-def top_k_together(q, p, k: int, precision: str, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
-    """`top_k` by `world` processes, each for its share of the queries; all get the results of all."""
+def top_k_together(
+    q, p, k: int, precision: str, rank: int, world: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`top_k` by `world` processes, each for its share of the queries; all get all results."""
     share = slice(rank * len(q) // world, (rank + 1) * len(q) // world)
     results = top_k(q[share], p, k, precision=precision, progress=not rank)
     if world == 1:
         return results
-    together = []
+
+    # Each fills its rows of a table of zeros, and the tables are added up
+    device, together = "cuda" if torch.cuda.is_available() else "cpu", []
     for part in map(torch.from_numpy, results):
-        full = part.new_zeros(len(q), part.shape[1])
-        full[share] = part
-        together.append(e5nl.add_up(full.cuda() if torch.cuda.is_available() else full).cpu().numpy())
+        table = torch.zeros(len(q), part.shape[1], dtype=part.dtype, device=device)
+        table[share] = part.to(device)
+        together.append(e5nl.add_up(table).cpu().numpy())
     return tuple(together)
 
 
-def label(texts: Texts, q: np.ndarray, p: np.ndarray, scores: np.ndarray, passages: np.ndarray) -> Candidates:
+def label(
+    texts: Texts, q: np.ndarray, p: np.ndarray, scores: np.ndarray, passages: np.ndarray
+) -> Candidates:
     """What the rules need, from what `top_k` returned for queries q (Q, D) in passages p (N, D)."""
+    # Scores of positives, in blocks that fit into memory
     query, numbers = _flat(texts.positives)
     blocks = [slice(start, start + 1024) for start in range(0, len(query), 1024)]
     positives = np.concatenate([score(q[query[block]], p[numbers[block]]) for block in blocks])
-    positives = np.split(positives, np.flatnonzero(np.diff(query)) + 1)  # each query has at least one
+    # One part per query: each has at least one positive
+    positives = np.split(positives, np.flatnonzero(np.diff(query)) + 1)
     known = known_reasons(passages, texts.positives, texts.own)
     return Candidates(passages, scores, known, positives)
 
 
-def fill(
-    numbers: list[int], limit: float, forbidden: list[int], wanted: int, q: np.ndarray, p: np.ndarray, generator
-) -> list[int]:
-    """`numbers` with random passages added up to `wanted`: none twice or forbidden, all below the limit.
+def fill(numbers: list[int], limit: float, forbidden: list, wanted: int, q, p, generator) -> list:
+    """`numbers` with random passages added up to `wanted`.
 
-    Fewer than `wanted` when twenty draws for each do not find them.
+    None comes twice, none is forbidden, all score below the limit. Fewer than `wanted` when twenty
+    draws for each do not find them.
     """
     drawn = generator.integers(len(p), size=20 * (wanted - len(numbers))).tolist()
     drawn = [n for n in dict.fromkeys(drawn) if n not in numbers and n not in forbidden]
@@ -373,19 +406,21 @@ def fill(
     return numbers + below[: wanted - len(numbers)]
 
 
-def mined_rows(path, source: Source, texts: Texts, negatives: list[list[int]], q, p, args) -> Iterator[dict]:
+def mined_rows(
+    path, source: Source, texts: Texts, negatives: list[list[int]], q, p, args
+) -> Iterator[dict]:
     """The rows of `path`, which `source` was read from, with negatives; their other fields stay.
 
     negatives: those of each query. args: of the command line.
     """
     least = args.negatives if args.when_short == "drop" else 0
     numbers = zip(texts.row_query, texts.row_positives, texts.row_negatives, strict=True)
-    for (_, fields), row, (query, positives, own) in zip(read_jsonl(path), source.rows, numbers, strict=True):
-        # Their own negatives first, without repeats
+    rows = zip(read_jsonl(path), source.rows, numbers, strict=True)
+    for (_, fields), row, (query, positives, own) in rows:
+        # Its own negatives first, then the mined ones, without repeats
         chosen = {}
-        if args.keep_negatives:
-            for number, text in zip(own, row.neg, strict=True):
-                chosen.setdefault(number, text)
+        for number, text in zip(own, row.neg, strict=True) if args.keep_negatives else ():
+            chosen.setdefault(number, text)
         for number in negatives[query]:
             chosen.setdefault(number, texts.passages[number])
         if len(chosen) < least:
@@ -395,44 +430,47 @@ def mined_rows(path, source: Source, texts: Texts, negatives: list[list[int]], q
         mined = {"query": row.query, "pos": list(row.pos), "neg": list(chosen.values())}
         mined |= {"pos_scores": scores[: len(positives)], "neg_scores": scores[len(positives) :]}
         mined["type"] = source.type
-        # Fields such as neg_ids would describe other negatives
-        kept = {name: value for name, value in fields.items() if not name.startswith("neg_")}
-        yield mined | {name: value for name, value in kept.items() if name not in mined}
+        # A field such as neg_ids would describe other negatives
+        fields = {name: fields[name] for name in fields if not name.startswith("neg_")}
+        yield mined | {name: fields[name] for name in fields if name not in mined}
 
 
 def replaced(path, keep_negatives: bool) -> str:
     """What mining replaces in the rows of `path`: the names of fields, and of how many rows."""
+    prefixes = ("neg_" if keep_negatives else "neg", "pos_scores")
     counts = Counter()
     for _, row in read_jsonl(path):
-        counts.update(name for name, value in row.items() if value and name.startswith(("neg", "pos_scores")))
-    if keep_negatives:
-        counts.pop("neg", None)
+        counts.update(name for name, value in row.items() if value and name.startswith(prefixes))
     return ", ".join(f"{name} of {count:,} rows" for name, count in sorted(counts.items()))
 
 
-# --- the report -------------------------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
 def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) -> dict:
     """The figures of a report on what `choose` returned."""
-    scores, free = candidates.scores, candidates.known == 0
-    taken = scores[reasons == TAKEN]
-    lowest = np.array([of_query.min() for of_query in candidates.positives])
-    above_lowest = (scores > lowest[:, None])[reasons == TAKEN]
-    limit = thresholds(scores, free, candidates.positives, "topk-percpos", 0.95)
-    above_margin = (scores >= limit[:, None])[free]
+    # Hard ones: above the lowest positive (margin 0), and what topk-percpos would leave out
+    scores, taken = candidates.scores, reasons == TAKEN
+    above_lowest = scores > thresholds(candidates, "topk-marginpos", 0)[:, None]
+    above_margin = scores >= thresholds(candidates, "topk-percpos", 0.95)[:, None]
     return {
         "queries": len(columns),
         "candidates": reasons.size,
-        "became of them": {reason: int((reasons == code).sum()) for code, reason in enumerate(REASONS)},
+        "became of them": {
+            reason: int((reasons == code).sum()) for code, reason in enumerate(REASONS)
+        },
         "short of negatives": int((columns < 0).any(1).sum()),
         "without negatives": int((columns < 0).all(1).sum()),
         "s(q,p)": _quantiles(np.concatenate(candidates.positives)),
-        "s(q,n) taken": _quantiles(taken),
+        "s(q,n) taken": _quantiles(scores[taken]),
         "s(q,n) above threshold": _quantiles(scores[reasons == ABOVE]),
-        "taken above a positive": float(above_lowest.mean()) if taken.size else 0.0,
-        "above a 5% margin": float(above_margin.mean()) if above_margin.size else 0.0,
+        "taken above a positive": _mean(above_lowest[taken]) or 0.0,
+        "above a 5% margin": _mean(above_margin[candidates.known == 0]) or 0.0,
     }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if values.size else None
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float] | None:
@@ -451,10 +489,14 @@ def describe(figures: dict) -> str:
         lines.append(f"  {reason:<24}{n:>13,}{n / max(1, count):>9.1%}")
     lines.append(f"{'scores':<26}" + "".join(f"{name:>8}" for name in figures["s(q,p)"]))
     for name in ("s(q,p)", "s(q,n) taken", "s(q,n) above threshold"):
-        lines.append(f"  {name:<24}" + "".join(f"{value:>8.3f}" for value in (figures[name] or {}).values()))
+        lines.append(
+            f"  {name:<24}" + "".join(f"{value:>8.3f}" for value in (figures[name] or {}).values())
+        )
     short, without = figures["short of negatives"], figures["without negatives"]
     lines.append(f"short of negatives: {short:,} queries; without any: {without:,}")
-    lines.append(f"taken negatives above a positive of their query: {figures['taken above a positive']:.2%}")
+    lines.append(
+        f"taken negatives above a positive of their query: {figures['taken above a positive']:.2%}"
+    )
     if figures["above a 5% margin"] > 0.9:
         share = f"{figures['above a 5% margin']:.0%}"
         advice = f"topk-percpos with its usual 0.95 would leave out {share} of the candidates"
@@ -465,40 +507,20 @@ def describe(figures: dict) -> str:
 def examples(texts: Texts, candidates: Candidates, columns: np.ndarray, count: int) -> str:
     """Queries spread over the source, each with its first positive and its hardest negative."""
     mined = (columns >= 0).any(1).nonzero()[0]
-    spread = np.unique(np.linspace(0, len(mined) - 1, count).astype(int)) if len(mined) else []
+    spread = np.linspace(0, len(mined) - 1, count if len(mined) else 0)
     lines = []
-
-    def add(mark: str, text: str) -> None:
-        lines.append(f"{mark:<8}{' '.join(text.split())[:140]}")
-
-    for query in mined[spread]:
-        negative = columns[query, 0]
-        add("", texts.queries[query])
-        positive = texts.passages[texts.positives[query][0]]
-        add(f"+ {candidates.positives[query][0]:.3f}", positive)
-        passage = texts.passages[candidates.passages[query, negative]]
-        add(f"- {candidates.scores[query, negative]:.3f}", passage)
-        lines.append("")
+    for query in mined[np.unique(spread.astype(int))]:
+        hardest = columns[query, 0]
+        positive, negative = texts.positives[query][0], candidates.passages[query, hardest]
+        scores = candidates.positives[query][0], candidates.scores[query, hardest]
+        lines.append(f"        {_short(texts.queries[query])}")
+        lines.append(f"+ {scores[0]:.3f} {_short(texts.passages[positive])}")
+        lines.append(f"- {scores[1]:.3f} {_short(texts.passages[negative])}\n")
     return "\n".join(lines)
 
 
-def plot(path, candidates: Candidates, reasons: np.ndarray) -> None:
-    """Histograms of the scores of positives, of negatives taken, and of candidates that the rule left out."""
-    import matplotlib.figure  # optional: only --plot needs it
-
-    figure = matplotlib.figure.Figure((7, 4), layout="constrained")
-    axes = figure.subplots()
-    parts = {
-        "positives": np.concatenate(candidates.positives),
-        "negatives taken": candidates.scores[reasons == TAKEN],
-        "left out by the rule": candidates.scores[(reasons == ABOVE) | (reasons == SHIFTED)],
-    }
-    for name, values in parts.items():
-        axes.hist(values, 60, density=True, histtype="step", label=f"{name} ({values.size:,})")
-    axes.set(xlabel="score", ylabel="density")
-    axes.legend()
-    with new_file(path) as temporary:
-        figure.savefig(temporary)
+def _short(text: str) -> str:
+    return " ".join(text.split())[:140]
 
 
 GRID = {  # (rule, sigma): margins
@@ -516,34 +538,34 @@ GRID = {  # (rule, sigma): margins
 def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
     """Every rule over a grid of margins, on one search: one dict per line of the table.
 
-    'known positives' tests a rule against labels: of the queries with several positives, each positive in
-    turn is the only one that is known, and the share of the negatives taken that are among the others is
-    counted. None without such queries.
+    'known positives' tests a rule against labels: of the queries with several positives, each
+    positive in turn is the only one that is known, and the share of the negatives taken that are
+    among the others is counted. None without such queries.
     """
     # One case per positive of a query with several: the others are candidates like any passage
     query, number = _flat(texts.positives)
     several = np.bincount(query)[query] > 1
     alone = list(np.concatenate(candidates.positives)[several][:, None])
     query, number = query[several], number[several]
-    scores, known = candidates.scores[query], candidates.known[query]
-    others = (known == POSITIVE) & (candidates.passages[query] != number[:, None])
-    known = np.where(others, 0, known)
+    passages, scores, known = (part[query] for part in candidates[:3])
+    others = (known == POSITIVE) & (passages != number[:, None])
+    cases = Candidates(passages, scores, np.where(others, 0, known), alone)
 
+    # Each rule on the real candidates, and on those cases
     lines = []
     for (rule, sigma), margins in GRID.items():
         for margin in margins:
             settings = {"margin": margin, "sigma": sigma, "negatives": negatives}
-            columns, reasons = choose(*candidates[1:], rule, **settings)
-            taken = candidates.scores[reasons == TAKEN]
-            positive = others[choose(scores, known, alone, rule, **settings)[1] == TAKEN] if alone else taken[:0]
+            columns, reasons = choose(candidates, rule, **settings)
+            positive = others[choose(cases, rule, **settings)[1] == TAKEN] if alone else others
             lines.append({
                 "rule": rule,
                 "sigma": sigma,
                 "margin": margin,
                 "survivors": float((reasons <= NOT_NEEDED).sum(1).mean()),
                 "short": int((columns < 0).any(1).sum()),
-                "mean score": float(taken.mean()) if taken.size else None,
-                "known positives": float(positive.mean()) if positive.size else None,
+                "mean score": _mean(candidates.scores[reasons == TAKEN]),
+                "known positives": _mean(positive),
             })  # fmt: skip
     return lines
 
@@ -559,7 +581,7 @@ def describe_sweep(lines: list[dict]) -> str:
     return "\n".join(table)
 
 
-# --- command line -----------------------------------------------------------------------------------
+# --- command line ---------------------------------------------------------------------------------
 
 
 def _read(args) -> tuple[Source, Texts]:
@@ -581,7 +603,7 @@ def _write_texts(folder, texts: Texts, kinds: tuple[str, str]) -> None:
 
 
 def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: int):
-    """Embeddings of the queries and of the passages, given or made, and what says which they are."""
+    """Embeddings of queries and passages, given or made, and what says which they are."""
     if args.query_embeddings:
         q = read_embeddings(args.query_embeddings, len(texts.queries), "queries")
         p = read_embeddings(args.corpus_embeddings, len(texts.passages), "passages")
@@ -590,9 +612,9 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: in
     weights = model_folder.weights_hash(folder)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)
-    options = {"store": args.store, "cache": args.cache, "weights": weights, "rank": rank, "world": world}
-    q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, **options)
-    p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, **options)
+    options = (args.store, args.cache, weights, rank, world)
+    q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, *options)
+    p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, *options)
     return q, p, {"weights": weights, "prompts": dict(model.config.prompts)}
 
 
@@ -610,32 +632,34 @@ def _mine(args, rank: int, world: int) -> None:
     candidates = label(texts, q, p, *best)
 
     # Negatives: those that the rule takes
-    limit = {"rule": args.rule, "margin": args.margin, "sigma": args.sigma}
+    rule = {"rule": args.rule, "margin": args.margin, "sigma": args.sigma}
     settings = {"negatives": args.negatives, "select": args.select, "seed": args.seed}
-    columns, reasons = choose(*candidates[1:], **limit, **settings)
+    columns, reasons = choose(candidates, **rule, **settings)
 
     # Report
     figures = summarise(candidates, columns, reasons)
-    print(f"\n{args.rule}, margin {args.margin:g}, sigma {args.sigma}, the best {args.top} passages")
+    named = f"{args.rule}, margin {args.margin:g}, sigma {args.sigma}"
+    print(f"\n{named}, the best {args.top} passages")
     print(describe(figures))
     if args.sweep:
         figures["sweep"] = sweep(texts, candidates, args.negatives)
         print("\n" + describe_sweep(figures["sweep"]))
     print("\n" + examples(texts, candidates, columns, args.examples), end="")
-    if args.plot:
-        plot(args.plot, candidates, reasons)
     if not args.out:
         return
 
-    # Rows
-    negatives = [passages[row[row >= 0]].tolist() for passages, row in zip(candidates.passages, columns, strict=True)]
+    # Those of each query, with random ones where they are too few
+    best = zip(candidates.passages, columns, strict=True)
+    negatives = [passages[of_query[of_query >= 0]].tolist() for passages, of_query in best]
     if args.when_short == "random":
-        limits = thresholds(candidates.scores, candidates.known == 0, candidates.positives, **limit)
+        limits = thresholds(candidates, **rule)
         for query in (columns < 0).any(1).nonzero()[0].tolist():
             generator = np.random.default_rng((args.seed, query))
             forbidden = [*texts.positives[query], texts.own[query]]
-            wanted = (limits[query], forbidden, args.negatives)
-            negatives[query] = fill(negatives[query], *wanted, q[query], p, generator)
+            more = (limits[query], forbidden, args.negatives, q[query], p, generator)
+            negatives[query] = fill(negatives[query], *more)
+
+    # Rows, and what is said of them
     rows = list(mined_rows(args.data, source, texts, negatives, q, p, args))
     if not rows:
         advice = "lower --margin or --negatives, raise --top, or choose --when-short keep"
@@ -643,61 +667,67 @@ def _mine(args, rank: int, world: int) -> None:
     if names := replaced(args.data, args.keep_negatives):
         print(f"{args.data}: replaced {names} (--keep-negatives keeps a row's own negatives)")
     write_jsonl(args.out, rows)
-    settings = {name: value for name, value in vars(args).items() if name not in ("out", "overwrite", "cache")}
-    write_json(f"{args.out}.json", {"settings": settings | made_by, "rows": len(rows), "report": figures})
+
+    left_out = ("out", "overwrite", "cache")
+    settings = {name: value for name, value in vars(args).items() if name not in left_out}
+    about = {"settings": settings | made_by, "rows": len(rows), "report": figures}
+    write_json(f"{args.out}.json", about)
     average = sum(len(row["neg"]) for row in rows) / len(rows)
     print(f"{args.out}: {len(rows):,} rows, {average:.1f} negatives per row")
 
 
 def _parse(argv) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description="Hard negatives for a training source.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    defaults = argparse.ArgumentDefaultsHelpFormatter
+    description = "Hard negatives for a training source."
+    parser = argparse.ArgumentParser(description=description, formatter_class=defaults)
     add = parser.add_argument
     add("--data", required=True, help="training source (.jsonl, .jsonl.gz)")
-    add("--out", help="the same rows with negatives; next to them <out>.json with settings and report")
+    add("--out", help="the same rows with negatives; <out>.json gets settings and report")
     add("--overwrite", action="store_true", help="replace --out")
 
     add = parser.add_argument_group("passages").add_argument
-    add("--corpus", help="search this corpus too: BEIR folder or hub repository, or files (see data.py)")
+    add("--corpus", help="searched too: BEIR folder, hub repository, or files (see data.py)")
     add("--include-negatives", action="store_true", help="search the source's negatives too")
-    add("--keep-negatives", action="store_true", help="a row's own negatives stay, and are searched too")
+    help = "a row's own negatives stay; implies --include-negatives"
+    add("--keep-negatives", action="store_true", help=help)
 
     add = parser.add_argument_group("embeddings").add_argument
     add("--model", help="model folder or hub name")
     add("--query-embeddings", help="instead of a model: .npy, one row per distinct query")
     add("--corpus-embeddings", help="instead of a model: .npy, one row per distinct passage")
-    add("--write-texts", metavar="DIR", help="write queries.jsonl and passages.jsonl to embed, and stop")
+    help = "write queries.jsonl and passages.jsonl to embed, in order, and stop"
+    add("--write-texts", metavar="DIR", help=help)
     add("--query-length", type=whole_number(3), default=450, help="tokens")
     add("--passage-length", type=whole_number(3), default=500, help="tokens")
-    floats, default = ["float32", "bfloat16"], "bfloat16" if torch.cuda.is_available() else "float32"
-    add("--dtype", choices=floats, default=default, help="of the encoder")
-    add("--store", choices=[*floats, "float16"], default="float32", help="of the embeddings searched")
+    default = "bfloat16" if torch.cuda.is_available() else "float32"
+    floats = ["float32", "bfloat16", "float16"]
+    add("--dtype", choices=floats[:2], default=default, help="of the encoder")
+    add("--store", choices=floats, default="float32", help="of the embeddings searched")
     help = "of the products that choose candidates; changes the time, not the result"
-    add("--precision", choices=floats, default="float32", help=help)
-    add("--cache", help="keep embeddings in this folder, search them from disk, resume a killed run")
+    add("--precision", choices=floats[:2], default="float32", help=help)
+    add("--cache", help="keep embeddings in this folder, search them there, resume a killed run")
 
     add = parser.add_argument_group("rule (see the top of mine.py)").add_argument
-    add("--top", type=whole_number(1), default=100, help="candidates per query; the paper does not say")
+    help = "candidates per query; the paper does not say"
+    add("--top", type=whole_number(1), default=100, help=help)
     add("--rule", choices=list(RULES), default="topk-stdmarginpos")
     usual = ", ".join(f"{rule} {margin}" for rule, margin in RULES.items())
     add("--margin", type=real_number(-1e6), help=f"N, m, factor of sigma; {usual}")
     add("--sigma", choices=["query", "positives", "difference"], default="query")
     add("--negatives", type=whole_number(1), default=7)
-    add("--select", choices=["top", "random"], default="top", help="which of those that the rule keeps")
+    help = "which of those that the rule keeps"
+    add("--select", choices=["top", "random"], default="top", help=help)
     help = "a row with fewer: leave it out, keep it, or add random passages"
     add("--when-short", choices=["drop", "keep", "random"], default="keep", help=help)
     add("--seed", type=whole_number(0), default=42)
 
     add = parser.add_argument_group("report").add_argument
     add("--sweep", action="store_true", help="also print every rule over a grid of margins")
-    add("--examples", type=whole_number(0), default=10, help="queries printed with positive and negative")
-    add("--plot", metavar="FILE", help="histograms of the scores (.png, .svg, .pdf)")
+    add("--examples", type=whole_number(0), default=10, help="queries to print with texts")
 
     args = parser.parse_args(argv)
-    given = [bool(args.query_embeddings), bool(args.corpus_embeddings)]
-    if not args.write_texts and (any(given) == bool(args.model) or given[0] != given[1]):
+    given = {bool(args.query_embeddings), bool(args.corpus_embeddings)}
+    if not args.write_texts and (len(given) > 1 or bool(args.model) in given):
         parser.error("give --model, or both --query-embeddings and --corpus-embeddings")
     if not args.write_texts and not args.out and not args.sweep:
         parser.error("give --out, or --sweep alone to see what the rules would do")
@@ -708,6 +738,8 @@ def _parse(argv) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = _parse(argv)
+
+    # Mistakes that can be seen before anything is read
     if args.out:
         if not args.out.endswith((".jsonl", ".jsonl.gz")):
             raise InputError(f"--out {args.out}: expected a name that ends in .jsonl or .jsonl.gz")
@@ -715,7 +747,6 @@ def main(argv=None) -> None:
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
-    refuse_plot(args.plot, args.overwrite)
     if args.rule == "topk" and args.margin:
         advice = "leave it out, or choose another --rule"
         raise InputError(f"--margin {args.margin:g}: the rule topk has none; {advice}")
@@ -727,8 +758,7 @@ def main(argv=None) -> None:
 
     with e5nl.processes() as (rank, world):
         if world > 1 and not args.cache:
-            advice = "add --cache DIR"
-            raise InputError(f"several processes share their embeddings through a folder: {advice}")
+            raise InputError("several processes share embeddings through a folder: add --cache DIR")
         _mine(args, rank, world)
 
 

@@ -1,7 +1,7 @@
 """Exact search: the k passages of the highest dot product with each query, to the last bit.
 
-What mining (`mine.py`) and the scores of retrieval (`metrics.py`) search with. The embeddings may be
-memory-mapped. Three steps:
+What mining (`mine.py`) and the scores of retrieval (`metrics.py`) search with. The embeddings may
+be memory-mapped. Three steps:
 
 1. Matrix products of chunks, in float32 or bfloat16, choose candidates: for each query the passages
    with the largest products, more than k of them.
@@ -13,7 +13,8 @@ memory-mapped. Three steps:
 So neither the chunks, nor the precision of the products, nor the number of threads change a result,
 only the time (`bench.py search`). Left out on purpose: approximate indexes.
 
-Letters for dimensions: Q queries, R some of them, N passages, C some of them, D width, K candidates.
+Letters for dimensions: Q queries, R some of them, N passages, C some of them, D width, K
+candidates.
 """
 
 import contextlib
@@ -56,14 +57,17 @@ def top_k(
 
     queries (Q, D), corpus (N < 2^32, D): see `as_float32`. precision: float32 or bfloat16 products.
     Returns scores (Q, k') float32, see `score`, and their numbers (Q, k') int64; of equal scores
-    the lower number comes first. On the CPU the queries are shared by as many threads as torch may use.
+    the lower number comes first. On the CPU the queries are shared by as many threads as torch may
+    use.
     """
     if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
         raise InputError(
             f"embeddings of shapes {queries.shape} and {corpus.shape}: expected "
             "(queries, D) and (passages, D) of one model"
         )
-    queries, corpus = np.asarray(queries), np.asarray(corpus)  # a memory map is slow to index
+    queries, corpus = (  # a memory map as such is slow to index
+        np.asarray(x) if isinstance(x, np.ndarray) else x for x in (queries, corpus)
+    )
     k, candidates = min(k, len(corpus)), min(2 * k + SPARE, len(corpus))
     scores = np.empty((len(queries), k), np.float32)
     numbers = np.empty((len(queries), k), np.int64)
@@ -81,7 +85,9 @@ def top_k(
     q = torch.from_numpy(as_float32(queries)).to(device)
     q_norms = np.max([largest_norms(q[rows], dtype, "query", rows.start) for rows in parts], axis=0)
     c_norms = np.zeros(2)
-    best = torch.full((len(q), candidates), EMPTY, device=device)  # keys (Q, K), see `pack`, ascending
+    best = torch.full(
+        (len(q), candidates), EMPTY, device=device
+    )  # keys (Q, K), see `pack`, ascending
 
     with _threads(threads) as pool:
         # 1. The candidates: passages whose product is among the K largest.
@@ -148,16 +154,19 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         cuda.allow_tf32, cuda.allow_bf16_reduced_precision_reduction = before[1:]
 
 
-# --- how far rounding can move a product ------------------------------------------------------------
+# --- how far rounding can move a product ----------------------------------------------------------
 
 
 def largest_norms(x: Tensor, dtype: torch.dtype, what: str, first: int) -> tuple[float, float]:
-    """The largest |x| and the largest |x - x'| of rows x (R, D), where x' is x rounded to `dtype`."""
+    """The largest |x| and the largest |x - x'| of rows x (R, D), where x' is x rounded to
+    `dtype`."""
     norms = torch.stack([x.norm(dim=1), (x - x.to(dtype)).norm(dim=1)])
     finite = norms[0].isfinite()
     if not finite.all():
         number = first + int(finite.int().argmin())
-        raise InputError(f"the embedding of {what} {number} holds NaN or infinity; make the embeddings again")
+        raise InputError(
+            f"the embedding of {what} {number} holds NaN or infinity; make the embeddings again"
+        )
     return tuple(norms.amax(1).tolist())
 
 
@@ -176,7 +185,7 @@ def rounding_error(q_norms, c_norms, width: int, dtype: torch.dtype):
     return lambda value: 1.01 * (lost + summed + rounded * abs(value)) + 2.0**-100
 
 
-# --- candidates -------------------------------------------------------------------------------------
+# --- candidates -----------------------------------------------------------------------------------
 
 # A candidate is one whole number, its key: the better of two candidates has the larger key.
 LOWEST, LAST = torch.finfo(torch.float32).min, 2**32 - 1
@@ -185,7 +194,9 @@ LOWEST, LAST = torch.finfo(torch.float32).min, 2**32 - 1
 def pack(scores: Tensor, numbers: Tensor) -> Tensor:
     """Keys of scores (float32) and passages: the score in the upper half, LAST - number below."""
     bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes 0.0 of -0.0
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # so that below 0, too, a higher score is a larger number
+    bits = bits ^ (
+        (bits >> 31) & 0x7FFFFFFF
+    )  # so that below 0, too, a higher score is a larger number
     return (bits.long() << 32) + (LAST - numbers)
 
 
@@ -235,7 +246,8 @@ def _add(best: Tensor, products: Tensor, floor: Tensor, start: int) -> None:
 
 
 def _add_scores(best: Tensor, queries, corpus, start: int, reached: np.ndarray) -> None:
-    """Merge the scores of passages start, start + 1, … where `reached` (R, C) into the keys (R, K)."""
+    """Merge the scores of passages start, start + 1, … where `reached` (R, C) into the keys (R,
+    K)."""
     for row in np.flatnonzero(reached.any(1)):
         numbers = start + np.flatnonzero(reached[row])
         exact = torch.from_numpy(score(queries[row], corpus.take(numbers, axis=0)))

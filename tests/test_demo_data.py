@@ -1,10 +1,12 @@
-"""The bundled data: nothing in training that is evaluated on, the four real MTEB-NL tasks to the character, every file accounted for.
+"""The bundled data: nothing is both trained and evaluated on, the four real MTEB-NL tasks are
+unchanged, every file is accounted for.
 
     python -m pytest tests/test_demo_data.py
 
-Overlap is judged on `data.normalise` texts in three ways: equal texts, texts that begin alike (they may have been cut at different
-lengths), and an evaluation text that stands inside a longer one. The counts and character totals of the four tasks are those that
-the `mteb` package publishes (descriptive_stats of SIB200Classification, SIB200ClusteringS2S, SICK-NL-STS, SICKNLPairClassification).
+Overlap is judged on `data.normalise` texts in three ways: equal texts, texts that begin alike (they
+may have been cut at different lengths), and an evaluation text inside a longer one. The counts and
+character totals of the four tasks are those that the `mteb` package publishes (descriptive_stats of
+SIB200Classification, SIB200ClusteringS2S, SICK-NL-STS, SICKNLPairClassification).
 """
 
 import collections
@@ -20,27 +22,31 @@ from data import normalise, read_qrels, read_source, read_texts_by_id
 from files import read_json, read_jsonl, read_texts
 
 DEMO = Path(__file__).parent.parent / "demo"
-TRAIN, CORPUS = sorted(DEMO.glob("train/*.jsonl.gz")), sorted(DEMO.glob("corpus/*.jsonl.gz"))
+TRAIN = sorted(DEMO.glob("train/*.jsonl.gz"))
+CORPUS = sorted(DEMO.glob("corpus/*.jsonl.gz"))
 EVAL = sorted(DEMO.glob("eval/**/*.jsonl.gz"))
 
 
-def rows(name):
+def rows(name: str) -> list[dict]:
     return [row for _, row in read_jsonl(DEMO / name)]
 
 
 @pytest.fixture(scope="module")
-def seen():
+def seen() -> dict[str, set[str]]:
     """{file: its normalised texts} of everything that the demo trains or trims on."""
-    sources = {path: [text for row in read_source(path).rows for text in (row.query, *row.pos, *row.neg)] for path in TRAIN}
-    corpora = {path: list(read_texts(path)) for path in CORPUS}
-    return {path.name: {normalise(text) for text in texts} for path, texts in (sources | corpora).items()}
+    texts = {path.name: list(read_texts(path)) for path in CORPUS}
+    for path in TRAIN:
+        source = read_source(path).rows
+        texts[path.name] = [text for row in source for text in (row.query, *row.pos, *row.neg)]
+    return {name: set(map(normalise, file)) for name, file in texts.items()}
 
 
 @pytest.fixture(scope="module")
-def evaluated():
+def evaluated() -> set[str]:
     """The normalised texts of all evaluation files."""
     fields = ("text", "title", "sentence1", "sentence2")
-    return {normalise(row[field]) for path in EVAL for _, row in read_jsonl(path) for field in fields if field in row}
+    every = (row for path in EVAL for _, row in read_jsonl(path))
+    return {normalise(row[field]) for row in every for field in fields if field in row}
 
 
 def test_no_text_is_both_trained_and_evaluated_on(seen, evaluated):
@@ -49,47 +55,61 @@ def test_no_text_is_both_trained_and_evaluated_on(seen, evaluated):
 
 
 def test_no_two_texts_begin_alike(seen, evaluated):
-    """A text cut at one length in training and at another in evaluation would not be equal, but would begin alike."""
-    begin = 120
-    starts = {text[:begin] for text in evaluated if len(text) >= begin}
-    assert {name: shared for name, texts in seen.items() if (shared := {text[:begin] for text in texts} & starts)} == {}
+    """A text cut at two lengths would not be equal, but would begin alike."""
+    starts = {text[:120] for text in evaluated if len(text) >= 120}
+    shared = {name: {text[:120] for text in texts} & starts for name, texts in seen.items()}
+    assert not any(shared.values()), shared
 
 
-def test_no_training_text_holds_a_whole_evaluation_text(seen, evaluated):
-    wanted = collections.defaultdict(list)  # an evaluation text of more than 60 characters, by its first three words
+def test_no_training_text_contains_an_evaluation_text(seen, evaluated):
+    # Evaluation texts of more than 60 characters, by their first three words.
+    by_start = collections.defaultdict(list)
     for text in evaluated:
         if len(text) > 60:
-            wanted[tuple(text.split()[:3])].append(text)
-    found = []
+            by_start[tuple(text.split()[:3])].append(text)
+
+    contained = []
     for name, texts in seen.items():
         for text in texts:
             words = text.split()
             for start in range(len(words) - 2):
-                found += [(name, inner) for inner in wanted.get(tuple(words[start : start + 3]), ()) if inner in text]
-    assert found == []
+                inner = by_start.get(tuple(words[start : start + 3]), ())
+                contained += [(name, other) for other in inner if other in text]
+    assert contained == []
 
 
-def test_dekamer_is_split_by_title_question_and_answer(seen):
-    titles, answers = (read_texts_by_id(DEMO / "eval/dekamer_answers", f"{name}.jsonl").values() for name in ("queries", "corpus"))
-    questions = {row["text"] for part in ("train", "test") for row in rows(f"eval/dekamer_themes/{part}.jsonl.gz")}
-    trained = {part: read_source(DEMO / f"train/dekamer_{part}.jsonl.gz").rows for part in ("title_question", "question_answer")}
+def test_dekamer_is_split_by_title_question_and_answer():
+    titles, answers = (
+        read_texts_by_id(DEMO / "eval/dekamer_answers", f"{name}.jsonl").values()
+        for name in ("queries", "corpus")
+    )
+    themes = [rows(f"eval/dekamer_themes/{part}.jsonl.gz") for part in ("train", "test")]
+    questions = [row["text"] for part in themes for row in part]
+    by_title, by_question = (
+        read_source(DEMO / f"train/dekamer_{name}.jsonl.gz").rows
+        for name in ("title_question", "question_answer")
+    )
 
-    def bare(text):  # without the number that a question carried when it was first put: (MV 14925)
+    def bare(text: str) -> str:
+        """Without the number that a question had when it was first put: (MV 14925)."""
         return re.sub(r" ?\(mv[^)]*\)", "", normalise(text)).strip(" .")
 
-    assert not {bare(row.query) for row in trained["title_question"]} & set(map(bare, titles))
-
-    def start(texts):  # training and evaluation texts are cut at different lengths
+    def starts(texts) -> set[str]:
+        """Training and evaluation texts are cut at different lengths."""
         return {normalise(text)[:300] for text in texts}
 
-    assert not start(text for row in trained["title_question"] for text in row.pos) & start(questions)
-    assert not start(row.query for row in trained["question_answer"]) & start(questions)
-    assert not start(text for row in trained["question_answer"] for text in row.pos) & start(answers)
+    assert not {bare(row.query) for row in by_title} & set(map(bare, titles))
+    assert not starts(text for row in by_title for text in row.pos) & starts(questions)
+    assert not starts(row.query for row in by_question) & starts(questions)
+    assert not starts(text for row in by_question for text in row.pos) & starts(answers)
 
 
 def test_classifier_training_text_is_not_in_the_test_split():
     for task in ("dekamer_themes", "sib200"):
-        train, test = ({normalise(row["text"])[:300] for row in rows(f"eval/{task}/{part}.jsonl.gz")} for part in ("train", "test"))
+        train, test = (
+            {normalise(row["text"])[:300] for row in rows(f"eval/{task}/{part}.jsonl.gz")}
+            for part in ("train", "test")
+        )
         assert train and test and not train & test
 
 
@@ -98,83 +118,96 @@ def test_classifier_training_text_is_not_in_the_test_split():
     [("train", 701, 101_519), ("validation", 99, 13_304), ("test", 204, 29_778)],
 )
 def test_sib200_is_the_real_task(name, count, characters):
-    found = rows(f"eval/sib200/{name}.jsonl.gz")
-    assert (len(found), sum(len(row["text"]) for row in found)) == (count, characters)
-    labels = {"science/technology", "travel", "politics", "sports", "health", "entertainment", "geography"}
-    assert {row["label"] for row in found} == labels
+    part = rows(f"eval/sib200/{name}.jsonl.gz")
+    assert (len(part), sum(len(row["text"]) for row in part)) == (count, characters)
+    labels = "science/technology travel politics sports health entertainment geography"
+    assert {row["label"] for row in part} == set(labels.split())
 
 
 @pytest.mark.parametrize(
-    "name, count, characters1, characters2",
-    [("sts_test", 4_902, 233_941, 229_386), ("pairs_test", 2_115, 100_505, 94_064)],
+    "name, count, characters",
+    [("sts_test", 4_902, [233_941, 229_386]), ("pairs_test", 2_115, [100_505, 94_064])],
 )
-def test_sick_nl_is_the_real_task(name, count, characters1, characters2):
-    found = rows(f"eval/sick_nl/{name}.jsonl.gz")
-    assert len(found) == count
-    assert [sum(len(row[field]) for row in found) for field in ("sentence1", "sentence2")] == [characters1, characters2]
+def test_sick_nl_is_the_real_task(name, count, characters):
+    pairs = rows(f"eval/sick_nl/{name}.jsonl.gz")
+    assert len(pairs) == count
+    sides = ("sentence1", "sentence2")
+    assert [sum(len(row[side]) for row in pairs) for side in sides] == characters
     if name == "sts_test":
-        assert all(1 <= row["score"] <= 5 for row in found)
+        assert all(1 <= row["score"] <= 5 for row in pairs)
     else:
-        assert collections.Counter(row["label"] for row in found) == {1: 1_404, 0: 711}
+        assert collections.Counter(row["label"] for row in pairs) == {1: 1_404, 0: 711}
 
 
 @pytest.mark.parametrize("path", TRAIN, ids=lambda path: path.name)
-def test_training_source_loads_and_says_its_type(path):
+def test_training_source_loads_and_states_its_type(path):
     source = read_source(path)
     assert next(read_jsonl(path))[1]["type"] == source.type
     assert len(source.rows) >= 250
     for row in source.rows:
-        assert normalise(row.query) not in map(normalise, row.pos) and len(set(row.pos)) == len(row.pos) and not row.neg
+        assert normalise(row.query) not in map(normalise, row.pos)
+        assert len(set(row.pos)) == len(row.pos) and not row.neg
 
 
 def test_training_types():
-    assert {read_source(path).type for path in TRAIN} == {"retrieval", "symmetric_sts", "symmetric_clustering"}
+    types = {read_source(path).type for path in TRAIN}
+    assert types == {"retrieval", "symmetric_sts", "symmetric_clustering"}
 
 
-@pytest.mark.parametrize("name", ["algoritmekader", "captions", "dekamer_answers", "rijksoverheid_faq"])
-def test_qrels_name_every_query_and_known_documents(name):
+@pytest.mark.parametrize(
+    "name", ["algoritmekader", "captions", "dekamer_answers", "rijksoverheid_faq"]
+)
+def test_judgements_name_every_query_and_known_documents(name):
     folder = DEMO / "eval" / name
-    corpus, queries, qrels = read_texts_by_id(folder, "corpus.jsonl"), read_texts_by_id(folder, "queries.jsonl"), read_qrels(folder)
-    assert set(qrels) == set(queries) and not set(queries) & set(corpus)
-    for judged in qrels.values():
+    corpus, queries = (read_texts_by_id(folder, f"{part}.jsonl") for part in ("corpus", "queries"))
+    judgements = read_qrels(folder)
+    assert set(judgements) == set(queries) and not set(queries) & set(corpus)
+    for judged in judgements.values():
         assert set(judged) <= set(corpus) and sum(judged.values()) >= 1
-    if name == "algoritmekader":  # reranking: every requirement is judged for every page
-        assert all(set(judged) == set(corpus) and 0 in judged.values() for judged in qrels.values())
+        if name == "algoritmekader":  # reranking: every requirement is judged for every page
+            assert set(judged) == set(corpus) and 0 in judged.values()
 
 
 def test_every_theme_has_rows_to_learn_from():
-    parts = [rows(f"eval/dekamer_themes/{part}.jsonl.gz") for part in ("train", "test")]
-    train, test = (collections.Counter(label for row in part for label in row["label"]) for part in parts)
+    train, test = (
+        collections.Counter(
+            label for row in rows(f"eval/dekamer_themes/{part}.jsonl.gz") for label in row["label"]
+        )
+        for part in ("train", "test")
+    )
     assert set(train) == set(test) and len(test) == 10
-    task = next(task for task in read_json(DEMO / "tasks.json")["tasks"] if task["name"] == "DekamerThemes")
-    assert min(train.values()) >= task["samples_per_label"]
+    tasks = {task["name"]: task for task in read_json(DEMO / "tasks.json")["tasks"]}
+    assert min(train.values()) >= tasks["DekamerThemes"]["samples_per_label"]
 
 
 def test_tokenizer_is_the_published_file():
     packed = (DEMO / "tokenizer.json.xz").read_bytes()
-    assert hashlib.sha256(lzma.decompress(packed)).hexdigest() == "2c3387be76557bd40970cec13153b3bbf80407865484b209e655e5e4729076b8"
+    digest = "2c3387be76557bd40970cec13153b3bbf80407865484b209e655e5e4729076b8"
+    assert hashlib.sha256(lzma.decompress(packed)).hexdigest() == digest
 
 
-def test_sources_page_names_every_file_with_its_rows_and_bytes():
+def test_sources_page_lists_every_file_with_its_rows_and_bytes():
     page = (DEMO / "SOURCES.md").read_text(encoding="utf-8")
-    listed = {name: (count, size) for name, count, size in re.findall(r"^\| `([^`]+)` \| ([\d,]*) \| ([\d,]+) \|", page, re.M)}
+    lines = re.findall(r"^\| `([^`]+)` \| ([\d,]*) \| ([\d,]+) \|", page, re.M)
     files = {str(path.relative_to(DEMO)): path for path in DEMO.rglob("*") if path.is_file()}
     licences = {name for name in files if name.startswith("LICENSES/")}
-    assert set(files) == set(listed) | licences | {"SOURCES.md"}
+    assert set(files) == {name for name, *_ in lines} | licences | {"SOURCES.md"}
     assert set(re.findall(r"LICENSES/[^`)]+", page)) == licences
-    for name, (count, size) in listed.items():
+    for name, count, size in lines:
         assert int(size.replace(",", "")) == files[name].stat().st_size, name
         if name.endswith(".gz"):
             with gzip.open(files[name]) as file:
-                lines = sum(1 for _ in file) - name.endswith(".tsv.gz")  # a qrels file has a header
-            assert int(count.replace(",", "")) == lines, name
+                found = sum(1 for _ in file) - name.endswith(".tsv.gz")  # judgements have a header
+            assert int(count.replace(",", "")) == found, name
     assert sum(path.stat().st_size for path in files.values()) <= 8_000_000
 
 
-def test_tasks_name_files_that_are_there():
+def test_tasks_name_files_that_exist():
     tasks = read_json(DEMO / "tasks.json")["tasks"]
     assert len({task["name"] for task in tasks}) == len(tasks) >= 9
     assert len({task["type"] for task in tasks}) == 7
-    named = set(re.findall(r'"(eval/[^"]+)"', (DEMO / "tasks.json").read_text(encoding="utf-8")))
-    assert all((DEMO / name).exists() for name in named)
-    assert {path for path in EVAL if not any((DEMO / name) in (path, *path.parents) for name in named)} == set()  # each file is of use
+    text = (DEMO / "tasks.json").read_text(encoding="utf-8")
+    named = {DEMO / name for name in re.findall(r'"(eval/[^"]+)"', text)}
+    assert all(path.exists() for path in named)
+    unused = [path for path in EVAL if not named & {path, *path.parents}]
+    assert unused == []

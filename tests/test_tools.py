@@ -1,0 +1,420 @@
+"""tools/: false negatives by hand; the arithmetic over seeds; ablations from end to end, killed and
+resumed; how a figure is measured; what the README points to.
+
+    python -m pytest tests/test_tools.py
+"""
+
+import doctest
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from parity.cases import write_tasks
+
+import demo
+import e5nl
+from data import Row, Source
+from files import InputError, read_json, read_jsonl, write_json, write_jsonl
+from tools import ablate
+from tools.bench import measure
+
+ROOT = Path(__file__).parents[1]
+
+# --- negatives that are known to be false ---------------------------------------------------------
+
+
+def row(query: str, *positives: str) -> Row:
+    return Row(query, positives, ())
+
+
+def test_a_chain_of_rows_is_a_document_across_sources_and_spellings():
+    titles = [row("Treinen", "Hoeveel treinen rijden er?"), row("Fietsen", "Waar staan fietsen?")]
+    answers = [row("hoeveel  TREINEN rijden er?", "Duizend.", "Duizend, zo"), row("Los", "ook")]
+    sources = [Source("answers", "retrieval", answers), Source("titles", "retrieval", titles)]
+    assert ablate.documents(sources) == {
+        "hoeveel treinen rijden er?": 0,
+        "duizend.": 0,
+        "duizend, zo": 0,
+        "los": 1,
+        "ook": 1,
+        "treinen": 0,
+        "fietsen": 2,
+        "waar staan fietsen?": 2,
+    }
+
+
+def test_a_chain_may_be_long_and_in_any_order():
+    links = np.random.default_rng(1).permutation(5000)
+    rows = [row(f"t{i}", f"t{i + 1}") for i in links] + [row("a", "b")]
+    document = ablate.documents([Source("chain", "retrieval", rows)])
+    numbers = list(document.values())
+    assert set(numbers) == {0, 1} and numbers.count(document["a"]) == 2
+
+
+def test_false_negatives_by_hand():
+    retrieval = Source("retrieval", "retrieval", [])
+    labels = Source("labels", "classification", [])
+    alone = Source("alone", "classification", [], in_batch_negatives=False)
+    rows = [
+        Row("q0", ("p0", "other p0"), ("n0",)),
+        Row("q1", ("p1",), ("p0",)),
+        Row("text 2", ("sport",), ("politiek",)),
+        Row("text 3", ("sport",), ("kunst",)),
+        Row("q4", ("p4",), ("n4",)),
+    ]
+    groups = [
+        ["p0", "n0"],
+        ["p1", "other p0"],
+        ["sport", "politiek"],
+        ["sport", "kunst"],
+        ["p4", "P1"],
+    ]
+    # By the last row, rows 1 and 4 are of one document.
+    document = ablate.documents([Source("all", "retrieval", [*rows, row("q1", "q4")])])
+    sources = [retrieval, retrieval, labels, alone, retrieval]
+    kinds = ablate.false_negatives(sources, rows, groups, document)
+    assert kinds.tolist() == [
+        [-1, 0, 0, 1, 0, 0, 0, 0, 0, 0],  # row 1's passage is row 0's other positive
+        [0, 0, -1, 0, 0, 0, 0, 0, 3, 3],  # row 4's: the document, and p1 except for case
+        [0, 0, 0, 0, -1, 0, 2, 0, 0, 0],  # row 3 has the same label
+        [-1, -1, -1, -1, -1, -1, -1, 0, -1, -1],  # without in-batch negatives: its own alone
+        [0, 0, 3, 0, 0, 0, 0, 0, -1, 3],  # its own negative, too, may be of the document
+    ]
+    percent = {"same text": 100 / 37, "same label": 100 / 37, "same document": 400 / 37}
+    assert ablate.shares([kinds]) == pytest.approx(percent | {"rows with any": 80})
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Three sources, one in a manifest, with positives that occur in several rows."""
+    generator = np.random.default_rng(5)
+
+    def text(count: int, words: int) -> str:
+        return " ".join(f"woord{i}" for i in generator.choice(words, count))
+
+    def write(name: str, count: int, type: str, positives: int) -> str:
+        rows = [
+            {
+                "query": text(3, 40),
+                "pos": [text(1, 6) for _ in range(positives)],
+                "neg": [text(1, 9), text(4, 40)],
+                "type": type,
+            }
+            for _ in range(count)
+        ]
+        write_jsonl(tmp_path / name, rows)
+        return str(tmp_path / name)
+
+    files = [
+        write("vragen.jsonl", 40, "retrieval", 1),
+        write("titels.jsonl.gz", 24, "retrieval", 2),
+        str(tmp_path / "zinnen.json"),
+    ]
+    write("zinnen.jsonl", 30, "symmetric_sts", 2)
+    write_json(files[2], {"sources": [{"file": "zinnen.jsonl", "ratio": 0.8}]})
+    return ["--data", *files]
+
+
+@pytest.mark.parametrize("batching, sizes", [("source", 2), ("mixed", 1)])
+def test_the_batches_counted_are_those_of_the_training(tmp_path, folder, data, batching, sizes):
+    options = f"--batch-size 8 --steps 6 --negatives 2 --seed 3 --lr 1e-4 --batching {batching}"
+    out = tmp_path / "out"
+    e5nl.main(["train", "--model", str(folder), *data, *options.split(), "--out", str(out)])
+    lines = [line for _, line in read_jsonl(out / "log.jsonl")]
+    assert len({line["rows"] for line in lines}) == sizes
+
+    weights = [line["rows"] * (3 * line["rows"] - 1) for line in lines]  # three passages per row
+    masked = np.average([line["masked"] for line in lines], weights=weights)
+    facts = ablate.in_batches(out)
+    assert facts["same text"] == pytest.approx(100 * masked, rel=1e-9)
+    assert masked > 0.01 and facts["same label"] == 0
+
+
+def test_hard_negatives_are_counted_by_hand(tmp_path):
+    rows = [
+        {"query": "a", "pos": ["b"], "neg": ["B", "c", "d"]},
+        {"query": "e", "pos": ["f"], "neg": ["g"]},
+        {"query": "h", "pos": ["i"]},
+        {"query": "g", "pos": ["e"], "neg": ["e"]},
+    ]
+    pairs = [{"query": "b", "pos": ["d"], "neg": ["b"], "type": "symmetric_sts"}]
+    write_jsonl(tmp_path / "mined.jsonl", rows)
+    write_jsonl(tmp_path / "pairs.jsonl", pairs)
+    files = [str(tmp_path / name) for name in ("mined.jsonl", "pairs.jsonl")]
+    write_json(tmp_path / "settings.json", {"data": files, "seed": 0})
+    # B (except for case), d (by way of b) and g are of their query's document, e is its row's
+    # positive; c is not known to be false, and the other source is not counted.
+    assert ablate.in_rows(tmp_path) == pytest.approx({
+        "same text": 20,
+        "same label": 0,
+        "same document": 60,
+        "rows with any": 75,
+        "negatives a row": 1.25,
+        "rows without": 25,
+    })  # fmt: skip
+
+
+# --- the arithmetic -------------------------------------------------------------------------------
+
+
+def test_examples_in_docstrings():
+    result = doctest.testmod(ablate)
+    assert result.failed == 0 and result.attempted >= 4
+
+
+def test_differences_are_paired_by_seed():
+    scores = {
+        "first": [{"STS": 10, "mean": 1}, {"STS": 20, "mean": 2}, {"STS": 60, "mean": 6}],
+        "other": [{"STS": 11, "mean": 2}, {"STS": 21.5, "mean": 1}, {"STS": 60.5, "mean": 6}],
+    }
+    assert ablate.scores_table(scores) == [
+        ["", "STS", "mean"],
+        ["first", "30.00 ± 26.46", "3.00 ± 2.65"],
+        ["other", "31.00 ± 26.08", "3.00 ± 2.65"],
+        # Of 1, 1.5 and 0.5: two standard errors are 0.58.
+        ["other - first", "+1.00 ± 0.50 *", "+0.00 ± 1.00"],
+    ]
+    one_seed = ablate.scores_table({name: values[:1] for name, values in scores.items()})
+    assert one_seed[3] == ["other - first", "+1.00", "+1.00"]
+
+
+# --- ablations from end to end --------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(tmp_path, folder, data):
+    """command(out, check…): on a small model and small data, two seeds, one task."""
+    pairs = [
+        {"sentence1": f"woord{i % 7}", "sentence2": f"woord{i % 5} woord{i}", "score": i % 4}
+        for i in range(12)
+    ]
+    (tmp_path / "tasks").mkdir()
+    entry = {"name": "Pairs", "type": "STS", "splits": {"test": "test.jsonl"}}
+    tasks = write_tasks(tmp_path / "tasks", entry, test=pairs)
+    train = ["--train", "--batch-size 8 --steps 3 --lr 3e-3 --schedule decay"]
+    options = ["--model", str(folder), *data, *train, "--tasks-file", str(tasks), "--seeds", "2"]
+    return lambda out, *checks: [*checks, *options, "--out", str(out)]
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The commands that are run, by module and verb; `allowed` of them, then an interrupt."""
+    calls = SimpleNamespace(allowed=-1, made=[])
+    call = demo.call
+
+    def count(module, *words):
+        if len(calls.made) == calls.allowed:
+            raise KeyboardInterrupt
+        calls.made.append(f"{module.__name__} {str(words[0]).split()[0]}")
+        call(module, *words)
+
+    monkeypatch.setattr(demo, "call", count)
+    return calls
+
+
+def table_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+def test_a_killed_run_resumes_and_trains_nothing_twice(tmp_path, command, calls, capsys):
+    ablate.main(command(tmp_path / "undisturbed", "masks", "mining"))
+    printed, complete = capsys.readouterr().out, calls.made.copy()
+    # masks: 2 models per seed; mining: 6 rules per seed, unless two choose the same negatives.
+    # The one model mines 2 sources by 6 rules.
+    assert complete.count("mine --model") == 12 and 12 <= complete.count("e5nl train") <= 16
+
+    calls.made.clear()
+    calls.allowed = 23
+    with pytest.raises(KeyboardInterrupt):
+        ablate.main(command(tmp_path / "killed", "masks", "mining"))
+    calls.allowed = -1
+    ablate.main(command(tmp_path / "killed", "masks", "mining"))
+    assert sorted(calls.made) == sorted(complete)
+    for name, variants in (("masks", 2), ("mining", 6)):
+        a, b = (read_json(tmp_path / out / f"{name}.json") for out in ("undisturbed", "killed"))
+        assert a == b and len(a["scores"]) == variants
+
+    calls.made.clear()
+    capsys.readouterr()
+    ablate.main(command(tmp_path / "killed", "masks", "mining"))
+    assert not calls.made and table_lines(capsys.readouterr().out) == table_lines(printed)
+    assert "no masks - masks" in printed and "beyond 2 standard errors, as 30% would be" in printed
+
+
+@pytest.fixture
+def make_lab(tmp_path, command, monkeypatch):
+    """make_lab(check, option…): the lab of a command that stops before it makes anything."""
+
+    def make(*words):
+        labs = []
+        monkeypatch.setattr(ablate, "check", lambda lab, *_: labs.append(lab))
+        ablate.main([*command(tmp_path / "out", words[0]), *words[1:]])
+        return labs[0]
+
+    return make
+
+
+@pytest.fixture
+def lab(make_lab):
+    return make_lab("masks")
+
+
+def made_by(model: Path) -> tuple[dict, list[dict]]:
+    """The settings that made a model, and the entries of its manifest."""
+    settings = read_json(model / "settings.json")
+    return settings, read_json(settings["data"][0])["sources"]
+
+
+EVERY = [{"file": "vragen.jsonl"}, {"file": "titels.jsonl.gz"}]
+EVERY.append({"file": "zinnen.jsonl", "ratio": 0.8})
+ALIKE = [entry | {"batch_factor": 1} for entry in EVERY]
+
+
+@pytest.mark.parametrize("check, changes, sources", [
+    ("batches", [{}, {"batching": "mixed"}, {}], [ALIKE, ALIKE, EVERY]),
+    ("masks", [{}, {"masks": False}], [EVERY] * 2),
+    ("types", [{}] * 4, [EVERY, EVERY[1:], [EVERY[0], EVERY[2]], EVERY[:2]]),
+    ("negatives", [{}] + [{"negatives": n} for n in (1, 3, 7)], [EVERY] * 4),  # they have negatives
+])  # fmt: skip
+def test_variants_differ_in_what_they_say_and_in_nothing_else(lab, check, changes, sources):
+    variants, _ = ablate.CHECKS[check](lab)
+    settings, entries = zip(*(made_by(make(1)) for make in variants.values()), strict=True)
+    first = settings[0]
+    assert (first["seed"], first["steps"], first["lr"]) == (1, 3, 3e-3)
+    fields = first.keys() - {"out", "data", "sources", "processes"}
+    found = [{key: other[key] for key in fields if other[key] != first[key]} for other in settings]
+    assert found == changes and list(entries) == sources
+
+
+def test_mining_variants_differ_in_the_rule_alone(lab):
+    variants, _ = ablate.mining(lab)
+    rules = []
+    for make in variants.values():
+        _, (*mined, last) = made_by(make(1))
+        files = [lab.data / f"{entry['file']}.json" for entry in mined]
+        settings = [read_json(file)["settings"] for file in files]
+        assert [Path(one["data"]).name for one in settings] == ["vragen.jsonl", "titels.jsonl.gz"]
+        assert last == EVERY[2]
+        (rule,) = {(one["rule"], one["margin"], one["negatives"]) for one in settings}
+        rules.append(rule)
+    assert rules == [
+        ("topk", 0, 7),
+        ("topk-marginpos", 0.05, 7),
+        ("topk-percpos", 0.95, 7),
+        ("topk-stdmarginpos", 0.5, 7),
+        ("topk-stdmarginpos", 1, 7),
+        ("topk-stdmarginpos", 2, 7),
+    ]
+
+
+def test_given_initialisations_are_compared_by_name(make_lab, folder, tmp_path):
+    other = tmp_path / "other"
+    os.symlink(folder, other)
+    variants, _ = ablate.initialise(make_lab("initialise", "--against", str(other)))
+    assert list(variants) == [str(folder), str(other)]
+    assert made_by(variants[str(folder)](0))[0]["model"] == str(folder)
+
+
+def test_models_are_named_by_settings_and_content(tmp_path, lab):
+    for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
+        (tmp_path / name).write_text(content)
+    a, b, c = (ablate.name_of("words", tmp_path / name) for name in "abc")
+    assert a == b != c
+    assert a != ablate.name_of("other", tmp_path / "a") != ablate.name_of("words", "1")
+    start = lab.start(0), lab.entries
+    assert lab.train(*start, lab.first, 0) != lab.train(*start, f"{lab.first} --no-masks", 0)
+
+
+MISTAKES = {
+    "mask": "check 'mask' is unknown; did you mean masks?",
+    "masks --data nergens.jsonl": "nergens.jsonl: no such file",
+    "masks --model nergens": "nergens: no such folder",
+    "masks --tasks STSS": "task 'STSS' is unknown; did you mean STS or SICK-NL-STS?",
+    "masks --benchmark x --tasks-file y": "exclude each other; drop one of them",
+    "initialise --against x": "--against names what --model is compared with; add --model",
+    "masks --model x --against y": "add it, or drop --against",
+}
+
+
+@pytest.mark.parametrize("words", MISTAKES)
+def test_mistakes_leave_nothing(tmp_path, words):
+    with pytest.raises((InputError, FileNotFoundError), match=re.escape(MISTAKES[words])):
+        ablate.main([*words.split(), "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words, message", [
+    ("tools.ablate mask", "error: check 'mask' is unknown; did you mean masks?\n"),
+    ("tools.bench trim --peer-python nergens", "error: --peer-python nergens: no such program; "
+     "expected the Python of an environment with vocabtrimmer\n"),
+])  # fmt: skip
+def test_a_mistake_is_one_line(words, message):
+    command = [sys.executable, "-m", *words.split()]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (result.returncode, result.stdout, result.stderr) == (2, "", message)
+
+
+def test_a_check_that_cannot_be_made_stops_all_before_any_training(tmp_path, command, calls):
+    with pytest.raises(InputError, match="to be compared with\\? Name other model folders"):
+        ablate.main(command(tmp_path / "out", "masks", "initialise"))
+    assert not calls.made
+
+
+def test_a_source_with_the_name_of_a_type_is_left_out_alone(lab):
+    lab.sources[0] = lab.sources[0]._replace(name="retrieval")
+    variants, _ = ablate.types(lab)
+    assert made_by(variants["without retrieval"](1))[1] == lab.entries[1:]
+
+
+def test_too_few_sources_are_reported(lab):
+    lab.sources, lab.entries = lab.sources[2:], lab.entries[2:]
+    with pytest.raises(InputError, match="types: zinnen is all there is"):
+        ablate.types(lab)
+    with pytest.raises(InputError, match="zinnen: no source of type retrieval"):
+        ablate.mining(lab)
+
+
+# --- benchmarks -----------------------------------------------------------------------------------
+
+
+def test_a_figure_comes_from_a_process_of_its_own():
+    assert measure.measure(os.getpid) != os.getpid()
+    with pytest.raises(InputError, match="exit failed: SystemExit\\('reden'\\)"):
+        measure.measure(sys.exit, "reden")
+
+
+def test_medians_and_ratios_of_the_same_round(monkeypatch, capsys):
+    """Ours gets slower from round to round; the peer takes twice, four and eight times as long."""
+    seconds = iter([1.0, 2.0, 2.0, 8.0, 4.0, 32.0])
+    monkeypatch.setattr(measure, "measure", lambda *_, **__: {"seconds": next(seconds)})
+    args = SimpleNamespace(rounds=3, threads=1)
+    figures = measure.compare({"ours": (None,), "peer": (None,)}, args)
+    assert figures == {
+        "ours": {"seconds": 2.0, "to ours": 1.0},
+        "peer": {"seconds": 8.0, "to ours": 4.0},
+    }
+    measure.print_table("Title", ["seconds", "to ours", "peak MB"], figures)
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["peer", "8.00", "4.00", "-"]
+
+
+# --- the README -----------------------------------------------------------------------------------
+
+
+def test_the_functions_that_the_readme_points_to_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pointers = re.findall(r"`(\w+)\.py:(\w+)`", text)
+    assert len(pointers) >= 20
+    for module, name in pointers:
+        assert hasattr(importlib.import_module(module), name), f"{module}.py:{name}"
+
+
+def test_the_files_that_the_readme_and_docs_link_to_exist():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^):#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"

@@ -1,0 +1,95 @@
+"""Scores of given embeddings, compared with mteb: the types whose scores take longest."""
+
+import dataclasses
+import itertools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import evaluate
+import mteb_nl
+from files import write_jsonl
+from tools.bench import measure
+
+WIDTH, LABELS = 384, 30
+# type: (a task of the benchmark, its texts at the benchmark's sizes)
+TASKS = {
+    "Classification": ("OpenTenderClassification", {"train": 20_777, "test": 5_000}),
+    "MultilabelClassification": ("VABBMultiLabelClassification", {"train": 6_471, "test": 3_235}),
+    "Clustering": ("OpenTenderClusteringP2P", {"test": 4_485}),
+}
+
+
+def make_data(type: str) -> tuple[dict[str, list[dict]], np.ndarray]:
+    """{split: its rows}, and embeddings: the text "12" has row 12. Texts of a label are near."""
+    _, sizes = TASKS[type]
+    label = np.random.default_rng(3).integers(0, LABELS, sum(sizes.values()))
+    values = label.tolist()
+    if type == "MultilabelClassification":  # with another label
+        values = [sorted({value, i % LABELS}) for i, value in enumerate(values)]
+    text, field = ("sentences", "labels") if type == "Clustering" else ("text", "label")
+    rows = iter([{text: str(i), field: value} for i, value in enumerate(values)])
+    splits = {split: list(itertools.islice(rows, count)) for split, count in sizes.items()}
+
+    centres = measure.vectors(LABELS, WIDTH, 0)[label]
+    embeddings = centres + 8 * measure.vectors(len(label), WIDTH, 1)
+    return splits, embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+
+
+# Each variant reads the data first, then scores the task.
+
+
+def ours(type: str) -> dict:
+    splits, embeddings = make_data(type)
+    (task,) = mteb_nl.select_tasks(mteb_nl.TASKS, [TASKS[type][0]])
+    with tempfile.TemporaryDirectory() as folder:
+        files = {}
+        for name, rows in splits.items():
+            files[name] = {"rows": [Path(folder, f"{name}.jsonl")]}
+            write_jsonl(*files[name]["rows"], rows)
+        task = dataclasses.replace(task, repository="", files=files, columns={})
+        (job,) = evaluate.jobs(task)
+    given = [embeddings[list(map(int, texts))] for _, texts in job.texts]
+    (scores, _), figures = measure.timed(lambda: job.score(*given))
+    return figures | {"score": scores[task.main_score]}
+
+
+def mteb(type: str) -> dict:
+    import datasets
+    import mteb
+    from sentence_transformers.util import cos_sim, pairwise_cos_sim
+
+    splits, embeddings = make_data(type)
+
+    class Model:
+        mteb_model_meta = mteb.models.ModelMeta.create_empty({"name": "a/b", "revision": "1"})
+        similarity = staticmethod(cos_sim)
+        similarity_pairwise = staticmethod(pairwise_cos_sim)
+
+        def encode(self, inputs, **_):
+            return embeddings[[int(text) for batch in inputs for text in batch["text"]]]
+
+    (task,) = mteb.get_tasks(tasks=[TASKS[type][0]])
+    tables = {split: datasets.Dataset.from_list(rows) for split, rows in splits.items()}
+    task.dataset, task.data_loaded = datasets.DatasetDict(tables), True
+    quiet = {"show_progress_bar": False}
+    scores, figures = measure.timed(lambda: task.evaluate(Model(), "test", encode_kwargs=quiet))
+    return figures | {"score": scores[task.hf_subsets[0]]["main_score"]}
+
+
+def add_options(add) -> None:
+    add("--types", choices=list(TASKS), nargs="+", default=list(TASKS))
+    measure.add_common_options(add, rounds=3)
+
+
+def run(args) -> None:
+    variants, rows = measure.installed({"ours": (ours,), "mteb": (mteb, "mteb", "datasets")}), {}
+    for type in args.types:
+        calls = {f"{type}, {name}": (variant, type) for name, variant in variants.items()}
+        figures = measure.compare(calls, args)
+        for figure in figures.values():
+            figure["differs by"] = abs(figure["score"] - figures[f"{type}, ours"]["score"])
+        rows |= figures
+    columns = ["seconds", "to ours", "extra MB", "differs by"]
+    measure.print_table(f"scoring of embeddings, {measure.machine(args)}", columns, rows)
