@@ -18,7 +18,7 @@ PIECES = {"trim": (250_002, 50_002), "transtokenize": (30_522, 30_073)}  # befor
 # 10^12 operations a second that the makers rate them at, without sparsity: bfloat16 products with float32 sums, and float32.
 GPUS = {"H200": (989, 67), "H100": (989, 67), "A100": (312, 19.5), "L40S": (362, 91.6), "L4": (121, 30.3), "RTX 4090": (165, 82.6)}
 SHARE = {"bfloat16": 2 / 5, "float32": 2 / 3}  # assumed: how much of that products of these sizes sustain
-PIECES_A_WORD = 1.52  # of Dutch (measured: README, "Trim a vocabulary")
+PIECES_A_WORD = 1.52  # of Dutch (measured: docs/initialisation.md)
 BYTES_A_WORD, BYTES_A_ROW = 6, 80  # assumed: with its space; keys, id and title of a row
 PACKED = 0.4  # assumed: what compression leaves
 STRING = 57  # bytes that Python adds to a text
@@ -94,7 +94,7 @@ def initialise(size: str, init: str) -> Needs:
     if init == "trim":
         return Needs(before + C4_WORDS * BYTES_A_WORD * PACKED, after, before + 1e8)
     text, cells = 2 * OPUS_PAIRS * OPUS_WORDS * BYTES_A_WORD, OPUS_PAIRS * OPUS_WORDS**2
-    return Needs(before + text * PACKED, after, before + after + text + 2 * OPUS_PAIRS * STRING + 7 * cells)  # 7 bytes: README, its slope
+    return Needs(before + text * PACKED, after, before + after + text + 2 * OPUS_PAIRS * STRING + 7 * cells)  # 7 bytes: measured
 
 
 def prepare(source: Retrieval) -> Needs:
