@@ -83,7 +83,7 @@ class Client:
         self.tokens = collections.Counter()  # read and written by the LLM
         self.json_mode = True  # until the server refuses it
         self.answered = False  # whether it has ever answered
-        self.waits_until = 0.0  # as the user has been told
+        self.waits_until = 0.0  # until when requests wait, as was printed
 
     def __str__(self):
         share = self.faults.total() / max(1, self.requests)
@@ -97,6 +97,7 @@ class Client:
                 return await self._post_once(path, json.dumps(body).encode())
             except Refused as refused:
                 fault = refused
+            # Is there anything to hope for?
             self.faults[fault.reason] += 1
             if fault.final is None:
                 fault.final = str(fault) == previous
@@ -106,6 +107,8 @@ class Client:
             await self._pause(fault, attempt)
 
     async def _post_once(self, path: str, content: bytes):
+        """The answer's JSON, or what Refused says of it."""
+        # Send and receive, within the time and the size that are allowed.
         self.requests += 1
         received = bytearray()
         try:
@@ -126,6 +129,7 @@ class Client:
             hint = "is the server running, and is this its address?"
             raise InputError(f"{self.url}: {said}; {hint}") from None
 
+        # Is it an answer, or an error that the server sends with status 200?
         text = self._without_key(received.decode(errors="replace"))
         status, answer = response.status_code, None
         if status == 200:
@@ -133,6 +137,8 @@ class Client:
         if status == 200:
             self.answered = True
             return answer
+
+        # What the status means for this request, and for all others.
         if status in USELESS:
             raise InputError(f"{self.url}{path}: status {status}: {one_line(text)}")
         final = False if status in LATER else None if status >= 500 else True
@@ -148,6 +154,7 @@ class Client:
         if pause is None:
             pause = min(60, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
         pause = min(pause, LONGEST_WAIT)
+        # Nobody should have to guess why nothing happens; one line for all requests that wait.
         if pause > 60 and time.monotonic() + pause > self.waits_until + 60:
             self.waits_until = time.monotonic() + pause
             asked = f"Retry-After is {fault.retry_after}"
@@ -160,8 +167,9 @@ def read_url(base_url: str) -> httpx2.URL:
     try:
         url = httpx2.URL(base_url)
         url.host.encode("idna")  # as looking it up does
-        complete = url.scheme in ("http", "https") and url.host and 0 < (url.port or 80) < 65536
-        if complete and url.port != 0 and not url.userinfo and not re.search(r"[?#\s]", base_url):
+        port = 80 if url.port is None else url.port
+        complete = url.scheme in ("http", "https") and url.host and 0 < port < 65536
+        if complete and not url.userinfo and not re.search(r"[?#\s]", base_url):
             return url
     except (httpx2.InvalidURL, ValueError):
         pass
@@ -181,6 +189,7 @@ def read_answer(text: str):
         answer = json.loads(re.sub(r"\A(?:\s*:.*\n)+", "", text))
     except (ValueError, RecursionError):
         raise Refused("answer is not JSON", one_line(text), None) from None
+    # An error in the place of the answer, or of its first choice.
     choices = answer.get("choices") if isinstance(answer, dict) else None
     for holder in [answer, *(choices if isinstance(choices, list) else [])]:
         if isinstance(holder, dict) and (error := holder.get("error")):
@@ -250,6 +259,7 @@ async def chat(client: Client, prompt: str, seed: int, options: dict):
 
 def parse_chat(answer, client: Client) -> dict:
     """The JSON object in a chat answer: after a reasoning model's thoughts, within other words."""
+    # What the message says, and what it cost.
     try:
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         message, finish = choice["message"], choice.get("finish_reason")
@@ -262,6 +272,8 @@ def parse_chat(answer, client: Client) -> dict:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise Refused("not a chat answer", one_line(json.dumps(answer))) from None
     client.tokens.update(used)
+
+    # Is it complete?
     if message.get("refusal") or finish == "content_filter":
         raise Refused("refusal", one_line(str(message.get("refusal") or text)))
     if finish == "length":
@@ -288,7 +300,7 @@ def keep_settings(path, settings: dict, *others) -> None:
     """
     if Path(path).suffix != ".jsonl":
         raise InputError(f"--out {path}: expected a name that ends in .jsonl")
-    settings = json.loads(json.dumps(settings))
+    settings = json.loads(json.dumps(settings))  # tuples are lists in a file
     if not any(Path(file).exists() and Path(file).stat().st_size for file in (path, *others)):
         write_json(f"{path}.json", {"settings": settings})
     old = read_json(f"{path}.json").get("settings") or {}
@@ -319,6 +331,8 @@ def appending(path, key):
             file.flush()
 
         yield find_rows(file, path, key), append
+
+        # In order, the file says nothing of how it came about.
         places = find_rows(file, path, key)
         if list(places) != sorted(places):
             with new_file(path) as temporary, open(temporary, "wb") as ordered:
@@ -383,11 +397,7 @@ async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
                     in_a_row += 1
                     number, example = lost.get(refused.reason, (0, refused))
                     lost[refused.reason] = (number + 1, example)
-                    if client.answered or (refused.final and existing):
-                        most = max(20, 2 * client.concurrency)
-                    else:  # nothing was ever answered; a refusal may be due to this one row
-                        most = min(3, total) if refused.final else 1
-                    if in_a_row >= most:
+                    if in_a_row >= most_in_a_row(refused, client, total, len(existing)):
                         failed = f"the last {in_a_row} rows all failed ({refused})"
                         kept = "what was made is kept"
                         raise InputError(f"{client.url}: {failed}; {kept}") from None
@@ -407,14 +417,24 @@ async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
     return lost
 
 
+def most_in_a_row(refused: Refused, client: Client, total: int, existing: int) -> int:
+    """How many rows have to fail in a row to end the run."""
+    if client.answered or (refused.final and existing):
+        return max(20, 2 * client.concurrency)
+    # Nothing was ever answered. A request that is refused may be due to this one row.
+    return min(3, total) if refused.final else 1
+
+
 def describe_lost(lost: dict) -> str:
     return "; ".join(f"{number:,} x {example}" for number, example in lost.values())
 
 
-def write_report(client: Client, path, total: int, lost: dict) -> int:
+def write_report(client: Client, path, lost: dict) -> int:
     """Add the figures of a run to `<path>.json`, print them. The exit status: 1 for lost rows."""
+    # For the file, all of it.
     missing = {reason: number for reason, (number, _) in lost.items()}
-    rows = total - sum(missing.values())
+    with open(path, "rb") as file:
+        rows = sum(1 for _ in file)
     figures = {"rows": rows, "missing": missing}
     figures["examples"] = {reason: example.said for reason, (_, example) in lost.items()}
     for name in ("requests", "faults", "tokens", "json_mode"):
@@ -422,11 +442,13 @@ def write_report(client: Client, path, total: int, lost: dict) -> int:
     figures["seconds"] = round(time.monotonic() - client.started, 3)
     settings = read_json(f"{path}.json")["settings"]
     write_json(f"{path}.json", {"settings": settings, "last run": figures})
+
+    # For the screen, and advice only where repeating can help.
     faults = ", ".join(f"{reason} {n:,}" for reason, n in client.faults.most_common()) or "none"
     print(f"{client.requests:,} requests, {client}; faults: {faults}")
     print(f"{path}: {rows:,} rows")
     if lost:
         again = not all(example.final for _, example in lost.values())
         advice = "; the same command asks for them again" if again else ""
-        print(f"{total - rows:,} rows are missing{advice}: {describe_lost(lost)}")
+        print(f"{sum(missing.values()):,} rows are missing{advice}: {describe_lost(lost)}")
     return bool(lost)

@@ -235,8 +235,7 @@ def fill(prompt: str, **values) -> str:
 
 # --- which row is which request -------------------------------------------------------------------
 
-
-REQUEST = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 4096}
+REQUEST = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 4096}  # `--body` changes and adds
 
 
 def read_topics(path) -> list[str]:
@@ -288,6 +287,7 @@ def parse_triplet(value: dict, kind: str, table: dict) -> dict:
 
 
 async def generate(args) -> int:
+    # What decides the rows is kept with them: only the same settings continue a file.
     table, topics = read_prompts(args.prompts), read_topics(args.topics)
     kinds = [kind for kind, weight in args.types.items() for _ in range(weight)]
     request = {"model": args.llm} | REQUEST | args.body
@@ -313,21 +313,25 @@ async def generate(args) -> int:
         about = {"task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
         return job | about | texts
 
-    # Step 1: tasks for the (type, topic) pairs of the rows. Step 2: the rows.
+    # The (type, topic) pairs for which tasks are needed.
     pairs = {}
     for n in range(args.rows):
         kind, topic, _ = plan_row(topics, kinds, args.seed, n)
         if kind in table["brainstorm"]:
             pairs[kind, topic] = {"task_type": kind, "topic": topic}
+
     async with client.http:
+        # Step 1: tasks.
         lost = await collect(tasks_file, pair_of, pairs.values(), len(pairs), brainstorm, client)
         if lost:
             problem = "some (type, topic) pairs got no tasks"
             raise InputError(f"{tasks_file}: {problem}: {describe_lost(lost)}")
+
+        # Step 2: rows.
         tasks = {pair_of(row): row["tasks"] for _, row in read_rows(tasks_file)} if pairs else {}
         jobs = ({"row": n} for n in range(args.rows))
         lost = await collect(args.out, row_number, jobs, args.rows, write, client)
-    return write_report(client, args.out, args.rows, lost)
+    return write_report(client, args.out, lost)
 
 
 def pair_of(row: dict) -> tuple[str, str]:
@@ -363,6 +367,7 @@ def split_words(text: str) -> list[str]:
 
 def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: dict) -> str | None:
     """Why a row (the words of its texts) is no good by itself: one of REASONS, or None."""
+    # Lengths, equal texts, a label that gives itself away.
     texts = (query, pos, neg)
     for text, (least, most) in zip(texts, table["words"][kind], strict=True):
         if not least <= len(text) <= most:
@@ -392,15 +397,19 @@ def shingles(texts: list[list[str]], size: int) -> tuple[np.ndarray, np.ndarray]
 
     A shorter text is one run.
     """
+    # A number for every word, the texts one after the other, short ones padded with zeros.
     padded = np.array([max(len(text), size) for text in texts])
     starts = np.concatenate([[0], padded.cumsum()])
     words = np.zeros(starts[-1] + size - 1, np.uint64)
     for start, text in zip(starts, texts, strict=False):
-        words[start : start + len(text)] = [*map(zlib.crc32, " ".join(text).encode().split())]
+        numbers = map(zlib.crc32, " ".join(text).encode().split())
+        words[start : start + len(text)] = np.fromiter(numbers, np.uint64, len(text))
+
     # The run that begins at each place: a polynomial of its words, modulo 2^64.
     hashes = np.zeros(starts[-1], np.uint64)
     for place in range(size):
         hashes = hashes * FACTOR + words[place : place + starts[-1]]
+
     # Places too near the end of their text begin no run.
     begins = np.arange(starts[-1]) <= np.repeat(starts[1:] - size, padded)
     return hashes[begins], np.concatenate([[0], (padded - size + 1).cumsum()])
@@ -416,6 +425,7 @@ def minhash(texts: list[list[str]], seed: int, size: int = 3) -> np.ndarray:
 
     Two agree at a place with the Jaccard similarity of their texts' shingles.
     """
+    # A place of the signature is the smallest of a text's hashes, mixed by numbers of its own.
     hashes, starts = shingles(texts, size)
     generator = np.random.default_rng(seed)
     numbers = generator.integers(2**64, size=(BANDS * ROWS, 2), dtype=np.uint64)
@@ -431,12 +441,17 @@ def near_duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
     before it: linear, whatever the data.
     """
     near = np.zeros(len(signatures), bool)
-    for band in np.split(signatures.astype(np.uint64), BANDS, axis=1):
+    for band in np.split(signatures, BANDS, axis=1):
+        # One number for the band, modulo 2^64.
+        columns = band.T.astype(np.uint64)
+        keys = functools.reduce(lambda key, column: key * FACTOR + column, columns)
+
         # Rows with an equal band are brought together, in their order.
-        keys = functools.reduce(lambda key, column: key * FACTOR + column, band.T)  # modulo 2^64
         order = np.argsort(keys, kind="stable")
         repeats = np.append(False, keys[order][1:] == keys[order][:-1])
         first = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))
+
+        # Each is compared with the first of its band and with the one before, in bounded memory.
         places = np.flatnonzero(repeats)
         for start in range(0, len(places), 1 << 16):
             later = places[start : start + (1 << 16)]
@@ -528,11 +543,13 @@ def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) 
     parts, signatures = [], [np.empty((0, BANDS * ROWS), np.uint32)]
     queries, topics = set(), {}
     for part in in_parts(rows):
+        # Which texts have words in common with those that are excluded.
         texts = [[split_words(row[field]) for field in FIELDS] for row in part]
         leaked = np.zeros((3, len(part)), bool)
         for column in range(3 if len(excluded) else 0):
             leaked[column] = contain([words[column] for words in texts], excluded)
 
+        # The first fault of each row, in this order.
         records, good = [], []
         for row, words, leaks in zip(part, texts, leaked.T, strict=True):
             kind = row["task_type"]
@@ -553,6 +570,7 @@ def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) 
         if good:
             signatures.append(minhash(good, seed))
 
+    # Of the rows without a fault, those that nearly repeat an earlier one.
     judged = np.concatenate(parts)
     good = np.flatnonzero(judged["reason"] == KEPT)
     judged["reason"][good[near_duplicates(np.concatenate(signatures), threshold)]] = NEAR
@@ -566,15 +584,18 @@ def hash_words(kind: str, words: list[str]) -> int:
 
 def report(judged: dict) -> dict:
     """By type: rows by reason, distinct queries and positives; of the kept rows median words and
-    topic entropy (bits). Kept rows by topic."""
+    topic entropy (bits). Kept rows by topic.
+    """
     types, topics = {}, judged["topics"]
     for place, kind in enumerate(TYPES):
         of_type = judged["type"] == place
         rows = int(of_type.sum())
         if not rows:
             continue
+        # Of all rows of the type.
         counts = np.bincount(judged["reason"][of_type], minlength=len(REASONS))
         distinct = [len(np.unique(column)) / rows for column in judged["hashes"][of_type].T]
+        # Of those that are kept.
         kept = of_type & (judged["reason"] == KEPT)
         median = np.median(judged["words"][kept], axis=0).tolist() if kept.any() else None
         share = np.unique(judged["topic"][kept], return_counts=True)[1] / max(1, kept.sum())
@@ -634,7 +655,7 @@ def clean(args) -> None:
     figures, kept = report(judged), judged["reason"] == KEPT
     print(describe(figures))
     if args.out and not kept.any():
-        raise InputError(f"{args.data[0]}: no row is good enough; the table above says why")
+        raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
 
     # Second pass: the kept rows are written, some of each type are shown.
     generator, chosen, examples = np.random.default_rng(args.seed), set(), []
@@ -746,7 +767,7 @@ async def score_with_reranker(args, settings: dict, total: int) -> int:
     async with client.http:
         rows = read_triplets(args.data)
         lost = await collect(args.out, row_number, rows, total, work, client)
-    return write_report(client, args.out, total, lost)
+    return write_report(client, args.out, lost)
 
 
 def score_with_encoder(args, settings: dict, total: int) -> None:
@@ -855,6 +876,7 @@ def filter_rows(args) -> None:
     for path in written if args.out else ():
         files.refuse_existing(path, args.overwrite)
 
+    # What the rule needs of every row.
     kinds, scores, blank = [], [], []
     for row in read_triplets(args.data):
         kinds.append(row["task_type"])
@@ -863,17 +885,14 @@ def filter_rows(args) -> None:
     kind, scores, blank = np.array(kinds), np.array(scores, float), np.array(blank)
 
     # The usual thresholds mean nothing for logits (a cosine may be beyond 1 by rounding).
+    least, gap = args.least_positive, args.largest_gap
     odd = scores[(kind != "ls") & ((scores < -1e-5) | (scores > 1 + 1e-5)).any(1)]
-    if len(odd) and None in (args.least_positive, args.largest_gap):
+    if len(odd) and (least == LEAST_POSITIVE or gap == LARGEST_GAP):
         advice = "apply a sigmoid (`score --sigmoid`), or set --least-positive and --largest-gap"
         problem = f"scores are {odd[0].tolist()}; expected probabilities, from 0 to 1"
         raise InputError(f"{args.data[0]}: {problem}; {advice}")
-    if args.least_positive is None:
-        args.least_positive = LEAST_POSITIVE
-    if args.largest_gap is None:
-        args.largest_gap = LARGEST_GAP
 
-    least, gap = args.least_positive, args.largest_gap
+    # What is kept, and a look at it.
     kept = keeps(kind, scores, least, gap) & ~blank
     rule = f"ls, and s(q,p) >= {least:g} with s(q,p) - s(q,n) <= {gap:g}"
     print(f"kept: {rule}; not {blank.sum():,} rows with a blank text")
@@ -890,6 +909,7 @@ def filter_rows(args) -> None:
     for path in written:
         path.unlink(missing_ok=True)  # what an earlier run wrote
 
+    # A training source for each type.
     sources, types = [], {}
     for name in TYPES:
         chosen = kept & (kind == name)
@@ -1015,10 +1035,9 @@ def main(argv=None) -> int | None:
     add_data(option)
     option("--out", help="folder: a source for each type, manifest.json for `e5nl.py train --data`")
     option("--overwrite", action="store_true", help="replace what an earlier run wrote to --out")
-    least = f"s(q,p) at least (default: {LEAST_POSITIVE}, released code)"
-    option("--least-positive", type=real_number(-1e6), help=least)
-    gap = f"s(q,p) - s(q,n) at most (default: {LARGEST_GAP}, released code)"
-    option("--largest-gap", type=real_number(-1e6), help=gap)
+    number = real_number(-1e6)
+    option("--least-positive", type=number, default=LEAST_POSITIVE, help="s(q,p) at least")
+    option("--largest-gap", type=number, default=LARGEST_GAP, help="s(q,p) - s(q,n) at most")
     option("--sweep", action="store_true", help="print the share kept at other thresholds")
     option("--ratio", type=per_type(real_number(1e-6, 1)), help="of the types: sl=0.3,ls=0.7")
     option("--size", type=whole_number(1), help="rows with --ratio (default: as many as possible)")

@@ -405,12 +405,12 @@ def test_a_row_that_succeeds_starts_the_count_again(tmp_path, capsys):
     lost, asked = collect(path, work, 100, True)
     assert [row["row"] for _, row in read_jsonl(path)] == [0, 20, 40, 60, 80]
     assert client.describe_lost(lost) == "95 x status 413: 1 tokens"
-    client.keep_settings(tmp_path / "other.jsonl", {})
-    assert client.write_report(asked, tmp_path / "other.jsonl", 100, lost) == 1
+    (tmp_path / "rows.jsonl.json").write_text('{"settings": {}}')
+    assert client.write_report(asked, path, lost) == 1
     last = capsys.readouterr().out.splitlines()[-1]
     assert last == "95 rows are missing: 95 x status 413: 1 tokens"
-    report = read_json(tmp_path / "other.jsonl.json")["last run"]
-    assert report["missing"] == {"status 413": 95}
+    report = read_json(tmp_path / "rows.jsonl.json")["last run"]
+    assert report["rows"] == 5 and report["missing"] == {"status 413": 95}
     assert report["examples"] == {"status 413": "1 tokens"}
 
 

@@ -1,6 +1,6 @@
-"""files.py: tables mean the same in every format, output is complete or absent, mistakes are one line.
+"""files.py: tables mean the same in every format, output is complete or absent, mistakes are lines.
 
-    python -m pytest tests/test_files.py
+python -m pytest tests/test_files.py
 """
 
 import argparse
@@ -22,7 +22,13 @@ import pytest
 import files
 from files import InputError
 
-GOOD = {"query": "wie", "pos": ["ik", "jij"], "neg": ["zij"], "type": "symmetric_sts", "pos_scores": [0.9, 0.8]}
+GOOD = {
+    "query": "wie",
+    "pos": ["ik", "jij"],
+    "neg": ["zij"],
+    "type": "symmetric_sts",
+    "pos_scores": [0.9, 0.8],
+}
 
 
 def write(path, *lines) -> str:
@@ -43,13 +49,13 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-# --- tables -----------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 FORMATS = ["c.jsonl", "c.jsonl.gz", "c.parquet", "c.csv", "c.csv.gz", "c.tsv"]
 
 
 def write_tables(folder, rows: list[dict]) -> None:
-    """The same rows in every format. Python's csv writes CSV; a tab-separated file has no quotes."""
+    """The same rows in every format. Python's csv writes CSV; a TSV file has no quotes."""
     names = list(rows[0])
     text = io.StringIO()
     writer = csv.DictWriter(text, names)
@@ -66,16 +72,25 @@ def write_tables(folder, rows: list[dict]) -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_table_has_the_same_rows_in_every_format(tmp_path, name):
     quotes = ['een "half', '"begin', 'zei "ja"', "é, ë", ""]
-    rows = [{"tekst": quotes[i % 5] + str(i), "label": str(i % 3), "id": f"d{i}"} for i in range(2500)]
+    rows = [
+        {"tekst": quotes[i % 5] + str(i), "label": str(i % 3), "id": f"d{i}"} for i in range(2500)
+    ]
     write_tables(tmp_path, rows)
     path = tmp_path / name
     numbers, found = zip(*files.read_rows(path), strict=True)
     assert list(found) == rows
     header = 1 if "csv" in name or "tsv" in name else 0
-    assert numbers == tuple(range(1 + header, 2501 + header)), "lines, of which a header is the first"
-    assert next(files.read_rows(path, [("_id", "id"), "label"], ["absent"]))[1].items() >= {("id", "d0"), ("label", "0")}
+    assert numbers == tuple(range(1 + header, 2501 + header)), (
+        "lines, of which a header is the first"
+    )
+    assert next(files.read_rows(path, [("_id", "id"), "label"], ["absent"]))[1].items() >= {
+        ("id", "d0"),
+        ("label", "0"),
+    }
     assert list(files.read_texts(path, field="tekst")) == [row["tekst"] for row in rows]
-    with pytest.raises(InputError, match=rf"{name}.*: no column 'text' or 'zin'; the row has tekst, label, id"):
+    with pytest.raises(
+        InputError, match=rf"{name}.*: no column 'text' or 'zin'; the row has tekst, label, id"
+    ):
         list(files.read_rows(path, [("text", "zin")]))
 
 
@@ -83,16 +98,29 @@ def test_text_files_and_quoted_line_ends(tmp_path):
     texts = ["een", "\ttwee 'drie'", "vier"]
     path = write(tmp_path / "c.txt.gz", "\ufeff", *(text + "\r\n\n" for text in texts))
     assert list(files.read_texts(path)) == texts, "a byte order mark and blank lines are no text"
-    assert [text for _, text in files.read_lines(path, blank=True)] == [texts[0], "", texts[1], "", texts[2], ""]
-    path = write(tmp_path / "c.csv", "\ufeffid,text\n", '1,"een\ntwee ""drie"""\n', "\n", "2,vier\n")
-    assert [(n, row["text"]) for n, row in files.read_rows(path)] == [(3, 'een\ntwee "drie"'), (5,
-    "vier")]
+    assert [text for _, text in files.read_lines(path, blank=True)] == [
+        texts[0],
+        "",
+        texts[1],
+        "",
+        texts[2],
+        "",
+    ]
+    path = write(
+        tmp_path / "c.csv", "\ufeffid,text\n", '1,"een\ntwee ""drie"""\n', "\n", "2,vier\n"
+    )
+    assert [(n, row["text"]) for n, row in files.read_rows(path)] == [
+        (3, 'een\ntwee "drie"'),
+        (5, "vier"),
+    ]
 
 
 def test_nan_is_a_missing_value(tmp_path):
     """pandas writes it so, in JSON Lines and in parquet."""
     jsonl = write(tmp_path / "a.jsonl", '{"title": NaN, "scores": [0.5, NaN]}\n')
-    parquet = write_parquet(tmp_path / "a.parquet", title=[float("nan")], scores=[[0.5, float("nan")]])
+    parquet = write_parquet(
+        tmp_path / "a.parquet", title=[float("nan")], scores=[[0.5, float("nan")]]
+    )
     for path in (jsonl, parquet):
         assert list(files.read_rows(path)) == [(1, {"title": None, "scores": [0.5, None]})]
 
@@ -110,56 +138,59 @@ NOT_JSON = {
 @pytest.mark.parametrize("kind", NOT_JSON)
 def test_a_parquet_column_that_json_has_no_value_for_is_refused_if_it_is_read(tmp_path, kind):
     path = write_parquet(tmp_path / "c.parquet", text=["a"], x=[NOT_JSON[kind]])
-    with pytest.raises(InputError, match=rf"c.parquet: column 'x' is of type {kind}.*; JSON has no value for it"):
+    with pytest.raises(
+        InputError, match=rf"c.parquet: column 'x' is of type {kind}.*; JSON has no value for it"
+    ):
         next(files.read_rows(path))
     assert list(files.read_texts(path)) == ["a"]
 
 
 def test_a_bad_byte_in_parquet_is_named_by_column_and_row(tmp_path):
-    bad = pyarrow.array([b"goed", b"caf\xe9", b"goed"]).cast(pyarrow.binary()).view(pyarrow.string())
+    bad = pyarrow.array([b"goed", b"caf\xe9", b"goed"]).view(pyarrow.string())
     path = write_parquet(tmp_path / "c.parquet", text=["a", "b", "c"], x=bad)
-    with pytest.raises(InputError, match=r"c.parquet:2: column 'x': byte 0xe9 at column 4 is not UTF-8"):
+    with pytest.raises(
+        InputError, match=r"c.parquet:2: column 'x': byte 0xe9 at column 4 is not UTF-8"
+    ):
         list(files.read_rows(path, ["x"]))
     assert list(files.read_texts(path)) == ["a", "b", "c"]
 
 
 def test_nested_values_of_parquet_are_those_of_json(tmp_path):
-    rows = [{"translation": {"en": "a", "nl": "b"}, "labels": [1, 2], "on": True, "none": None, "x": 0.5}]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "c.parquet")
-    assert [row for _, row in files.read_rows(tmp_path / "c.parquet")] == rows
+    row = json.loads('{"a": {"en": "b"}, "labels": [1, 2], "on": true, "no": null, "x": 0.5}')
+    path = write_parquet(tmp_path / "c.parquet", **{name: [row[name]] for name in row})
+    assert list(files.read_rows(path)) == [(1, row)]
 
 
-# --- mistakes ---------------------------------------------------------------------------------------
+# --- mistakes -------------------------------------------------------------------------------------
 
-READ = {"jsonl": files.read_jsonl, "txt": files.read_lines, "json": lambda path: [files.read_json(path)]}
-MISTAKES = [  # file, its lines, message
-    ("a.jsonl", ['{"a"\n'], "a.jsonl:1: not JSON (Expecting ':' delimiter at column 5)"),
-    ("a.jsonl", ["{}\n", "[]\n"], "a.jsonl:2: expected a JSON object {…}, found list"),
-    ("a.jsonl", ['{"a": Infinity}\n'], "a.jsonl:1: cannot be read (ValueError: Infinity is no number)"),
-    ("a.jsonl", ["[" * 100_000], "a.jsonl:1: cannot be read (RecursionError: "),
-    ("a.jsonl", ['{"a": ' + "9" * 5000 + "}"], "a.jsonl:1: cannot be read (ValueError: "),
-    ("a.jsonl", ['{"a": "\\uD83d"}'], "a.jsonl:1: half of a surrogate pair"),
-    ("a.jsonl", ["{}\n", "caf\udce9"], "a.jsonl:2: byte 0xe9 at column 4 is not UTF-8; convert the file"),
-    ("a.jsonl", ["\n"], "a.jsonl: no rows; expected JSON Lines, one object per line"),
-    ("a.json", ["{\n", '"a" 1}'], "a.json:2: not JSON (Expecting ':' delimiter at column 5)"),
-    ("a.json", ["[]"], "a.json: expected a JSON object {…}, found list"),
-    ("a.csv", ["a,b\n", "1,2\n", "1\n"], "a.csv:3: found 1 cells, expected 2 as in the first line"),
-    ("a.csv", ["a,b\n", '"1"x,2\n'], "a.csv:2: cannot be read (Error: "),
-    ("a.csv", ["a,b\n", '1,"een\n', "twee\n"], "a.csv:2: cannot be read (Error: unexpected end of data)"),
-    ("a.csv", ["a,b\n", "1,caf\udce9\n"], "a.csv:2: byte 0xe9 at column 6 is not UTF-8"),
-    ("a.csv", ["a,a\n", "1,2\n"], "a.csv:1: two columns have the same name; found a, a"),
-    ("a.tsv", ["a\tb\n", '1\t"een\n', 'twee"\n'], "a.tsv:3: found 1 cells, expected 2 as in the first line; a cell of a"),
-    ("a.tsv", ["a\tb\n", '"een\n', 'twee"\t2\n'], "a.tsv:2: found 1 cells, expected 2"),
-    ("a.parquet", ["PAR2"], "a.parquet: damaged, or not what its name says ("),
+MISTAKES = [  # file, content, message after the name of the file
+    ("a.jsonl", '{"a"', ":1: not JSON (Expecting ':' delimiter at column 5)"),
+    ("a.jsonl", "{}\n[]", ":2: expected a JSON object {…}, found list"),
+    ("a.jsonl", '{"a": Infinity}', ":1: cannot be read (ValueError: Infinity is no number)"),
+    ("a.jsonl", "[" * 100_000, ":1: cannot be read (RecursionError: "),
+    ("a.jsonl", '{"a": ' + "9" * 5000 + "}", ":1: cannot be read (ValueError: "),
+    ("a.jsonl", '{"a": "\\uD83d"}', ":1: half of a surrogate pair"),
+    ("a.jsonl", "{}\ncaf\udce9", ":2: byte 0xe9 at column 4 is not UTF-8; convert the file"),
+    ("a.jsonl", "\n", ": no rows; expected JSON Lines, one object per line"),
+    ("a.json", '{\n"a" 1}', ":2: not JSON (Expecting ':' delimiter at column 5)"),
+    ("a.json", "[]", ": expected a JSON object {…}, found list"),
+    ("a.csv", "a,b\n1,2\n1", ":3: found 1 cells, expected 2 as in the first line"),
+    ("a.csv", 'a,b\n"1"x,2', ":2: not CSV (',' expected after '\"')"),
+    ("a.csv", 'a,b\n1,"een\ntwee', ":2: not CSV (unexpected end of data)"),
+    ("a.csv", "a,b\n1,caf\udce9", ":2: byte 0xe9 at column 6 is not UTF-8"),
+    ("a.csv", "a,a\n1,2", ":1: two columns have the same name; found a, a"),
+    ("a.tsv", 'a\tb\n1\t"een\ntwee"', ":3: found 1 cells, expected 2 as in the first line; a cell"),
+    ("a.tsv", 'a\tb\n"een\ntwee"\t2', ":2: found 1 cells, expected 2"),
+    ("a.parquet", "PAR2", ": damaged, or not what its name says ("),
 ]
 
 
-@pytest.mark.parametrize(("name", "lines", "message"), MISTAKES, ids=[message[:40] for *_, message in MISTAKES])
-def test_a_mistake_is_one_line_with_its_place(tmp_path, name, lines, message):
-    path = write(tmp_path / name, *lines)
-    with pytest.raises(InputError) as error:
-        list(READ.get(name.removeprefix("a."), files.read_rows)(path))
-    assert message in str(error.value) and "\n" not in str(error.value)
+@pytest.mark.parametrize(("name", "content", "message"), MISTAKES)
+def test_a_mistake_is_one_line_with_its_place(tmp_path, name, content, message):
+    path = write(tmp_path / name, content)
+    with pytest.raises(InputError, match=re.escape(name + message)) as error:
+        files.read_json(path) if name == "a.json" else list(files.read_rows(path))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["c.parquet", "c.csv.gz", "c.jsonl.gz"])
@@ -172,19 +203,22 @@ def test_a_damaged_file_is_one_line(tmp_path, name):
         list(files.read_rows(tmp_path / name))
 
 
-@pytest.mark.parametrize("read", [files.read_lines, files.read_jsonl, files.read_rows, files.read_texts])
+@pytest.mark.parametrize(
+    "read", [files.read_lines, files.read_jsonl, files.read_rows, files.read_texts]
+)
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.parquet"])
 def test_a_file_that_is_absent_is_named(tmp_path, read, name):
     with pytest.raises(FileNotFoundError, match=f"{name}: no such file"):
         list(read(tmp_path / name))
-    with pytest.raises((InputError, FileNotFoundError), match="is a folder; expected a file|no such file"):
+    with pytest.raises(InputError, match="is a folder; expected a file"):
         list(read(tmp_path))
 
 
-@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), MemoryError("x"), OverflowError("x"), EOFError("x")])
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), TypeError("x"), MemoryError("x"), OverflowError("x"), EOFError("x")]
+)
 def test_what_python_raises_while_a_file_is_read_gets_its_place(error):
-    with pytest.raises(InputError, match="^map/a.json:7: .*x"), files.reading("map/a.json") as place:
-        place.line = 7
+    with pytest.raises(InputError, match="^map/a.json:7: .*x"), files.reading("map/a.json", 7):
         raise error
     for other in (InputError("mine"), FileNotFoundError("a: no such file"), KeyboardInterrupt()):
         with pytest.raises(type(other)) as raised, files.reading("map"):
@@ -199,7 +233,10 @@ def test_a_fault_of_the_reader_of_rows_is_not_taken_for_one_of_the_file(tmp_path
             row["fault"]
 
 
-@pytest.mark.parametrize(("text", "good"), [("0", True), ("0.5", True), ("1", True), ("1.01", False), ("-1", False), ("nan", False)])
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [("0", True), ("0.5", True), ("1", True), ("1.01", False), ("-1", False), ("nan", False)],
+)
 def test_numbers_on_the_command_line(text, good):
     parser = argparse.ArgumentParser(exit_on_error=False)
     parser.add_argument("--x", type=files.real_number(0, 1))
@@ -217,7 +254,8 @@ def test_numbers_on_the_command_line(text, good):
         ("open('absent')", 2, "error: absent: No such file or directory\n"),
         ("raise OSError(28, 'No space left on device')", 2, "error: No space left on device\n"),
         ("raise KeyboardInterrupt", 130, "interrupted\n"),
-        ("{}['fault']", 1, "Traceback"),  # a fault of the program is not made to look like the user's
+        # A fault of the program is not made to look like the user's
+        ("{}['fault']", 1, "Traceback"),
     ],
 )
 def test_a_script_ends_with_one_line_and_a_status(fault, status, said):
@@ -233,7 +271,7 @@ def test_a_closed_pipe_is_no_success():
     assert result.stdout.endswith("status 141\n") and "Traceback" not in result.stderr
 
 
-# --- output -----------------------------------------------------------------------------------------
+# --- output ---------------------------------------------------------------------------------------
 
 
 def test_files_are_complete_or_absent(tmp_path):
@@ -270,14 +308,19 @@ def test_an_output_folder_is_replaced_only_when_asked(tmp_path):
             (folder / "config.json").touch()
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "twee"]
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(InputError, match="map: exists already; .*--overwrite"), files.new_folder(path):
+    with (
+        pytest.raises(InputError, match="map: exists already; .*--overwrite"),
+        files.new_folder(path),
+    ):
         pass
 
 
 def test_what_is_no_model_folder_is_never_replaced(tmp_path):
     (tmp_path / "scriptie.txt").touch()
     for path in (tmp_path, tmp_path / "scriptie.txt"):
-        with pytest.raises(InputError, match="is no model folder, so --overwrite does not replace it"):
+        with pytest.raises(
+            InputError, match="is no model folder, so --overwrite does not replace it"
+        ):
             with files.new_folder(path, True):
                 pass
     assert [path.name for path in tmp_path.iterdir()] == ["scriptie.txt"]
@@ -286,19 +329,27 @@ def test_what_is_no_model_folder_is_never_replaced(tmp_path):
 KILLED = {  # what is being written when SIGKILL comes
     "a file": "with files.new_file('uit') as new: new.write_text('half'); kill()",
     "a folder": "with files.new_folder('uit') as new: (new / 'half').touch(); kill()",
-    "a library's own temporary": "with files.new_file('uit') as new: (new.parent / 'x.tmp').touch(); kill()",
+    "a library's own": "with files.new_file('uit') as n: (n.parent / 'x.tmp').touch(); kill()",
     "before the lock": "files._lock = kill\nwith files.new_file('uit'): pass",
 }
 
 
 @pytest.mark.parametrize("what", KILLED)
-def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(tmp_path, monkeypatch, what):
+def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(
+    tmp_path, monkeypatch, what
+):
     monkeypatch.setenv("PYTHONPATH", str(files.Path(files.__file__).parent))
     monkeypatch.chdir(tmp_path)
     kill = "import files, os\nkill = lambda *_: os.kill(os.getpid(), 9)\n"
-    assert run("-c", kill + KILLED[what]).returncode == -signal.SIGKILL and len(list(tmp_path.iterdir())) == 1
+    assert (
+        run("-c", kill + KILLED[what]).returncode == -signal.SIGKILL
+        and len(list(tmp_path.iterdir())) == 1
+    )
     (tmp_path / ".not-ours.tmp").mkdir()
-    with files.new_file("one") as mine, files.new_file("one") as other:  # two at work do not disturb each other
+    with (
+        files.new_file("one") as mine,
+        files.new_file("one") as other,
+    ):  # two at work do not disturb each other
         for path in (mine, other):
             path.write_text("complete")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".not-ours.tmp", "one"]
@@ -338,20 +389,29 @@ files.cli(main)
     assert run("-c", script).returncode == 143 and list(tmp_path.iterdir()) == []
 
 
-# --- the hub ----------------------------------------------------------------------------------------
+# --- the hub --------------------------------------------------------------------------------------
 
 
 def test_hub_names_are_files_of_the_cache(tmp_path, monkeypatch, hub):
     monkeypatch.chdir(tmp_path)
     names = ["data/b.parquet", "data/a.parquet", "README.md", "nl/c.validation.0.json.gz"]
     folder = hub("eigenaar/set", dict.fromkeys(names, b""))
-    assert files.find_files("eigenaar/set") == [folder / "data/a.parquet", folder / "data/b.parquet"]
+    assert files.find_files("eigenaar/set") == [
+        folder / "data/a.parquet",
+        folder / "data/b.parquet",
+    ]
     assert files.find_files("eigenaar/set@main:nl/c.*.json.gz") == [folder / names[3]]
-    assert files.find_files("geen.txt") == [files.Path("geen.txt")], "no hub name: the reader says what is wrong"
+    assert files.find_files("geen.txt") == [files.Path("geen.txt")], (
+        "no hub name: the reader says what is wrong"
+    )
     page = "https://huggingface.co/datasets/eigenaar/set"
-    with pytest.raises(InputError, match=re.escape(f"eigenaar/set:*.csv: no file '*.csv' there; look at {page}")):
+    with pytest.raises(
+        InputError, match=re.escape(f"eigenaar/set:*.csv: no file '*.csv' there; look at {page}")
+    ):
         files.find_files("eigenaar/set:*.csv")
     with pytest.raises(InputError, match="niemand/niets: neither here nor to be had from the hub"):
         files.find_files("niemand/niets")
     (tmp_path / "eigenaar").mkdir()
-    assert files.find_files("eigenaar/set") == [files.Path("eigenaar/set")], "the folder exists: a local path with a slip"
+    assert files.find_files("eigenaar/set") == [files.Path("eigenaar/set")], (
+        "the folder exists: a local path with a slip"
+    )

@@ -1,9 +1,10 @@
-"""Hard negatives against sentence-transformers' `mine_hard_negatives`: the same rules on the same embeddings take the same passages.
+"""Hard negatives against sentence-transformers' `mine_hard_negatives`: the same passages are taken.
 
     pip install -r tests/parity/requirements.txt && python -m pytest tests/parity/test_mine.py
 
-Their absolute margin is topk-marginpos, their relative margin topk-percpos, their `max_score` topk-abs (they keep a score at the
-threshold, which random vectors do not hit). They too take the lowest-scoring positive of a query.
+Their absolute margin is topk-marginpos, their relative margin topk-percpos, their `max_score`
+topk-abs (they keep a score at the threshold, which random vectors do not hit). They too take the
+lowest-scoring positive of a query.
 """
 
 import datasets
@@ -32,7 +33,9 @@ def vectors(rows):
     for query, passage in rows:
         found.setdefault(query, generator.standard_normal(WIDTH))
         found[passage] = found[query] + 1.2 * generator.standard_normal(WIDTH)
-    return {text: (vector / np.linalg.norm(vector)).astype(np.float32) for text, vector in found.items()}
+    return {
+        text: (vector / np.linalg.norm(vector)).astype(np.float32) for text, vector in found.items()
+    }
 
 
 class Model:
@@ -67,9 +70,17 @@ class Model:
     ],
 )
 def test_the_same_negatives(tmp_path, rows, vectors, rule, margin, theirs):
-    dataset = datasets.Dataset.from_dict({"query": [query for query, _ in rows], "answer": [passage for _, passage in rows]})
+    dataset = datasets.Dataset.from_dict(
+        {"query": [query for query, _ in rows], "answer": [passage for _, passage in rows]}
+    )
     found = mine_hard_negatives(
-        dataset, Model(vectors), num_negatives=NEGATIVES, range_max=ROWS, output_format="triplet", verbose=False, **theirs
+        dataset,
+        Model(vectors),
+        num_negatives=NEGATIVES,
+        range_max=ROWS,
+        output_format="triplet",
+        verbose=False,
+        **theirs,
     )
     expected = {}
     for row in found:
@@ -77,13 +88,24 @@ def test_the_same_negatives(tmp_path, rows, vectors, rule, margin, theirs):
 
     source = tmp_path / "rows.jsonl"
     write_jsonl(source, [{"query": query, "pos": [passage]} for query, passage in rows])
-    texts = mine.number_texts(Source("rows", "retrieval", [Row(query, (passage,), ()) for query, passage in rows]))
+    texts = mine.number_texts(
+        Source("rows", "retrieval", [Row(query, (passage,), ()) for query, passage in rows])
+    )
     for name, part in (("q", texts.queries), ("p", texts.passages)):
         np.save(tmp_path / f"{name}.npy", np.stack([vectors[text] for text in part]))
-    given = ["--query-embeddings", str(tmp_path / "q.npy"), "--corpus-embeddings", str(tmp_path / "p.npy"), "--top", str(ROWS)]
+    given = [
+        "--query-embeddings",
+        str(tmp_path / "q.npy"),
+        "--corpus-embeddings",
+        str(tmp_path / "p.npy"),
+        "--top",
+        str(ROWS),
+    ]
     rule = ["--rule", rule, "--margin", str(margin), "--negatives", str(NEGATIVES)]
     mine.main(["--data", str(source), "--out", str(tmp_path / "mined.jsonl"), *given, *rule])
-    ours = {(row["query"], row["pos"][0]): row["neg"] for _, row in read_jsonl(tmp_path / "mined.jsonl")}
+    ours = {
+        (row["query"], row["pos"][0]): row["neg"] for _, row in read_jsonl(tmp_path / "mined.jsonl")
+    }
 
     assert len(ours) == ROWS and sum(map(len, ours.values())) > ROWS
     assert {key: negatives for key, negatives in ours.items() if negatives} == expected
