@@ -249,12 +249,11 @@ def test_chunks_lose_nothing(monkeypatch, greek):
     assert sum(chunks, []) == texts and [len(chunk) for chunk in chunks] == [1, 3, 1, 2]
     tokenizer = backend(greek)
     for number in (0, 1, 7):
-        expected = [tokenizer.encode(text).ids for text in texts[:number]]
+        expected = [(text, tokenizer.encode(text).ids) for text in texts[:number]]
         tokenised = list(trim_vocab.tokenise(texts[:number], tokenizer, tokenizer))
-        assert sum((chunk for chunk, _ in tokenised), []) == texts[:number]
         for side in (0, 1):
-            encodings = sum((encodings[side] for _, encodings in tokenised), [])
-            assert [encoding.ids for encoding in encodings] == expected
+            pairs = [zip(chunk, encodings[side], strict=True) for chunk, encodings in tokenised]
+            assert [(text, encoding.ids) for pair in pairs for text, encoding in pair] == expected
 
 
 # --- the text -------------------------------------------------------------------------------------
