@@ -141,13 +141,11 @@ def thresholds(
     candidates: Candidates, rule: str, margin: float, sigma: str = "query"
 ) -> np.ndarray:
     """The score (Q,) float64 that a negative of each query must stay below."""
-    # The scores of the formulas at the top, in float64
-    s = candidates.scores.astype(np.float64)
     p = np.array([scores.min() for scores in candidates.positives], np.float64)
     if rule in ("topk", "topk-shifted"):
-        return np.full(len(s), np.inf)
+        return np.full(len(p), np.inf)
     if rule == "topk-abs":
-        return np.full(len(s), float(margin))
+        return np.full(len(p), float(margin))
     if rule == "topk-marginpos":
         return p - margin
     if rule == "topk-percpos":
@@ -155,8 +153,8 @@ def thresholds(
     if rule != "topk-stdmarginpos":
         raise InputError(f"rule {rule!r} is unknown; expected one of {', '.join(RULES)}")
 
-    # sigma is over what may be a negative at all
-    free = candidates.known == 0
+    # sigma is over what may be a negative at all, in float64
+    s, free = candidates.scores.astype(np.float64), candidates.known == 0
     if sigma == "query":
         return p - margin * _row_std(s, free)
     if sigma == "positives":
@@ -204,17 +202,17 @@ def choose(
     survived = reasons == NOT_NEEDED
 
     # The first of them in order, or in a random order
-    rank = survived.cumsum(1) - 1
+    rank = survived.cumsum(1, dtype=np.int32)
     if select == "random":
         draws = np.random.default_rng(seed).random(survived.shape)
-        rank = np.where(survived, draws, 1).argsort(1).argsort(1)
-    taken = survived & (rank < negatives)
+        rank = np.where(survived, draws, 1).argsort(1).argsort(1) + 1
+    taken = survived & (rank <= negatives)
     reasons[taken] = TAKEN
 
     # From one mark per candidate to a list of columns per query
     columns = np.full((len(survived), negatives), -1)
-    row, column = taken.nonzero()
-    columns[row, taken.cumsum(1)[taken] - 1] = column
+    query, column = taken.nonzero()
+    columns[query, np.arange(len(query)) - np.searchsorted(query, query)] = column
     return columns, reasons
 
 
@@ -547,9 +545,9 @@ def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
     several = np.bincount(query)[query] > 1
     alone = list(np.concatenate(candidates.positives)[several][:, None])
     query, number = query[several], number[several]
-    passages, scores, known = (part[query] for part in candidates[:3])
-    others = (known == POSITIVE) & (passages != number[:, None])
-    cases = Candidates(passages, scores, np.where(others, 0, known), alone)
+    scores, known = candidates.scores[query], candidates.known[query]
+    others = (known == POSITIVE) & (candidates.passages[query] != number[:, None])
+    cases = Candidates(None, scores, np.where(others, 0, known), alone)
 
     # Each rule on the real candidates, and on those cases
     lines = []
