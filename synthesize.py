@@ -402,7 +402,8 @@ def shingles(texts: list[list[str]], size: int) -> tuple[np.ndarray, np.ndarray]
     starts = np.concatenate([[0], padded.cumsum()])
     words = np.zeros(starts[-1] + size - 1, np.uint64)
     for start, text in zip(starts, texts, strict=False):
-        words[start : start + len(text)] = [*map(zlib.crc32, " ".join(text).encode().split())]
+        numbers = map(zlib.crc32, " ".join(text).encode().split())
+        words[start : start + len(text)] = np.fromiter(numbers, np.uint64, len(text))
 
     # The run that begins at each place: a polynomial of its words, modulo 2^64.
     hashes = np.zeros(starts[-1], np.uint64)
