@@ -734,7 +734,7 @@ def backward(
     return loss.item(), accuracy.item()
 
 
-def epoch_plan(sources: list[Source], settings: Settings, epoch: int) -> list:
+def batches_of_epoch(sources: list[Source], settings: Settings, epoch: int) -> list:
     """The batches of one epoch, see `data.plan_epoch`.
 
     Stops when there is none, or when some rows would be compared with nothing.
@@ -833,7 +833,7 @@ def train(
     batch of `batch_size` rows and take a share of it each.
     """
     settings = Settings(**settings)
-    plan = epoch_plan(sources, settings, epoch=0)
+    plan = batches_of_epoch(sources, settings, epoch=0)
     steps = settings.steps or settings.epochs * len(plan)
     optimizer = optimizer or new_optimizer(model, settings.weight_decay, settings.decay_all)
     device = model.words.weight.device
@@ -844,7 +844,7 @@ def train(
         # Which rows: the same plan in every process.
         epoch, position = divmod(step, len(plan))
         if position == 0 or step == done:
-            plan = epoch_plan(sources, settings, epoch)
+            plan = batches_of_epoch(sources, settings, epoch)
         source_numbers, row_numbers = plan[position]
 
         # Texts: of each row its query, one of its positives and some of its negatives.
@@ -1035,12 +1035,12 @@ def _train(args) -> None:
     sources = read_sources(args.data, settings.seed)
 
     with processes() as (rank, world):
-        # What is trained on what, as far as a reader wants to know.
+        # What is trained, on which data, with which settings.
         folder = find(args.model)
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
         print(describe(sources, settings.batch_size, settings.batching))
-        epoch_plan(sources, settings, epoch=0)  # train() asks too; here a mistake leaves no folder
+        batches_of_epoch(sources, settings, epoch=0)  # here a mistake leaves no folder
         decisive = dataclasses.asdict(settings) | {"processes": world}
         print(f"settings: {', '.join(f'{key} {value}' for key, value in decisive.items())}\n")
 
@@ -1108,7 +1108,6 @@ def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
         lines = [f"{line}\n" for _, line in kept]
         with new_file(log_path) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
-
 
     rows = tokens = 0
     began = time.perf_counter()
