@@ -482,7 +482,7 @@ RUN = 13  # words in a row that a training text and an evaluation text must not 
 
 
 def excluded_runs(names, size: int) -> np.ndarray:
-    """The sorted hashes of all runs of `size` words of all texts in some files.
+    """The sorted hashes of all runs of `size` words of all texts in these files.
 
     The texts are every string in a row of a table; in another file each line.
     """
@@ -624,8 +624,10 @@ def describe(figures: dict) -> str:
     for name in ("distinct queries", "distinct positives"):
         rows.append([name, *(f"{column[name]:.1%}" for column in types.values())])
     topics = [f"{topic or '(none)'} {count:,}" for topic, count in figures["topics"].items()]
-    some = topics if len(topics) <= 10 else [*topics[:5], "…", *topics[-5:]]
-    return f"{show_table(rows)}\nkept rows of {len(topics)} topics: {', '.join(some)}"
+    if len(topics) > 10:
+        topics[5:-5] = ["…"]
+    count = len(figures["topics"])
+    return f"{show_table(rows)}\nkept rows of {count} topics: {', '.join(topics)}"
 
 
 def show_table(rows: list[list[str]]) -> str:
@@ -652,7 +654,7 @@ def clean(args) -> None:
     if args.out and not kept.any():
         raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
 
-    # Second pass: the kept rows are written, some of each type are shown.
+    # Second pass: the kept rows are written, examples of each type are shown.
     generator, chosen, examples = np.random.default_rng(args.seed), set(), []
     for kind in range(len(TYPES)):
         of_type = np.flatnonzero(kept & (judged["type"] == kind))
