@@ -41,6 +41,7 @@ def read_pairs(
     """(source, target) texts of parallel text, in the formats named above."""
     paths = iter(path for name in names for path in find_files(name))
     for path in paths:
+        # A table holds both sides; of a text file the next one is the other side.
         kind = kind_of(path)
         if kind == ".tsv":
             yield from _read_tsv(path, fields)
@@ -98,6 +99,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokenizer: model_folder.Tokenizer, where):
+        # The roles that an encoder needs, and what is no text at all.
         spec, self.backend = json.loads(tokenizer.json), tokenizer.backend
         self.roles = dict(tokenizer.special_ids)
         for role in ("bos", "eos"):
@@ -176,6 +178,7 @@ class Text:
             if id in self.vocabulary.special:
                 last = None
                 continue
+            # A piece joins the word before it unless a space or punctuation is between them.
             joins = place == last and not starts[id] and not punctuation[id]
             if joins and not punctuation[words[-1][-1]]:
                 words[-1].append(id)
@@ -232,6 +235,7 @@ def chunk_pairs(source: Text, target: Text) -> Iterator[Chunk]:
     borders = np.flatnonzero((shapes[1:] != shapes[:-1]).any(1)) + 1
     blocks, cells = [], 0
     for group in np.split(order, borders) if len(order) else ():
+        # Pairs of one shape, some at a time.
         m, n = int(lengths[group[0]]), int(widths[group[0]])
         step = max(1, BLOCK // (m * n))
         for first in range(0, len(group), step):
@@ -283,6 +287,7 @@ def expect(
     for source, target in chunk.blocks:
         (size, m), n = source.shape, target.shape[1]
         words = target if axis == 1 else source
+        # p(link, word) of every link and of null; their shares are the posterior.
         cells = slice(start, start + size * m * n)
         start = cells.stop
         joint = likely[cells].reshape(size, n, m) * prior(m, n, axis, tension)
@@ -333,6 +338,7 @@ def align(
     def add(total: np.ndarray, chunk: Chunk, values: np.ndarray) -> None:
         total[chunk.links] += np.bincount(chunk.places, values, len(chunk.links))
 
+    # Model 1 where all links are equally likely, then model 2; each side learns for itself.
     tensions = [0.0] * ITERATIONS + [TENSION] * ITERATIONS
     for tension in tqdm(tensions, desc="align", disable=None if progress else True):
         for side in (0, 1):

@@ -707,8 +707,8 @@ def _run(args, rank: int, world: int) -> None:
         "prompts": prompts,
     }
     print(
-        f"{args.model}: {len(tasks)} tasks, prefixes {args.prefix}, {args.dtype}, "
-        f"weights {weights[:12]}"
+        f"{args.model}: {len(tasks)} tasks, --prefix {args.prefix}, "
+        f"{model_folder.describe_prefixes(model.config)}, {args.dtype}, weights {weights[:12]}"
     )
 
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)

@@ -91,6 +91,8 @@ def _explain(error: Exception) -> str:
         return f"damaged, or not what its name says ({reason}); copy or download it again"
     if isinstance(error, KeyError):
         return f"no field {reason}"
+    if isinstance(error, csv.Error):
+        return f"not CSV ({reason})"
     return f"cannot be read ({type(error).__name__}: {reason})"
 
 

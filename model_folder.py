@@ -202,6 +202,7 @@ def read_config(folder) -> dict:
 
 def parse_config(folder) -> Config:
     """Read and check a folder's configuration. What is not implemented is refused by name."""
+    # config.json, then what sentence-transformers' files add to it.
     folder, values = Path(folder), read_config(folder)
     config = _parse_architecture(folder / "config.json", values)
     length = _parse_length(folder)
@@ -230,6 +231,7 @@ def _refuse_others(path: Path, values: dict, name: str) -> None:
 
 def _parse_architecture(path: Path, values: dict) -> Config:
     """config.json alone."""
+    # The fields that the encoder needs, and those that must not ask for more.
     fields = {}
     for field in dataclasses.fields(Config):
         if field.name in ELSEWHERE:
@@ -264,6 +266,7 @@ def _parse_architecture(path: Path, values: dict) -> Config:
         if family and family[0] != ARCHITECTURES[config.model_type]:
             contradiction = f"model_type {config.model_type!r}, but architectures {name!r}"
             raise InputError(f"{path}: {contradiction}; they count positions differently")
+    # Code of its own is not run, and what it does is not known.
     if "AutoModel" in (values.get("auto_map") or {}):
         raise InputError(f"{path}: auto_map names code of the model's own; this encoder is BERT's")
     return config
@@ -271,6 +274,7 @@ def _parse_architecture(path: Path, values: dict) -> Config:
 
 def _parse_length(folder: Path) -> int | None:
     """The longest input: sentence-transformers' own setting, else the tokenizer's."""
+    # The first file that sentence-transformers would find counts, where it says a length.
     path, field, values = folder / "tokenizer_config.json", "model_max_length", {}
     for name in LENGTH_FILES:
         settings = read_json(folder / name) if (folder / name).is_file() else {}
@@ -294,6 +298,7 @@ def _parse_length(folder: Path) -> int | None:
 
 def _parse_pooling(folder: Path) -> str:
     """'mean' or 'cls': what modules.json leads to; without it mean, as in sentence-transformers."""
+    # Which modules, and where they are.
     modules, paths = folder / "modules.json", []
     if not modules.is_file():
         return "mean"
@@ -316,6 +321,7 @@ def _parse_pooling(folder: Path) -> str:
             f'{folder}, and set the path of the Transformer in modules.json to ""'
         )
 
+    # The pooling itself.
     path = inside(folder, paths[1][1], modules) / "config.json"
     if not path.is_file():
         raise InputError(f"{path}: no such file, but {modules} names it; copy the whole model")
@@ -401,6 +407,7 @@ class Tokenizer:
         except Exception as error:  # the library raises plain Exception
             reader = f"tokenizers {tokenizers.__version__} reads"
             raise InputError(f"{where}: not a tokenizer.json that {reader} ({error})") from None
+        # Every text has its frame, and is cut here if at all.
         self.backend.no_truncation()
         self.backend.no_padding()
         if len(self.backend.encode("").ids) != 2:
@@ -467,7 +474,7 @@ class Tokenizer:
 
 
 def read_tokenizer(folder) -> Tokenizer:
-    """A folder's tokenizer. Settings by which other programs would tokenise differently are refused."""
+    """A folder's tokenizer, unless its settings make other programs tokenise differently."""
     path = Path(folder) / "tokenizer.json"
     if not path.is_file():
         needed = "a model folder needs it (transformers: save_pretrained of a fast tokenizer)"
@@ -475,6 +482,7 @@ def read_tokenizer(folder) -> Tokenizer:
     settings, config = path.with_name("tokenizer_config.json"), {}
     for file in (path.with_name("special_tokens_map.json"), settings):
         config |= read_json(file) if file.is_file() else {}
+    # What would be tokenised otherwise by the judges.
     tokenizer = Tokenizer(path.read_bytes(), config, path)
     _refuse_others(settings, config, "tokenizer_config.json")
     _check_class(settings, config, tokenizer)
@@ -592,6 +600,7 @@ def weight_files(folder) -> dict[str, Path]:
         )
     else:
         raise InputError(f"{single}: no such file; a model folder holds it, or {index.name}")
+    # Headers alone are read.
     where = {}
     for file in sorted(files):
         if not file.is_file():
@@ -699,6 +708,7 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
         if missing:
             layers = f"config.json asks for {config.num_hidden_layers} layers"
             raise InputError(f"{folder}: tensor {missing[0]} is missing; {layers}")
+        # The shape of each part, as the checkpoint has it.
         rows, *rest = shapes[parameter]
         unused = config.position_offset if parameter == "positions.weight" else 0
         shape = (rows // len(parts) + unused, *rest)
@@ -715,6 +725,7 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
                 raise InputError(f"{folder}: tensor {part} holds NaN or infinity; {advice}")
             values.append(value.to(dtype))
         state[parameter] = values[0] if len(values) == 1 else torch.cat(values)
+    # What is left over must be no part of an encoder.
     unknown = sorted(name for name in names if not LEFT_OUT.match(name))
     if unknown:
         layers = f"{config.num_hidden_layers} layers of {config.model_type}"
@@ -778,12 +789,14 @@ def write_folder(folder, config: Config, tokenizer: Tokenizer, state: dict[str, 
     """
     folder = Path(folder)
     refuse_model(folder, overwrite)
+    # Under the checkpoint's names, joined parameters apart again.
     tensors = {}
     for parameter, parts in checkpoint_names(state).items():
         for name, value in zip(parts, state[parameter].chunk(len(parts)), strict=True):
             tensors[name] = value.float().contiguous().cpu()
     folder.mkdir(parents=True, exist_ok=True)
     retire_model(folder)
+    # config.json: what was read, and over it what this model is.
     values = {name: getattr(config, name) for name in LIMITS} | {"hidden_act": config.hidden_act}
     values |= {
         "model_type": config.model_type,

@@ -5,13 +5,13 @@
     python reproduce.py --size large --out runs/reproduce   # the same data: made once, used again
 
 Every stage is a command of this project that is printed before it runs, and can be copied. A stage
-whose output is complete is skipped. A run that was killed resumes with the same command: training at
-its last checkpoint, mining at its last block of embeddings, the benchmark at its last task. What
+whose output is complete is skipped. A run that was killed resumes with the same command: training
+at its last checkpoint, mining at its last block of embeddings, the benchmark at its last task. What
 exists is kept whatever settings made it: choose another `--out` for other settings.
 
-How sure a setting is stands behind it. *Stated*: the authors say so, in the abstract, a card, their
-code or its command line. *Inferred*: follows from what they state. *Guess*: nothing public says it,
-and this is a choice; TopK-STDMarginPos is one (see mine.py).
+Each setting is followed by how sure it is. *Stated*: the authors say so, in the abstract, a card,
+their code or its command line. *Inferred*: follows from what they state. *Guess*: nothing public
+says it, and this is a choice; TopK-STDMarginPos is one (see mine.py).
 
 Left out on purpose: writing synthetic data anew (the authors published theirs; synthesize.py makes
 more), and the runs that chose settings.

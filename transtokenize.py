@@ -71,6 +71,7 @@ def spread(pairs: list[WordPair], shape: tuple[int, int]) -> scipy.sparse.csr_ar
     """
     rows, columns, values = [], [], []
     for source, target, count in pairs:
+        # All with all, and those in order; the shares of either sum to 1.
         cells = [(s, t, 1 / (len(source) * len(target))) for s in source for t in target]
         length = math.lcm(len(source), len(target))
         for i in range(length):
@@ -137,6 +138,7 @@ def weigh(
     special: the source's token of the same role. aligned: counts by `spread`. identity: by
     `same_piece`. substring: by `similar_pieces`. unknown: the source's unknown token.
     """
+    # Words that translate each other.
     size = len(target.texts)
     weights = _shares(spread(pairs, (size, width)))
     evidence = np.where(np.diff(weights.indptr) > 0, ALIGNED, UNKNOWN)
@@ -182,6 +184,7 @@ def similar_pieces(target: Vocabulary, evidence: np.ndarray) -> dict[int, dict[i
     for id in lacking:
         wanted.setdefault((texts[id], starts[id]), []).append(id)
 
+    # Its parts, and what it is the beginning of.
     similar = {}
     for text, start in wanted:
         parts = inner_texts(text, known)
@@ -255,12 +258,14 @@ def write_model(
 
     Tensors with one row per piece are averaged, in float64; all others stay as they are.
     """
+    # The ids of special tokens are the new tokenizer's.
     config = model_folder.parse_config(folder)
     values = config.source | {"vocab_size": len(target.texts)}
     for role, id in target.roles.items():
         for key in (role, {"cls": "bos", "sep": "eos"}.get(role)):
             if values.get(f"{key}_token_id") is not None:
                 values[f"{key}_token_id"] = id
+    # Averages of rows where there is one per piece.
     tensors = {}
     for name, tensor in model_folder.map_tensors(folder).items():
         if BY_PIECE.search(name):

@@ -144,6 +144,7 @@ def tokenise(
         options = {"add_special_tokens": special}
         return chunk, [backend.encode_batch_fast(chunk, **options) for backend in backends]
 
+    # The empty chunk at the end lets the last one be yielded.
     with ThreadPoolExecutor(1) as pool:
         jobs = (pool.submit(encode, chunk) for chunk in itertools.chain(chunk_texts(texts), [[]]))
         for job, _ in itertools.pairwise(jobs):
@@ -175,12 +176,14 @@ def count_texts(backend: Tokenizer, texts: Iterable[str], by_word: bool) -> np.n
     equally often: a fraction of the work. Right for tokenizers whose pieces end at spaces, as
     XLM-R's do (`count_pieces` tries it).
     """
-    words, lines = Counter(), []  # lines: (text, how often it counts)
+    # What is tokenised: (text, how often it counts). Plain texts fall apart into words first.
+    words, lines = Counter(), []
     for text in texts:
         if by_word and PLAIN.fullmatch(text):
             words.update(text.split())
         else:
             lines.append((text, 1))
+    # Words that occur equally often share lines, so that a line's pieces all count the same.
     for times, equally_often in itertools.groupby(sorted(words, key=words.get), words.get):
         while line := " ".join(itertools.islice(equally_often, LINE_WORDS)):
             lines.append((line, times))
@@ -208,6 +211,7 @@ def count_pieces(
         # Whether words can be counted alone is tried, not taken from the tokenizer's description.
         plain = list(itertools.islice(filter(PLAIN.fullmatch, block), 500))
         by_word = (count_texts(backend, plain, True) == count_texts(backend, plain, False)).all()
+        # The texts that are counted, and those set aside.
         sides: tuple[list, list] = [], []
         for text in block:
             sides[aside(text)].append(text)
@@ -252,6 +256,7 @@ def rank_pieces(counts: np.ndarray, first: set[int], min_frequency: int) -> np.n
     >>> rank_pieces(np.array([5, 2, 1, 2, 0]), first={4}, min_frequency=2).tolist()
     [4, 0, 1, 3]
     """
+    # Sorted by: favoured or not, count, id.
     favoured = np.zeros(len(counts), bool)
     favoured[sorted(first)] = True
     ids = np.flatnonzero(favoured | (counts >= min_frequency))
@@ -326,6 +331,7 @@ def map_ids(files: dict[str, dict], special_ids: dict[str, int], to: Callable[[i
         spec["model"]["unk_id"] = to(spec["model"]["unk_id"])
     if spec.get("padding"):
         spec["padding"]["pad_id"] = to(spec["padding"]["pad_id"])
+    # pad_token_id, eos_token_id, decoder_start_token_id, …
     for key, stated in config.items():
         if key.endswith("_token_id") and isinstance(stated, int):
             config[key] = to(special_ids.get(key.removesuffix("_token_id"), stated))
@@ -350,6 +356,7 @@ def _map_post_processor(processor: dict, to: Callable[[int], int]) -> None:
 
 def trim_files(files: dict[str, dict], special_ids: dict[str, int], kept: np.ndarray) -> dict:
     """The same files for the pieces `kept` (old ids, ascending)."""
+    # Added tokens such as <mask> have ids behind the vocabulary's.
     new_ids = {old: new for new, old in enumerate(kept.tolist())}
     trimmed = map_ids(files, special_ids, new_ids.__getitem__)
     model = trimmed["tokenizer.json"]["model"]
@@ -432,6 +439,7 @@ def read_model(folder: Path) -> Model:
     model = Model(folder, files, tokenizer, pieces, special, None, {}, size)
     if "config.json" not in files and not any(folder.glob("*.safetensors")):
         return model
+    # The tables have one row per piece, and perhaps spare ones.
     config, tensors = model_folder.parse_config(folder), model_folder.map_tensors(folder)
     tables = {name: len(tensor) for name, tensor in tensors.items() if BY_PIECE.search(name)}
     if not any(map(TABLE.search, tables)):
@@ -476,6 +484,7 @@ def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
     Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the
     old vocabulary.
     """
+    # The tokenizer.
     files = trim_files(model.files, model.tokenizer.special_ids, kept)
     stored = dump_tokenizer(files["tokenizer.json"])
     tokenizer = model_folder.Tokenizer(stored, model.tokenizer.config)
@@ -485,6 +494,7 @@ def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
         settings = model_folder.tokenizer_settings(tokenizer, length)
         write_json(out / "tokenizer_config.json", settings)
         return
+    # The weights, and last the settings.
     tensors = {}
     for name, file in model_folder.weight_files(model.folder).items():
         rows = kept if BY_PIECE.search(name) else None
@@ -530,6 +540,7 @@ def check_texts(before: Model, after: Model, kept: np.ndarray, texts: Iterable[s
                 tokens=len(old) - 2,
                 tokens_after=len(new) - 2,
             )
+            # The proof, text by text; some of the texts are embedded later.
             if all_kept and expected != new:
                 pieces = [" ".join(backend.encode(text).tokens)[:200] for backend in backends]
                 change = "{!r} became {!r}".format(*pieces)
@@ -537,6 +548,7 @@ def check_texts(before: Model, after: Model, kept: np.ndarray, texts: Iterable[s
             elif all_kept and (len(old) <= room or not sample):
                 sample.append(text)
                 room -= len(old)
+            # Characters that only the trimmed tokenizer does not know.
             if unks[1] in new:
                 places = [unknown_places(*pair, text) for pair in zip(backends, unks, strict=True)]
                 unknown.update(text[place] for place in places[1] - places[0])
@@ -559,6 +571,7 @@ def unknown_places(backend: Tokenizer, unk_id: int | None, text: str) -> set[int
 
 def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]:
     """What is wrong with the trimmed vocabulary: ids, pieces, rows, the digits of the scores."""
+    # Ids, rows and pieces in their order; scores with their digits.
     old, new = (model.files["tokenizer.json"]["model"]["vocab"] for model in (before, after))
     failures = []
     if after.pieces != [before.pieces[id] for id in kept] or after.rows != len(kept):
@@ -644,11 +657,13 @@ def describe(report: dict) -> str:
     )
     counted = f"counted {corpus['texts']:,} texts, {corpus['tokens']:,} tokens"
     checked = f"checked on {check['texts']:,} other texts, {check['tokens']:,} tokens"
+    # The sizes before and after.
     lines = [f"{counted}; {checked}", "", f"{'':<34}{'before':>14}{'after':>14}"]
     for name in before:
         digits = {"megabytes": 1, "pieces_per_word": 3}.get(name, 0)
         sizes = f"{before[name]:>14,.{digits}f}{after[name]:>14,.{digits}f}"
         lines.append(f"{name.replace('_', ' '):<34}{sizes}")
+    # What the check texts show.
     proof = "all give the same pieces"
     if check["embedded"]:
         proof += f"; {check['embedded']} embedded with both models: identical bits"
@@ -663,6 +678,7 @@ def describe(report: dict) -> str:
         f"{'tokens kept by vocabulary size':<34}{'   '.join(cuts)}",
         f"{'most frequent pieces dropped':<34}{', '.join(dropped) or 'none'}",
     ]
+    # What a reader should know besides.
     if report["spare_rows"]:
         reason = "the embedding table had more rows than the tokenizer has pieces"
         lines.append(f"{report['spare_rows']} spare rows dropped: {reason}")

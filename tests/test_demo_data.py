@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from data import normalise, read_qrels, read_source, read_texts_by_id
+from data import beir_file, normalise, qrels_of, read_source, texts_by_id
 from files import read_json, read_jsonl, read_texts
 
 DEMO = Path(__file__).parent.parent / "demo"
@@ -80,7 +80,7 @@ def test_no_training_text_contains_an_evaluation_text(seen, evaluated):
 
 def test_dekamer_is_split_by_title_question_and_answer():
     titles, answers = (
-        read_texts_by_id(DEMO / "eval/dekamer_answers", f"{name}.jsonl").values()
+        texts_by_id([beir_file(DEMO / "eval/dekamer_answers", f"{name}.jsonl")]).values()
         for name in ("queries", "corpus")
     )
     themes = [rows(f"eval/dekamer_themes/{part}.jsonl.gz") for part in ("train", "test")]
@@ -159,8 +159,9 @@ def test_training_types():
 )
 def test_judgements_name_every_query_and_known_documents(name):
     folder = DEMO / "eval" / name
-    corpus, queries = (read_texts_by_id(folder, f"{part}.jsonl") for part in ("corpus", "queries"))
-    judgements = read_qrels(folder)
+    files = [beir_file(folder, f"{part}.jsonl") for part in ("corpus", "queries")]
+    corpus, queries = (texts_by_id([file]) for file in files)
+    judgements = qrels_of([beir_file(folder, "qrels/test.tsv")])
     assert set(judgements) == set(queries) and not set(queries) & set(corpus)
     for judged in judgements.values():
         assert set(judged) <= set(corpus) and sum(judged.values()) >= 1

@@ -305,8 +305,8 @@ def test_processes_that_any_launcher_started_embed_as_one(tmp_path, folder, envi
             {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"},
             "WORLD_SIZE is 2, .* MASTER_PORT expected, but not set",
         ),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2: so many .* not set; start them"),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4: so many processes were started"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2: so many .* not set; start"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4: so many processes were start"),
     ],
 )
 def test_processes_that_cannot_meet_are_refused(environment, values, message):

@@ -146,9 +146,7 @@ def test_a_parquet_column_that_json_has_no_value_for_is_refused_if_it_is_read(tm
 
 
 def test_a_bad_byte_in_parquet_is_named_by_column_and_row(tmp_path):
-    bad = (
-        pyarrow.array([b"goed", b"caf\xe9", b"goed"]).cast(pyarrow.binary()).view(pyarrow.string())
-    )
+    bad = pyarrow.array([b"goed", b"caf\xe9", b"goed"]).view(pyarrow.string())
     path = write_parquet(tmp_path / "c.parquet", text=["a", "b", "c"], x=bad)
     with pytest.raises(
         InputError, match=r"c.parquet:2: column 'x': byte 0xe9 at column 4 is not UTF-8"
@@ -158,72 +156,41 @@ def test_a_bad_byte_in_parquet_is_named_by_column_and_row(tmp_path):
 
 
 def test_nested_values_of_parquet_are_those_of_json(tmp_path):
-    rows = [
-        {
-            "translation": {"en": "a", "nl": "b"},
-            "labels": [1, 2],
-            "on": True,
-            "none": None,
-            "x": 0.5,
-        }
-    ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "c.parquet")
-    assert [row for _, row in files.read_rows(tmp_path / "c.parquet")] == rows
+    row = json.loads('{"a": {"en": "b"}, "labels": [1, 2], "on": true, "no": null, "x": 0.5}')
+    path = write_parquet(tmp_path / "c.parquet", **{name: [row[name]] for name in row})
+    assert list(files.read_rows(path)) == [(1, row)]
 
 
 # --- mistakes -------------------------------------------------------------------------------------
 
-READ = {
-    "jsonl": files.read_jsonl,
-    "txt": files.read_lines,
-    "json": lambda path: [files.read_json(path)],
-}
-MISTAKES = [  # file, its lines, message
-    ("a.jsonl", ['{"a"\n'], "a.jsonl:1: not JSON (Expecting ':' delimiter at column 5)"),
-    ("a.jsonl", ["{}\n", "[]\n"], "a.jsonl:2: expected a JSON object {…}, found list"),
-    (
-        "a.jsonl",
-        ['{"a": Infinity}\n'],
-        "a.jsonl:1: cannot be read (ValueError: Infinity is no number)",
-    ),
-    ("a.jsonl", ["[" * 100_000], "a.jsonl:1: cannot be read (RecursionError: "),
-    ("a.jsonl", ['{"a": ' + "9" * 5000 + "}"], "a.jsonl:1: cannot be read (ValueError: "),
-    ("a.jsonl", ['{"a": "\\uD83d"}'], "a.jsonl:1: half of a surrogate pair"),
-    (
-        "a.jsonl",
-        ["{}\n", "caf\udce9"],
-        "a.jsonl:2: byte 0xe9 at column 4 is not UTF-8; convert the file",
-    ),
-    ("a.jsonl", ["\n"], "a.jsonl: no rows; expected JSON Lines, one object per line"),
-    ("a.json", ["{\n", '"a" 1}'], "a.json:2: not JSON (Expecting ':' delimiter at column 5)"),
-    ("a.json", ["[]"], "a.json: expected a JSON object {…}, found list"),
-    ("a.csv", ["a,b\n", "1,2\n", "1\n"], "a.csv:3: found 1 cells, expected 2 as in the first line"),
-    ("a.csv", ["a,b\n", '"1"x,2\n'], "a.csv:2: cannot be read (Error: "),
-    (
-        "a.csv",
-        ["a,b\n", '1,"een\n', "twee\n"],
-        "a.csv:2: cannot be read (Error: unexpected end of data)",
-    ),
-    ("a.csv", ["a,b\n", "1,caf\udce9\n"], "a.csv:2: byte 0xe9 at column 6 is not UTF-8"),
-    ("a.csv", ["a,a\n", "1,2\n"], "a.csv:1: two columns have the same name; found a, a"),
-    (
-        "a.tsv",
-        ["a\tb\n", '1\t"een\n', 'twee"\n'],
-        "a.tsv:3: found 1 cells, expected 2 as in the first line; a cell of a",
-    ),
-    ("a.tsv", ["a\tb\n", '"een\n', 'twee"\t2\n'], "a.tsv:2: found 1 cells, expected 2"),
-    ("a.parquet", ["PAR2"], "a.parquet: damaged, or not what its name says ("),
+MISTAKES = [  # file, content, message after the name of the file
+    ("a.jsonl", '{"a"', ":1: not JSON (Expecting ':' delimiter at column 5)"),
+    ("a.jsonl", "{}\n[]", ":2: expected a JSON object {…}, found list"),
+    ("a.jsonl", '{"a": Infinity}', ":1: cannot be read (ValueError: Infinity is no number)"),
+    ("a.jsonl", "[" * 100_000, ":1: cannot be read (RecursionError: "),
+    ("a.jsonl", '{"a": ' + "9" * 5000 + "}", ":1: cannot be read (ValueError: "),
+    ("a.jsonl", '{"a": "\\uD83d"}', ":1: half of a surrogate pair"),
+    ("a.jsonl", "{}\ncaf\udce9", ":2: byte 0xe9 at column 4 is not UTF-8; convert the file"),
+    ("a.jsonl", "\n", ": no rows; expected JSON Lines, one object per line"),
+    ("a.json", '{\n"a" 1}', ":2: not JSON (Expecting ':' delimiter at column 5)"),
+    ("a.json", "[]", ": expected a JSON object {…}, found list"),
+    ("a.csv", "a,b\n1,2\n1", ":3: found 1 cells, expected 2 as in the first line"),
+    ("a.csv", 'a,b\n"1"x,2', ":2: not CSV (',' expected after '\"')"),
+    ("a.csv", 'a,b\n1,"een\ntwee', ":2: not CSV (unexpected end of data)"),
+    ("a.csv", "a,b\n1,caf\udce9", ":2: byte 0xe9 at column 6 is not UTF-8"),
+    ("a.csv", "a,a\n1,2", ":1: two columns have the same name; found a, a"),
+    ("a.tsv", 'a\tb\n1\t"een\ntwee"', ":3: found 1 cells, expected 2 as in the first line; a cell"),
+    ("a.tsv", 'a\tb\n"een\ntwee"\t2', ":2: found 1 cells, expected 2"),
+    ("a.parquet", "PAR2", ": damaged, or not what its name says ("),
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "lines", "message"), MISTAKES, ids=[message[:40] for *_, message in MISTAKES]
-)
-def test_a_mistake_is_one_line_with_its_place(tmp_path, name, lines, message):
-    path = write(tmp_path / name, *lines)
-    with pytest.raises(InputError) as error:
-        list(READ.get(name.removeprefix("a."), files.read_rows)(path))
-    assert message in str(error.value) and "\n" not in str(error.value)
+@pytest.mark.parametrize(("name", "content", "message"), MISTAKES)
+def test_a_mistake_is_one_line_with_its_place(tmp_path, name, content, message):
+    path = write(tmp_path / name, content)
+    with pytest.raises(InputError, match=re.escape(name + message)) as error:
+        files.read_json(path) if name == "a.json" else list(files.read_rows(path))
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["c.parquet", "c.csv.gz", "c.jsonl.gz"])
@@ -243,9 +210,7 @@ def test_a_damaged_file_is_one_line(tmp_path, name):
 def test_a_file_that_is_absent_is_named(tmp_path, read, name):
     with pytest.raises(FileNotFoundError, match=f"{name}: no such file"):
         list(read(tmp_path / name))
-    with pytest.raises(
-        (InputError, FileNotFoundError), match="is a folder; expected a file|no such file"
-    ):
+    with pytest.raises(InputError, match="is a folder; expected a file"):
         list(read(tmp_path))
 
 
@@ -253,11 +218,7 @@ def test_a_file_that_is_absent_is_named(tmp_path, read, name):
     "error", [KeyError("x"), TypeError("x"), MemoryError("x"), OverflowError("x"), EOFError("x")]
 )
 def test_what_python_raises_while_a_file_is_read_gets_its_place(error):
-    with (
-        pytest.raises(InputError, match="^map/a.json:7: .*x"),
-        files.reading("map/a.json") as place,
-    ):
-        place.line = 7
+    with pytest.raises(InputError, match="^map/a.json:7: .*x"), files.reading("map/a.json", 7):
         raise error
     for other in (InputError("mine"), FileNotFoundError("a: no such file"), KeyboardInterrupt()):
         with pytest.raises(type(other)) as raised, files.reading("map"):
@@ -293,11 +254,8 @@ def test_numbers_on_the_command_line(text, good):
         ("open('absent')", 2, "error: absent: No such file or directory\n"),
         ("raise OSError(28, 'No space left on device')", 2, "error: No space left on device\n"),
         ("raise KeyboardInterrupt", 130, "interrupted\n"),
-        (
-            "{}['fault']",
-            1,
-            "Traceback",
-        ),  # a fault of the program is not made to look like the user's
+        # A fault of the program is not made to look like the user's
+        ("{}['fault']", 1, "Traceback"),
     ],
 )
 def test_a_script_ends_with_one_line_and_a_status(fault, status, said):

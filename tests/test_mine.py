@@ -367,7 +367,7 @@ def test_random_passages_are_no_positives(run):
 
 def test_a_killed_run_resumes_with_its_cache(data, run, monkeypatch):
     monkeypatch.setattr(mine, "SHARD", 16)
-    expected, cache = run("--cache other"), data.parent / "cache"
+    expected, cache = run(f"--cache {data.parent}/other"), data.parent / "cache"
     embed, calls = e5nl.embed, []
 
     def kill_after(limit: int) -> None:

@@ -1,8 +1,8 @@
 """reproduce.py: the complete pipeline offline, through kills.
 
 - From first stage to last on small files with the hub's names and layouts, as commands in processes
-  of their own, killed with SIGKILL as each stage begins and inside training and evaluation: the same
-  files, byte for byte, and the same scores as of an undisturbed run.
+  of their own, killed with SIGKILL as each stage begins and inside training and evaluation: the
+  same files, byte for byte, and the same scores as of an undisturbed run.
 - What is complete is not made again. A failing stage stops the run with its status and name. A run
   that is told to stop lets its command end.
 - Every option of every command exists, and a printed command is the command.
@@ -142,7 +142,7 @@ def little_hub(hub, tmp_path, make_model, tokenizer):
 
 
 class Run:
-    """A run of the script in a process group of its own, in which it can be killed at any moment."""
+    """A run of the script in a process group of its own, to be killed at any moment."""
 
     def __init__(self, hub, out, *options):
         command = [sys.executable, reproduce.__file__, "--size", "small", "--out", str(out)]
@@ -318,8 +318,8 @@ def test_what_is_complete_is_skipped(tmp_path, monkeypatch):
 def test_a_failing_stage_ends_the_run(tmp_path, monkeypatch, capsys, code, status):
     monkeypatch.setattr(reproduce, "command", lambda *_: ["-c", f"import os, sys; {code}"])
     assert reproduce.run(plan(), tmp_path, 1) == status
-    said = f"error: stage 'e5-base-trm' failed, exit status {status}; the same command resumes there"
-    assert capsys.readouterr().err == f"{said}\n"
+    said = f"error: stage 'e5-base-trm' failed, exit status {status}; the same command resumes "
+    assert capsys.readouterr().err == f"{said}there\n"
 
 
 def test_a_terminated_run_lets_its_command_end(tmp_path):

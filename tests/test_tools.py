@@ -283,7 +283,7 @@ ALIKE = [entry | {"batch_factor": 1} for entry in EVERY]
     ("negatives", [{}] + [{"negatives": n} for n in (1, 3, 7)], [EVERY] * 4),  # they have negatives
 ])  # fmt: skip
 def test_variants_differ_in_what_they_say_and_in_nothing_else(lab, check, changes, sources):
-    variants, _ = ablate.CHECKS[check](lab)
+    variants = ablate.CHECKS[check](lab)
     settings, entries = zip(*(made_by(make(1)) for make in variants.values()), strict=True)
     first = settings[0]
     assert (first["seed"], first["steps"], first["lr"]) == (1, 3, 3e-3)
@@ -293,7 +293,7 @@ def test_variants_differ_in_what_they_say_and_in_nothing_else(lab, check, change
 
 
 def test_mining_variants_differ_in_the_rule_alone(lab):
-    variants, _ = ablate.mining(lab)
+    variants = ablate.mining(lab)
     rules = []
     for make in variants.values():
         _, (*mined, last) = made_by(make(1))
@@ -316,7 +316,7 @@ def test_mining_variants_differ_in_the_rule_alone(lab):
 def test_given_initialisations_are_compared_by_name(make_lab, folder, tmp_path):
     other = tmp_path / "other"
     os.symlink(folder, other)
-    variants, _ = ablate.initialise(make_lab("initialise", "--against", str(other)))
+    variants = ablate.initialise(make_lab("initialise", "--against", str(other)))
     assert list(variants) == [str(folder), str(other)]
     assert made_by(variants[str(folder)](0))[0]["model"] == str(folder)
 
@@ -368,7 +368,7 @@ def test_a_check_that_cannot_be_made_stops_all_before_any_training(tmp_path, com
 
 def test_a_source_with_the_name_of_a_type_is_left_out_alone(lab):
     lab.sources[0] = lab.sources[0]._replace(name="retrieval")
-    variants, _ = ablate.types(lab)
+    variants = ablate.types(lab)
     assert made_by(variants["without retrieval"](1))[1] == lab.entries[1:]
 
 

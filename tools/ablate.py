@@ -342,10 +342,9 @@ class Lab:
 
 # name -> (seed -> model folder); the first is what the others are compared with
 Variants = dict[str, Callable[[int], Path]]
-Facts = Callable[[Path], dict[str, float]] | None  # of a trained model, to print with the scores
 
 
-def batches(lab: Lab) -> tuple[Variants, Facts]:
+def batches(lab: Lab) -> Variants:
     """As many rows per step from the same sources, sorted or not; and what the paper does, where
     symmetric sources get half a batch."""
     entries = [entry | {"batch_factor": 1} for entry in lab.entries]
@@ -357,17 +356,17 @@ def batches(lab: Lab) -> tuple[Variants, Facts]:
         "one source": partial(alike, "source"),
         "mixed": partial(alike, "mixed"),
         "one source, half if symmetric": lab.tuned,
-    }, in_batches
+    }
 
 
-def masks(lab: Lab) -> tuple[Variants, Facts]:
+def masks(lab: Lab) -> Variants:
     return {
         "masks": partial(lab.tuned, more="--masks"),
         "no masks": partial(lab.tuned, more="--no-masks"),
-    }, in_batches
+    }
 
 
-def types(lab: Lab) -> tuple[Variants, Facts]:
+def types(lab: Lab) -> Variants:
     groups = [source.type if lab.bundled else source.name for source in lab.sources]
     if len(set(groups)) < 2:
         raise InputError(f"types: {groups[0]} is all there is; leaving it out leaves nothing")
@@ -377,11 +376,10 @@ def types(lab: Lab) -> tuple[Variants, Facts]:
         others = [entry for entry, other in pairs if other != group]
         return lab.train(lab.start(seed), others, lab.first, seed)
 
-    variants = {f"without {group}": partial(without, group) for group in groups}
-    return {"all": lab.tuned} | variants, None
+    return {"all": lab.tuned} | {f"without {group}": partial(without, group) for group in groups}
 
 
-def initialise(lab: Lab) -> tuple[Variants, Facts]:
+def initialise(lab: Lab) -> Variants:
     def trained(model: Callable[[int], Path], seed: int) -> Path:
         return lab.train(model(seed), lab.entries, lab.first, seed)
 
@@ -394,20 +392,20 @@ def initialise(lab: Lab) -> tuple[Variants, Facts]:
                 "Name other model folders by --against"
             )
     variants = {name: partial(trained, model) for name, model in models.items()}
-    return variants if lab.model else {"trimmed": lab.tuned} | variants, None
+    return variants if lab.model else {"trimmed": lab.tuned} | variants
 
 
-def negatives(lab: Lab) -> tuple[Variants, Facts]:
+def negatives(lab: Lab) -> Variants:
     lab.to_mine(keep=True)  # reports mistakes now
 
     def with_negatives(count: int, seed: int) -> Path:
         entries = lab.mined(seed, "--negatives 7", keep=True)
         return lab.train(lab.expert(seed), entries, f"{lab.then} --negatives {count}", seed)
 
-    return {str(count): partial(with_negatives, count) for count in (0, 1, 3, 7)}, None
+    return {str(count): partial(with_negatives, count) for count in (0, 1, 3, 7)}
 
 
-def mining(lab: Lab) -> tuple[Variants, Facts]:
+def mining(lab: Lab) -> Variants:
     lab.to_mine()  # reports mistakes now
     rules = [("topk", 0), ("topk-marginpos", 0.05), ("topk-percpos", 0.95)]
     rules += [("topk-stdmarginpos", deviations) for deviations in (0.5, 1, 2)]
@@ -416,10 +414,12 @@ def mining(lab: Lab) -> tuple[Variants, Facts]:
         entries = lab.mined(seed, f"--rule {rule} --margin {margin} --negatives 7")
         return lab.train(lab.expert(seed), entries, f"{lab.then} --negatives 1", seed)
 
-    return {f"{rule} {m or ''}".strip(): partial(with_rule, rule, m) for rule, m in rules}, in_rows
+    return {f"{rule} {m or ''}".strip(): partial(with_rule, rule, m) for rule, m in rules}
 
 
 CHECKS = {check.__name__: check for check in (batches, masks, types, initialise, negatives, mining)}
+# What is counted in the data of a trained model, to print with the scores.
+FACTS = {"batches": in_batches, "masks": in_batches, "mining": in_rows}
 
 # --- tables ---------------------------------------------------------------------------------------
 
@@ -464,9 +464,10 @@ def scores_table(scores: dict[str, list[dict[str, float]]]) -> list[list[str]]:
     return cells
 
 
-def check(lab: Lab, name: str, variants: Variants, facts: Facts, seeds: int) -> None:
+def check(lab: Lab, name: str, variants: Variants, seeds: int) -> None:
     """Make and score all variants of a check, seed by seed; print and write `<out>/<name>.json`."""
     scores, known = ({variant: [] for variant in variants} for _ in range(2))
+    facts = FACTS.get(name)
     began = time.perf_counter()
     for seed in range(seeds):
         for variant, make in variants.items():
@@ -505,7 +506,7 @@ def main(argv=None) -> None:
     add("--against", nargs="+", default=[], metavar="MODEL", help="initialisations to compare")
     add("--data", nargs="+", help="training sources (.jsonl, .jsonl.gz) or manifests (.json)")
     add("--train", default="", metavar="OPTIONS", help="of `e5nl.py train`, for all variants")
-    add("--tasks-file", help="as for `evaluate.py run`")
+    add("--tasks-file", help="as for `evaluate.py run`; not with --benchmark")
     add("--benchmark", metavar="DIR", help="MTEB-NL, as `evaluate.py download` left it")
     add("--tasks", nargs="+", help="as for `evaluate.py run`; of the bundled ones a few")
     args = parser.parse_args(argv)
@@ -525,8 +526,8 @@ def main(argv=None) -> None:
     lab = Lab(args)
     # All are prepared first, so that one that cannot be made stops the command before any training.
     checks = {name: CHECKS[name](lab) for name in names}
-    for name, (variants, facts) in checks.items():
-        check(lab, name, variants, facts, args.seeds)
+    for name, variants in checks.items():
+        check(lab, name, variants, args.seeds)
     if args.seeds > 1:
         chance = 2 * scipy.stats.t.sf(2, args.seeds - 1)
         print(

@@ -74,10 +74,10 @@ def score(folder: Path, questions: list[list[str]]) -> list[float]:
 
 
 def write_texts(folder: Path, pairs: list[tuple[str, str]]) -> None:
-    """Both sides as plain text, as a training source of paraphrases, and their tokenizers."""
+    """The parallel text; for each side a training source of paraphrases, and a tokenizer."""
+    text = "".join(f"{a}\t{b}\n" for a, b in pairs)
+    (folder / "text.tsv").write_text(text, encoding="utf-8")
     for side, language in enumerate(("en", "nl")):
-        text = "".join(pair[side] + "\n" for pair in pairs)
-        (folder / f"{language}.txt").write_text(text, encoding="utf-8")
         rows = [
             {"query": a, "pos": [b for b in group if b != a], "type": "symmetric_sts"}
             for group in paraphrases(pairs, side)
@@ -107,7 +107,7 @@ def make_encoders(at: Path, seed: int) -> None:
 
     options = "--vocab-size 16000 --overwrite --out"
     call(trim_vocab, "--model", at / "multilingual", *CORPUS, options, at / "trimmed")
-    text = "--parallel", at / "en.txt", at / "nl.txt", "--overwrite --out", at / "transtokenised"
+    text = "--parallel", at / "text.tsv", "--overwrite --out", at / "transtokenised"
     call(transtokenize, "--model", at / "english", "--tokenizer", at / "nl.json", *text)
     tables = other_rows(e5nl.load(at / "english"), e5nl.load(at / "transtokenised"), seed)
     for name, rows in tables.items():

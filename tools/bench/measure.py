@@ -77,19 +77,19 @@ def compare(calls: dict[str, tuple], args) -> dict[str, dict]:
 
     The variants take turns. to ours: seconds, divided by the first variant's in the same round.
     """
-    turns: dict[str, list[dict]] = {name: [] for name in calls}
+    rounds = []
     for _ in range(args.rounds):
-        for name, call in calls.items():
-            turns[name].append(measure(*call, threads=args.threads))
-            ours = turns[next(iter(calls))][-1]["seconds"]
-            turns[name][-1]["to ours"] = turns[name][-1]["seconds"] / ours
+        turn = {name: measure(*call, threads=args.threads) for name, call in calls.items()}
+        ours = turn[next(iter(calls))]["seconds"]
+        for figures in turn.values():
+            figures["to ours"] = figures["seconds"] / ours
+        rounds.append(turn)
 
-    figures = {}
-    for name, (first, *_) in turns.items():
-        numbers = [key for key, value in first.items() if isinstance(value, float)]
-        medians = {key: np.median([turn[key] for turn in turns[name]]) for key in numbers}
-        figures[name] = first | medians
-    return figures
+    def median(name: str, key: str):
+        values = [turn[name][key] for turn in rounds]
+        return np.median(values) if isinstance(values[0], float) else values[0]
+
+    return {name: {key: median(name, key) for key in rounds[0][name]} for name in calls}
 
 
 def installed(variants: dict[str, tuple]) -> dict[str, Callable]:

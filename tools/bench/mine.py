@@ -22,11 +22,11 @@ COLUMNS = ["seconds", "extra MB", "to ours", "rows that differ"]
 
 def ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
     rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
-    texts = mine.collect(Source("bench", "retrieval", rows))
-    found = mine.judge(texts, q, p, search.top_k(q, p, TOP, precision=precision), "min")
+    texts = mine.number_texts(Source("bench", "retrieval", rows))
+    found = mine.label(texts, q, p, *search.top_k(q, p, TOP, precision=precision))
     rule = {"rule": "topk-percpos", "margin": 0.95, "negatives": NEGATIVES}
-    columns, _ = mine.choose(found.scores, found.known, found.positives, **rule)
-    numbers = np.take_along_axis(found.candidates, columns, 1)
+    columns, _ = mine.choose(found, **rule)
+    numbers = np.take_along_axis(found.passages, columns, 1)
     return np.where(columns >= 0, numbers, -1)
 
 
