@@ -203,6 +203,7 @@ def read_prompts(path) -> dict:
     if path is None:
         return DUTCH
     table = files.read_json(path)
+    refuse_unknown(table, DUTCH, str(path))
     for kind in TYPES:  # what is wrong or missing shows when it is used
         with files.reading(f"{path}: {kind}"):
             if kind != "sts":
@@ -212,6 +213,15 @@ def read_prompts(path) -> dict:
             if any(isinstance(options, str) for options in table["values"].values()):
                 raise TypeError("each of the values is a list")
     return table
+
+
+def refuse_unknown(table: dict, known: dict, where: str) -> None:
+    """Stop at a key that nothing would read."""
+    for key, value in table.items():
+        if key not in known:
+            raise InputError(f"{where}: {key!r} is unknown; expected {', '.join(known)}")
+        if isinstance(value, dict) and isinstance(known[key], dict) and key != "values":
+            refuse_unknown(value, known[key], f"{where}: {key}")
 
 
 def shown(value) -> str:

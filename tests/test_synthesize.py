@@ -143,6 +143,8 @@ def test_another_language_is_another_table(tmp_path, capsys):
         ("brainstorm", DUTCH["brainstorm"] | {"ll": "{taak}"}, "ll: no field 'taak'"),
         ("words", DUTCH["words"] | {"sts": [[1, 2], ["3"]]}, "sts: cannot be read .ValueError"),
         ("function_share", "veel", "ss: cannot be read .TypeError"),
+        ("taal", "Fries", "'taal' is unknown; expected language, "),
+        ("write", DUTCH["write"] | {"zin": "x"}, "write: 'zin' is unknown; expected sl, "),
     ],
 )
 def test_tables_that_are_none(tmp_path, part, value, message):
