@@ -17,6 +17,7 @@ import pyarrow.json
 import pyarrow.parquet
 import pytest
 from scipy.special import digamma
+from test_trim_vocab import counted
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 import align
@@ -56,18 +57,6 @@ def read_sides(pairs, source, target) -> tuple[Text, Text]:
     sides = Text(Vocabulary(source, "en")), Text(Vocabulary(target, "nl"))
     align.read_sides(*sides, pairs)
     return sides
-
-
-def counted(tokenizer, texts) -> collections.Counter:
-    """{id: how often it occurs}, one text at a time by the library."""
-    encode = tokenizer.backend.encode
-    ids = (encode(text, add_special_tokens=False).ids for text in texts)
-    return collections.Counter(id for row in ids for id in row)
-
-
-def occurring(counts) -> dict[int, int]:
-    """{id: how often it occurs} of the ids that do."""
-    return {id: count for id, count in enumerate(counts.tolist()) if count}
 
 
 # --- parallel text --------------------------------------------------------------------------------
@@ -150,7 +139,8 @@ def test_words_do_not_depend_on_the_kind_of_pieces(dutch, kind):
     # Unigram's mark before a bracket is a piece without text.
     assert list(filter(None, (words[number] for number in side.words))) == [*WORDS, "huis"]
     assert list(side.lengths)[1:] == [0, 1] and sum(side.lengths) == len(side.words)
-    assert occurring(side.counts) == counted(tokenizer, [TEXT, "huis"])
+    counts = collections.Counter(dict(enumerate(side.counts)))
+    assert counts == counted(tokenizer.backend, [TEXT, "huis"])
 
 
 # --- alignment ------------------------------------------------------------------------------------
@@ -213,8 +203,8 @@ def test_alignment_equals_the_slow_version_whatever_the_chunks(monkeypatch, bloc
     pairs = [(en.split(), nl.split()) for en, nl in texts if en]
     forward, backward = slow_posteriors(pairs), slow_posteriors([(nl, en) for en, nl in pairs])
     expected = collections.Counter()
-    for (first, second), there, back in zip(pairs, forward, backward, strict=True):
-        for (i, j), value in np.ndenumerate(there * back.T):
+    for (first, second), ahead, back in zip(pairs, forward, backward, strict=True):
+        for (i, j), value in np.ndenumerate(ahead * back.T):
             expected[first[i], second[j]] += value
     for link, count in expected.items():
         assert links.get(link, 0.0) == pytest.approx(count, rel=1e-9, abs=1e-8), link

@@ -448,7 +448,7 @@ BERT, ROBERTA = "BertTokenizerFast", "RobertaTokenizer"
     ("name", "stated", "normalizer", "setting"),
     [
         (BERT, {"do_lower_case": True}, {"lowercase": True}, None),
-        (BERT, {}, {"lowercase": True}, None),  # lower case is what BERT does unless told otherwise
+        (BERT, {}, {"lowercase": True}, None),  # BERT's default is lower case
         (BERT, {"do_lower_case": False}, {"lowercase": False}, None),
         (BERT, {"do_lower_case": False}, {"lowercase": True}, "do_lower_case is False"),
         (BERT, {"do_lower_case": True}, {"lowercase": False}, "do_lower_case is True"),

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_align import BERT, counted, framed, read_sides, wordpiece, write
+from test_align import BERT, framed, read_sides, wordpiece, write
+from test_trim_vocab import counted, edit, read
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import e5nl
@@ -35,14 +36,6 @@ def unigram(pieces: str) -> e5nl.Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.add_special_tokens(special)
     return framed(backend, "<s>", "</s>")
-
-
-def read(path):
-    return json.loads(path.read_text())
-
-
-def edit(path, **changes) -> None:
-    path.write_text(json.dumps(read(path) | changes))
 
 
 # --- from words to pieces -------------------------------------------------------------------------
@@ -258,7 +251,7 @@ def parallel(request, corpus, english, dutch, tmp_path_factory):
         word_pairs=len(words),
         weights=weights.toarray(),
         evidence=evidence,
-        counts=counted(tokenizer, [text for _, text in pairs]),
+        counts=counted(tokenizer.backend, [text for _, text in pairs]),
         before=load_file(folder / "english" / FILE),
         after=load_file(folder / "out" / FILE),
         spare=3,
@@ -340,7 +333,8 @@ def test_every_tensor_with_one_row_per_piece_is_averaged_in_its_own_dtype(make_e
 
 def test_ids_of_special_tokens_in_the_configuration_follow_the_tokenizer(make_english):
     model = make_english(wordpiece("a query :"))
-    edit(model / "config.json", bos_token_id=2, sep_token_id=3, eos_token_id=None, x_token_id=7)
+    ids = {"bos_token_id": 2, "sep_token_id": 3, "eos_token_id": None, "x_token_id": 7}
+    edit(model / "config.json", lambda config: config.update(ids))
     run(model, wordpiece("x query :", "[SEP] [PAD] [UNK] [MASK] [CLS]"), "a x")
     config = read(model.parent / "out/config.json")
     ids = [config[f"{name}_token_id"] for name in ("bos", "sep", "eos", "x", "pad")]
@@ -352,7 +346,8 @@ def test_settings_of_the_encoder_are_kept(make_english):
     source = wordpiece("a query :", lowercase=True)
     model = make_english(source, pooling="cls", max_seq_length=33, prompts=prompts)
     # sentence-transformers obeys it; the new tokenizer keeps case.
-    edit(model / "sentence_bert_config.json", do_lower_case=True)
+    lower = {"do_lower_case": True}
+    edit(model / "sentence_bert_config.json", lambda config: config.update(lower))
     run(model, wordpiece("x a query :"), "a x")
     config = e5nl.load(model.parent / "out", "cpu")[0].config
     assert (config.pooling, config.max_length, config.prompts) == ("cls", 33, prompts)
@@ -402,7 +397,7 @@ def at(tmp_path, monkeypatch, make_english, folder):
     monkeypatch.chdir(tmp_path)
     make_english(wordpiece("a b"))
     shutil.copytree("english", "gpt2")
-    edit(tmp_path / "gpt2/config.json", model_type="gpt2")
+    edit(tmp_path / "gpt2/config.json", lambda config: config.update(model_type="gpt2"))
     bare = wordpiece("x").backend
     bare.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
     pieces = {"a</w>": 0, "<s>": 1, "</s>": 2, "<pad>": 3, "<unk>": 4}

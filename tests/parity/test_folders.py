@@ -2,8 +2,8 @@
 
     pip install -r tests/parity/requirements.txt && python -m pytest tests/parity/test_folders.py
 
-XLM-R's real tokenizer, cut to few pieces, over random weights. What a folder means is what the judges make of it:
-each test lets them write or read a folder, and compares embeddings or ids.
+XLM-R's real tokenizer, cut to few pieces, over random weights. What a folder means is what the
+judges make of it: each test lets them write or read a folder, and compares embeddings or ids.
 """
 
 import json
@@ -50,15 +50,25 @@ def tokenizer() -> model_folder.Tokenizer:
 
 
 @pytest.fixture
-def folder(tmp_path, tokenizer) -> Path:
-    """A BERT with XLM-R's tokenizer, as multilingual-e5-small is; every weight random."""
-    config = e5nl.Config("bert", tokenizer.vocab_size, 12, 1, 3, 20, 66, 2, 1e-5, pad_token_id=0)
-    model = e5nl.new_encoder(config, seed=1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.3)
-    e5nl.save(model, tokenizer, tmp_path / "model")
-    return tmp_path / "model"
+def make_folder(tmp_path, tokenizer):
+    """make_folder(model_type, …): a model folder with XLM-R's tokenizer; every weight random."""
+
+    def make(model_type: str, **changes) -> Path:
+        shape = (model_type, tokenizer.vocab_size, 12, 1, 3, 20, 66, 2, 1e-5)
+        model = e5nl.new_encoder(e5nl.Config(*shape, int(model_type != "bert"), **changes), seed=1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0, 0.3)
+        e5nl.save(model, tokenizer, tmp_path / "model")
+        return tmp_path / "model"
+
+    return make
+
+
+@pytest.fixture
+def folder(make_folder) -> Path:
+    """A BERT with XLM-R's tokenizer, as multilingual-e5-small is."""
+    return make_folder("bert")
 
 
 def edit(path, **changes) -> None:
@@ -86,6 +96,26 @@ def assert_same(folder) -> None:
 # --- folders that we write ------------------------------------------------------------------------
 
 
+PROMPTS = (("query", "vraag: "), ("passage", "tekst: "), ("none", ""))
+KINDS = {"query": "query", "passage": "passage", "document": "passage", None: "none"}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
+def test_what_we_write_embeds_the_same_under_every_prompt(make_folder, model_type, pooling):
+    folder = make_folder(model_type, pooling=pooling, prompts=PROMPTS)
+    model = SentenceTransformer(str(folder), device="cpu")
+    assert model.max_seq_length == e5nl.load(folder)[0].config.max_length
+    for name, kind in KINDS.items():
+        expected = model.encode(TEXTS, prompt_name=name)
+        np.testing.assert_allclose(ours(folder, kind), expected, atol=5e-6)
+
+
+def test_what_we_write_has_the_same_word_table_in_their_model(folder):
+    theirs = AutoModel.from_pretrained(folder).embeddings.word_embeddings.weight
+    assert torch.equal(theirs, e5nl.load(folder)[0].words.weight)
+
+
 @pytest.mark.parametrize(
     "name",
     [None, "XLMRobertaTokenizer", "RobertaTokenizer", "TokenizersBackend", "BertTokenizer"],
@@ -108,11 +138,11 @@ def test_what_we_write_is_tokenised_the_same_whatever_class_it_came_with(folder,
 
 
 @pytest.fixture
-def resave(folder, tmp_path):
-    """resave(**options): the folder as sentence-transformers saves it with other settings."""
+def resave(make_folder, tmp_path):
+    """resave(**options): a folder as sentence-transformers saves it with other settings."""
 
-    def save(length=None, pooling="mean", **options) -> Path:
-        transformer = st.Transformer(str(folder))
+    def save(length=None, pooling="mean", model_type="bert", **options) -> Path:
+        transformer = st.Transformer(str(make_folder(model_type)))
         parts = [transformer, st.Pooling(12, pooling_mode=pooling), st.Normalize()]
         model = SentenceTransformer(modules=parts, device="cpu", **options)
         if length:
@@ -127,6 +157,15 @@ def resave(folder, tmp_path):
 def test_the_longest_input_that_they_stored(resave, length):
     saved = resave(length, prompts={"query": "query: ", "document": "passage: "})
     assert model_folder.parse_config(saved).max_length == length
+    assert_same(saved)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta"])
+def test_pooling_that_they_stored(resave, model_type, pooling):
+    saved = resave(pooling=pooling, model_type=model_type, prompts={"query": "vraag: "})
+    config = model_folder.parse_config(saved)
+    assert config.pooling == pooling and dict(config.prompts)["query"] == "vraag: "
     assert_same(saved)
 
 

@@ -1,8 +1,10 @@
-"""A transtokenised folder as transformers and sentence-transformers load it. Run: python -m pytest tests/parity/test_transtokenize.py
+"""A transtokenised folder as transformers and sentence-transformers load it.
 
-From a BERT that transformers wrote, with a pooler, to WordPiece, Unigram and byte-level BPE. Properties: AutoTokenizer gives the ids of our
-own reading, and BertTokenizer those that the same vocab.txt gives it; special tokens are where the configuration says; SentenceTransformer
-embeds as we do; AutoModel has every weight of the encoder but the embedding table.
+    pip install -r tests/parity/requirements.txt
+    python -m pytest tests/parity/test_transtokenize.py
+
+From a BERT that transformers wrote, with a pooler, to WordPiece, Unigram and byte-level BPE, and to
+the vocab.txt of a BERT, which transformers' own BertTokenizer reads as well.
 """
 
 from pathlib import Path
@@ -17,7 +19,20 @@ import e5nl
 from tools import samples
 from transtokenize import main
 
-TEXTS = ["", "Wie betaalt de kosten van een nieuwe identiteitskaart?", "Één café (1856) in 's-Gravenhage…", "龍 ☃", "De fiets. " * 60]
+TEXTS = [
+    "",
+    "Wie betaalt de kosten van een nieuwe identiteitskaart?",
+    "Één café (1856) in 's-Gravenhage…",
+    "龍 ☃",
+    "De fiets. " * 60,
+]
+SHAPE = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": 130,
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,59 +42,83 @@ def pairs() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def english(tmp_path_factory, pairs) -> Path:
-    """A BERT with random weights as transformers and sentence-transformers write it; more rows than pieces."""
-    folder, tokenizer = tmp_path_factory.mktemp("english"), samples.wordpiece([text for text, _ in pairs], 1500, lowercase=True)
-    (folder / "bert").mkdir()
-    (folder / "bert/tokenizer.json").write_bytes(tokenizer.json)
+    """A BERT as transformers writes it, every weight random, with more rows than pieces."""
+    folder = tmp_path_factory.mktemp("english")
+    tokenizer = samples.wordpiece([text for text, _ in pairs], 1500, lowercase=True)
     torch.manual_seed(1)
-    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40, "max_position_embeddings": 130}
-    model = BertModel(BertConfig(vocab_size=tokenizer.vocab_size + 5, **shape))
+    model = BertModel(BertConfig(vocab_size=tokenizer.vocab_size + 5, **SHAPE))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.3)
-    model.save_pretrained(folder / "bert")
-    return folder / "bert"
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes(tokenizer.json)
+    return folder
 
 
 @pytest.fixture(scope="module", params=["WordPiece", "Unigram", "BPE", "vocab.txt"])
 def dutch(request, english, pairs, train_tokenizer, tmp_path_factory) -> Path:
+    """A folder with a Dutch tokenizer, and the transtokenised `model` in it."""
     folder = tmp_path_factory.mktemp("dutch")
-    tokenizer = train_tokenizer(request.param if request.param != "vocab.txt" else "WordPiece", [text for _, text in pairs], 1200)
+    kind = "WordPiece" if request.param == "vocab.txt" else request.param
+    tokenizer = train_tokenizer(kind, [text for _, text in pairs], 1200)
     if request.param == "vocab.txt":
-        pieces = sorted(tokenizer.backend.get_vocab(), key=lambda piece: (piece in ("[PAD]", "[MASK]"), piece))  # other ids than BERT's
-        (folder / "vocab.txt").write_text("".join(piece + "\n" for piece in pieces), encoding="utf-8")
+        pieces, last = tokenizer.backend.get_vocab(), ("[PAD]", "[MASK]")
+        pieces = sorted(pieces, key=lambda piece: (piece in last, piece))  # other ids than BERT's
+        (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
         (folder / "tokenizer_config.json").write_text('{"do_lower_case": false}')
     else:
         (folder / "tokenizer.json").write_bytes(tokenizer.json)
-    (folder / "text.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
-    main(["--model", str(english), "--tokenizer", str(folder), "--parallel", str(folder / "text.tsv"), "--out", str(folder / "model")])
+    text = "".join(f"{source}\t{target}\n" for source, target in pairs)
+    (folder / "text.tsv").write_text(text, encoding="utf-8")
+    options = f"--tokenizer {folder} --parallel {folder}/text.tsv --out {folder}/model"
+    main(["--model", str(english), *options.split()])
     return folder
 
 
-def test_auto_tokenizer_gives_the_same_ids(dutch):
-    ours, theirs = e5nl.read_tokenizer(dutch / "model"), AutoTokenizer.from_pretrained(dutch / "model")
+@pytest.fixture
+def theirs(dutch):
+    return AutoTokenizer.from_pretrained(dutch / "model")
+
+
+def test_auto_tokenizer_gives_the_same_ids(dutch, theirs):
+    ours = e5nl.read_tokenizer(dutch / "model")
     assert theirs(TEXTS, truncation=True)["input_ids"] == ours(TEXTS, "", 130)
-    assert len(theirs) == theirs.vocab_size == ours.vocab_size == AutoConfig.from_pretrained(dutch / "model").vocab_size
-    assert theirs.pad_token_id == AutoConfig.from_pretrained(dutch / "model").pad_token_id
-    assert [theirs.cls_token_id, theirs.sep_token_id] == ours.backend.encode("").ids
+    assert len(theirs) == theirs.vocab_size == ours.vocab_size
+
+
+def test_special_tokens_are_where_the_configuration_says(dutch, theirs):
+    config = AutoConfig.from_pretrained(dutch / "model")
+    assert (theirs.vocab_size, theirs.pad_token_id) == (config.vocab_size, config.pad_token_id)
+    ends = e5nl.read_tokenizer(dutch / "model").backend.encode("").ids
+    assert [theirs.cls_token_id, theirs.sep_token_id] == ends
     batch = theirs(["Het regent.", ""], padding=True, return_tensors="pt")
-    assert batch["input_ids"][1, -1] == theirs.pad_token_id and batch["attention_mask"][1, -1] == 0
-    if (dutch / "vocab.txt").exists():
-        reference = BertTokenizer(str(dutch / "vocab.txt"), do_lower_case=False)
-        assert reference.pad_token_id == theirs.pad_token_id > 1000
-        assert [reference(text)["input_ids"] for text in TEXTS] == ours(TEXTS, "", 1000)
+    assert batch["input_ids"][1, -1] == theirs.pad_token_id
+    assert batch["attention_mask"][1, -1] == 0
+
+
+@pytest.mark.parametrize("dutch", ["vocab.txt"], indirect=True)
+def test_the_tokenizer_of_a_bert_reads_vocab_txt_as_we_do(dutch, theirs):
+    reference = BertTokenizer(str(dutch / "vocab.txt"), do_lower_case=False)
+    assert reference.pad_token_id == theirs.pad_token_id > 1000
+    ours = e5nl.read_tokenizer(dutch / "model")
+    assert reference(TEXTS)["input_ids"] == ours(TEXTS, "", 1000)
 
 
 def test_sentence_transformers_embeds_the_same(dutch):
     model, tokenizer = e5nl.load(dutch / "model", "cpu")
-    theirs = SentenceTransformer(str(dutch / "model"), device="cpu")
-    expected = theirs.encode(["query: " + text for text in TEXTS], normalize_embeddings=True)
+    judge = SentenceTransformer(str(dutch / "model"), device="cpu")
+    expected = judge.encode([f"query: {text}" for text in TEXTS], normalize_embeddings=True)
     np.testing.assert_allclose(e5nl.embed(model, tokenizer, TEXTS, "query"), expected, atol=2e-6)
 
 
-def test_every_other_weight_stays(english, dutch):
-    before, after = (AutoModel.from_pretrained(folder).state_dict() for folder in (english, dutch / "model"))
-    table = "embeddings.word_embeddings.weight"
-    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before if name != table)
-    assert after[table].shape == (e5nl.read_tokenizer(dutch / "model").vocab_size, 24)
-    assert after[table].isfinite().all() and not (after[table] == 0).all(1).any()
+def test_auto_model_has_every_other_weight_of_the_encoder(english, dutch):
+    before, after = (
+        AutoModel.from_pretrained(folder).state_dict() for folder in (english, dutch / "model")
+    )
+    name = "embeddings.word_embeddings.weight"
+    del before[name]
+    table = after.pop(name)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert table.shape == (e5nl.read_tokenizer(dutch / "model").vocab_size, 24)
+    assert table.isfinite().all() and table.any(1).all()
