@@ -50,6 +50,7 @@ import mteb_nl
 import transtokenize
 import trim_vocab
 from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
+from evaluate import SHORT, table
 from files import (
     InputError,
     cli,
@@ -59,7 +60,6 @@ from files import (
     write_json,
     write_jsonl,
 )
-from evaluate import SHORT, table
 
 # Chosen by measuring what minutes allow. Worse: higher rates (from 2e-3 on the second training makes retrieval worse than it was), batches
 # of 32, tau 0.05.

@@ -386,7 +386,7 @@ def read_items(path: Path) -> dict[str, Items]:
     """{split: items} as `write_items` wrote them; empty without the file."""
     splits = {}
     if path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
+        with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
             for name in stored.files:
                 split, _, item = name.partition("/")
                 splits.setdefault(split, {})[item] = stored[name]

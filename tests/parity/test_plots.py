@@ -1,14 +1,14 @@
 """The pictures, where matplotlib is installed: training's lines a source, the bars of a report."""
 
-from test_results import read_columns_of, write_results
+from test_evaluate import read_columns_of, write_results
 
 import e5nl
-import results
+import evaluate
 
 
 def test_bars(tmp_path):
     write_results(tmp_path / "a", S=0.5, C1=0.2)
-    results.plot(tmp_path / "bars.svg", read_columns_of([tmp_path / "a", "clips/e5-base-trm-nl"]))
+    evaluate.plot(tmp_path / "bars.svg", read_columns_of([tmp_path / "a", "clips/e5-base-trm-nl"], []))
     drawn = (tmp_path / "bars.svg").read_text()
     assert "<svg" in drawn and drawn.count("<path") > 20
 
