@@ -1,10 +1,11 @@
-"""Embeddings on disk, by the text that the encoder gets: each text is embedded once (evaluation, mining).
+"""Embeddings on disk, by the text that the encoder gets: each text is embedded once (evaluation,
+mining).
 
-In: texts of any number of calls. Out: their embeddings, as an array or read from disk where they are
-needed. A folder holds one subfolder per model and setting; its files hold windows of rows (key of
-the text, embedding) as `.npy`, and the name of a file is the hash of its content. So a killed run
-resumes, runs may share a folder, and a damaged file is noticed: it is removed, `Cache.damaged` names
-it, and its texts are embedded again.
+In: texts of any number of calls. Out: their embeddings, as an array or read from disk where they
+are needed. A folder holds one subfolder per model and setting; its files hold windows of rows (key
+of the text, embedding) as `.npy`, and the name of a file is the hash of its content. So a killed
+run resumes, runs may share a folder, and a damaged file is noticed: it is removed, `Cache.damaged`
+names it, and its texts are embedded again.
 """
 
 import hashlib
@@ -30,7 +31,8 @@ class Cache:
         self, folder, made_by: dict, embed_windows, prefixes: dict, width: int, store="float32"
     ):
         """made_by: all that decides an embedding apart from the text the encoder gets.
-        embed_windows: (texts, kind, share) -> windows, as `e5nl.embed_windows`. prefixes: of each kind.
+        embed_windows: (texts, kind, share) -> windows, as `e5nl.embed_windows`. prefixes: of each
+        kind.
         """
         digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
         self.folder, self.made_by = Path(folder) / digest[:24], made_by
@@ -145,7 +147,8 @@ def check_embeddings(embeddings: np.ndarray, texts: list[str], width: int | None
     expected = len(texts), width or embeddings.shape[-1]
     if embeddings.shape != expected:
         raise InputError(
-            f"the model gave embeddings {embeddings.shape} for {len(texts)} texts; expected {expected}"
+            f"the model gave embeddings {embeddings.shape} for {len(texts)} texts; "
+            f"expected {expected}"
         )
     embeddings = np.asarray(embeddings, np.float32)
     finite = np.isfinite(embeddings.sum(1, dtype=np.float64))  # of a row: no second matrix

@@ -1,13 +1,15 @@
-"""MTEB-NL without mteb: a model scored on 40 tasks of seven types, with mteb's numbers (arXiv 2509.12340,
-the benchmark and the results).
+"""MTEB-NL without mteb: a model scored on 40 tasks of seven types, with mteb's numbers (arXiv
+2509.12340, the benchmark and the results).
 
 In: a model folder and tasks (`mteb_nl.py`). Out: one JSON file per task in mteb's layout, with what
-decides a number (prefixes, dtype, weights, versions); in `items/` the predictions or similarities that
-the score was made of (`metrics.py`); and tables and comparisons of such folders. For models with
-published scores (`published.json`, from mteb's results repository) their main scores are known.
+decides a number (prefixes, dtype, weights, versions); in `items/` the predictions or similarities
+that the score was made of (`metrics.py`); and tables and comparisons of such folders. For models
+with published scores (`published.json`, from mteb's results repository) their main scores are
+known.
 
-A task's score is the plain mean over its evaluation splits. A benchmark has two means: over tasks, and
-over types (of their means). Which prefix a text gets is a policy, `--prefix`, stored in every result:
+A task's score is the plain mean over its evaluation splits. A benchmark has two means: over tasks,
+and over types (of their means). Which prefix a text gets is a policy, `--prefix`, stored in every
+result:
 
     mteb      `query: ` and `passage: ` in retrieval and reranking, nothing elsewhere: what the
               leaderboard does to E5
@@ -17,15 +19,15 @@ over types (of their means). Which prefix a text gets is a policy, `--prefix`, s
     none      nothing anywhere
 
     python evaluate.py run --model runs/toy --tasks-file demo/tasks.json --tasks STS --out runs/sts
-    python evaluate.py download                     # the 40 tasks' data, to the hub's cache (HF_HOME)
+    python evaluate.py download                     # the 40 tasks' data, to the hub's cache
     python evaluate.py run --model clips/e5-base-trm-nl --out runs/e5-base-trm-nl
     torchrun --nproc_per_node 8 evaluate.py run …   # the embedding shared by 8 GPUs
     python evaluate.py report runs/e5-base-trm-nl clips/e5-base-trm-nl
     python evaluate.py compare runs/e5-base-trm-nl runs/other
 
-Each distinct text is embedded once, prefix included, whatever tasks share it, and kept in `<out>/cache`
-(or `--cache`), so a killed run resumes. Finished tasks are skipped. Memory is that of the largest task:
-371 thousand documents.
+Each distinct text is embedded once, prefix included, whatever tasks share it, and kept in
+`<out>/cache` (or `--cache`), so a killed run resumes. Finished tasks are skipped. Memory is that of
+the largest task: 371 thousand documents.
 """
 
 import argparse
@@ -71,7 +73,8 @@ from mteb_nl import (
     select_tasks,
 )
 
-# The kind of text (see `e5nl.embed`) by its role in a task. `instruct` puts words before the others.
+# The kind of text (see `e5nl.embed`) by its role in a task. `instruct` puts words before the
+# others.
 POLICIES = {
     "mteb": {"symmetric": "none", "query": "query", "document": "passage"},
     "e5": {"symmetric": "query", "query": "query", "document": "passage"},
@@ -82,7 +85,7 @@ POLICIES = {
 Encode = Callable[[list[str], str], Embeddings]  # (texts, kind) -> embeddings, as e5nl.embed
 
 
-# --- one task ---------------------------------------------------------------------------------------
+# --- one task -------------------------------------------------------------------------------------
 
 
 class Job(NamedTuple):
@@ -127,7 +130,8 @@ def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tupl
     labels = train["label"]
     if isinstance(flat_labels(train)[0], str) != isinstance(flat_labels(rows)[0], str):
         raise InputError(
-            f"labels are texts in one of train and {split}, numbers in the other; write all in one way"
+            f"labels are texts in one of train and {split}, numbers in the other; "
+            "write all in one way"
         )
     if task.type == "Classification":
         classify, draws = metrics.classification, metrics.draw_rows(labels, task.samples_per_label)
@@ -136,7 +140,8 @@ def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tupl
         draws = metrics.draw_multilabel_rows(labels, task.samples_per_label, generator)
         if (fewest := min(map(len, draws))) < metrics.NEIGHBOURS:
             raise InputError(
-                f"{fewest} training rows with labels; {metrics.NEIGHBOURS} nearest neighbours need as many"
+                f"{fewest} training rows with labels; {metrics.NEIGHBOURS} nearest neighbours "
+                "need as many"
             )
     used = sorted(set().union(*draws))
     place = {row: number for number, row in enumerate(used)}
@@ -199,13 +204,14 @@ def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str,
             main = scores[task.main_score]
             if not np.isfinite(main):
                 raise InputError(
-                    f"split {job.split}: {task.main_score} is {main}; is it defined for these labels?"
+                    f"split {job.split}: {task.main_score} is {main}; "
+                    "is it defined for these labels?"
                 )
             results[job.split] = {"main_score": main, "remarks": job.remarks} | scores, items
         return results
 
 
-# --- the run ----------------------------------------------------------------------------------------
+# --- the run --------------------------------------------------------------------------------------
 
 
 def finished(
@@ -300,7 +306,7 @@ def _plain(value):
     return value
 
 
-# --- result files -----------------------------------------------------------------------------------
+# --- result files ---------------------------------------------------------------------------------
 
 PUBLISHED = Path(__file__).with_name("published.json")
 E5_NL = [f"clips/e5-{size}-trm-nl" for size in ("small", "base", "large")]  # the paper's own
@@ -335,7 +341,8 @@ def read_result(path: Path) -> dict:
 
 
 def read_results(name, notes: list[str]) -> Results:
-    """The results in a folder that `run` wrote, or of a model with published scores (main scores only).
+    """The results in a folder that `run` wrote, or of a model with published scores (main scores
+    only).
 
     notes: gets a line for each file of the folder that is no result file.
     """
@@ -393,7 +400,7 @@ def read_items(path: Path) -> dict[str, Items]:
     return splits
 
 
-# --- tables -----------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------
 
 # The paper's names of the types, in its order.
 SHORT = {
@@ -410,8 +417,8 @@ SHORT = {
 def summarise(results: Results, tasks: dict[str, str] | None = None) -> dict:
     """Scores by task, their means by type, the mean over tasks and the mean over types.
 
-    tasks: {task: type}, if not those of the results. A mean is None where one of its tasks is missing:
-    means over different tasks cannot be compared.
+    tasks: {task: type}, if not those of the results. A mean is None where one of its tasks is
+    missing: means over different tasks cannot be compared.
     """
     if tasks is None:
         tasks = {name: result["task_type"] for name, result in results.items()}
@@ -511,8 +518,8 @@ def table(cells: list[list[str]], format: str, left: int) -> str:
 
 
 def plot(path, columns: dict[str, Results]) -> None:
-    """Bars: the types and the two means, one colour per model: the light and the dark of each hue, for
-    a model and what was made of it."""
+    """Bars: the types and the two means, one colour per model: the light and the dark of each hue,
+    for a model and what was made of it."""
     import matplotlib.figure  # optional: only --plot needs it
 
     head, *rows = [row for row in report_types(columns) if row[1] in ("text", "all")]
@@ -530,14 +537,15 @@ def plot(path, columns: dict[str, Results]) -> None:
         axes.figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150)
 
 
-# --- comparing two ----------------------------------------------------------------------------------
+# --- comparing two --------------------------------------------------------------------------------
 
 
 def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[str]]:
-    """What B has over A: a row for each task that both have, and a line for each difference in settings.
+    """What B has over A: a row for each task that both have, and a line for each difference in
+    settings.
 
-    A row has the scores, their difference, and the ends of its 95 % interval (None where there are no
-    items to draw from). notes: gets a line for each file that cannot be used.
+    A row has the scores, their difference, and the ends of its 95 % interval (None where there are
+    no items to draw from). notes: gets a line for each file that cannot be used.
     """
     first, second = read_results(a, notes), read_results(b, notes)
     tasks = [name for name in first if name in second]
@@ -559,8 +567,8 @@ def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[st
 def interval(
     a: Path, b: Path, first: dict, second: dict, resamples: int
 ) -> tuple[float | None, float | None]:
-    """The 2.5th and 97.5th percentile of the difference between two results of a task when its texts,
-    queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
+    """The 2.5th and 97.5th percentile of the difference between two results of a task when its
+    texts, queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
 
     None where the two have no items or not the same.
     """
@@ -609,7 +617,8 @@ def checked_items(folder: Path, result: dict) -> dict[str, Items]:
         raise InputError(f"{path}: {score} cannot be computed from it ({error!r})") from None
     if splits and not abs(np.mean(again) - result["main_score"]) < 1e-6:
         raise InputError(
-            f"{path}: {score} of it is {np.mean(again):.6f}; the result file says {result['main_score']:.6f}"
+            f"{path}: {score} of it is {np.mean(again):.6f}; "
+            f"the result file says {result['main_score']:.6f}"
         )
     return splits
 
@@ -623,7 +632,8 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
         ]
         for name in published:
             lines[
-                f"{name}: published, settings not recorded here; mteb gives E5 its prefixes as --prefix mteb does"
+                f"{name}: published, settings not recorded here; "
+                "mteb gives E5 its prefixes as --prefix mteb does"
             ] = None
         if published:
             continue
@@ -641,7 +651,8 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
             and len({tuple(map(int, version.groups())) >= (1, 9) for version in versions}) == 2
         ):
             lines[
-                "scikit-learn draws other batches from 1.9 on: clustering scores of the two cannot be compared"
+                "scikit-learn draws other batches from 1.9 on: "
+                "clustering scores of the two cannot be compared"
             ] = None
     return list(lines)
 
@@ -672,7 +683,7 @@ def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
     return cells
 
 
-# --- command line -----------------------------------------------------------------------------------
+# --- command line ---------------------------------------------------------------------------------
 
 
 def _tasks(args) -> list[Task]:
@@ -696,7 +707,8 @@ def _run(args, rank: int, world: int) -> None:
         "prompts": prompts,
     }
     print(
-        f"{args.model}: {len(tasks)} tasks, prefixes {args.prefix}, {args.dtype}, weights {weights[:12]}"
+        f"{args.model}: {len(tasks)} tasks, prefixes {args.prefix}, {args.dtype}, "
+        f"weights {weights[:12]}"
     )
 
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
@@ -726,7 +738,8 @@ def _run(args, rank: int, world: int) -> None:
             for remark in scores.get("remarks", ()):
                 print(f"    {split}: {remark}", flush=True)
     print(
-        f"{out}: {len(tasks)} results and summary.json; {len(cache.places):,} embeddings in {cache.folder}"
+        f"{out}: {len(tasks)} results and summary.json; "
+        f"{len(cache.places):,} embeddings in {cache.folder}"
     )
 
 

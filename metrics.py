@@ -5,9 +5,9 @@ scores were computed from (`Items`), so that a bootstrap can draw items and scor
 type is scored (all seeds are 42; read in mteb 2.20 to 2.26, compared in `tests/parity/`):
 
     Classification            10 times: logistic regression on 8 training texts per label, accuracy
-    MultilabelClassification  10 times: 5 nearest neighbours among about 8 training texts per label, F1
-    PairClassification        average precision of five similarities of the pairs, the best of the five
-    Clustering                10 times: MiniBatchKMeans of 16,384 texts drawn with replacement, V-measure
+    MultilabelClassification  10 times: 5 nearest neighbours of about 8 training texts per label, F1
+    PairClassification        average precision of five similarities of the pairs, the best one
+    Clustering                10 times: MiniBatchKMeans of 16,384 texts drawn, V-measure
     Retrieval                 the 1,000 most similar documents (cosine), nDCG at 10 as in trec_eval
     Reranking                 likewise for the given candidates, MAP at 1,000
     STS                       rank correlation of the cosine and the human score of the pairs
@@ -52,11 +52,12 @@ def _means(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
 
 
-# --- classification ---------------------------------------------------------------------------------
+# --- classification -------------------------------------------------------------------------------
 
 
 def draw_rows(labels: list, samples_per_label: int) -> list[list[int]]:
-    """Training rows of each experiment: the first `samples_per_label` of each label in random order.
+    """Training rows of each experiment: the first `samples_per_label` of each label in random
+    order.
 
     Subtle: each experiment shuffles the order that the one before it left, with the same seed. All
     use one permutation, applied once, twice, …, ten times. It does not depend on the evaluation
@@ -87,9 +88,8 @@ def classification(
     """Logistic regression on each of `draws` (rows of `train`), scored on `test`; means over them.
 
     Labels are texts or whole numbers. `ap`, of the hard predictions, exists where the test set has
-    two labels, one of them the number 1; else it is NaN.
-    Items: the true `label` (N,) and those `predicted` (N, experiments), as places in the sorted list
-    of all labels.
+    two labels, one of them the number 1; else it is NaN. Items: the true `label` (N,) and those
+    `predicted` (N, experiments), as places in the sorted list of all labels.
     """
     names, numbers = np.unique(np.concatenate([train_labels, test_labels]), return_inverse=True)
     targets, label = numbers[: len(train_labels)], numbers[len(train_labels) :]
@@ -191,7 +191,7 @@ def multilabel_scores(label: np.ndarray, predicted: np.ndarray) -> dict[str, flo
     }
 
 
-# --- pairs ------------------------------------------------------------------------------------------
+# --- pairs ----------------------------------------------------------------------------------------
 
 SIMILARITIES = ("similarity", "cosine", "manhattan", "euclidean", "dot")
 
@@ -228,7 +228,8 @@ def _products(first: Embeddings, second: Embeddings) -> np.ndarray:
 
 
 def pair_classification(first: Embeddings, second: Embeddings, gold: list[int]) -> Scores:
-    """How well each similarity tells pairs with label 1 from pairs with label 0, and the best of them.
+    """How well each similarity tells pairs with label 1 from pairs with label 0, and the best of
+    them.
 
     Items: the similarities and the `label`.
     """
@@ -286,7 +287,7 @@ def correlation(name: str, items: Items) -> float:
     return float(correlate(items["score"], items[similarity or "similarity"])[0])
 
 
-# --- clustering -------------------------------------------------------------------------------------
+# --- clustering -----------------------------------------------------------------------------------
 
 
 def clustering(embeddings: Embeddings, labels: list, generator: random.Random) -> Scores:
@@ -315,7 +316,7 @@ def clustering(embeddings: Embeddings, labels: list, generator: random.Random) -
     return scores, {}
 
 
-# --- retrieval and reranking ------------------------------------------------------------------------
+# --- retrieval and reranking ----------------------------------------------------------------------
 
 Ranking = dict[str, tuple[list[str], np.ndarray]]  # query id: document ids, their scores (float32)
 
@@ -323,8 +324,8 @@ Ranking = dict[str, tuple[list[str], np.ndarray]]  # query id: document ids, the
 def rank_corpus(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings) -> Ranking:
     """The documents of highest cosine for each query, as many as the last of CUTS, best first.
 
-    queries, ids: of the rows of q and p. The ids are in descending order: of equal scores the search
-    keeps and returns the first, trec_eval the one with the higher id.
+    queries, ids: of the rows of q and p. The ids are in descending order: of equal scores the
+    search keeps and returns the first, trec_eval the one with the higher id.
     """
     assert all(a > b for a, b in zip(ids, ids[1:], strict=False))
     q, p, names = _unit(q), _unit(p), np.array(ids, object)
@@ -368,8 +369,9 @@ def retrieval(ranking: Ranking, qrels: dict[str, dict[str, int]]) -> Scores:
     documents scores 0, and so does one that the ranking lacks; one without judgements is left out.
     Items: the `query`, and every measure.
 
-    >>> scores, _ = retrieval({"q": (["a", "b", "c"], np.float32([0.9, 0.9, 0.1]))}, {"q": {"a": 1}})
-    >>> scores["mrr_at_10"], scores["precision_at_1"], round(scores["ndcg_at_10"], 4)  # b is before a
+    >>> ranking = {"q": (["a", "b", "c"], np.float32([0.9, 0.9, 0.1]))}  # b is before a
+    >>> scores, _ = retrieval(ranking, {"q": {"a": 1, "c": 0}})
+    >>> scores["mrr_at_10"], scores["precision_at_1"], round(scores["ndcg_at_10"], 4)
     (0.5, 0.0, 0.6309)
     """
     queries = [query for query in qrels if qrels[query]]
@@ -381,8 +383,8 @@ def retrieval(ranking: Ranking, qrels: dict[str, dict[str, int]]) -> Scores:
         scores = np.asarray(scores, np.float32)
         if scores.shape != (len(ids),) or len(set(ids)) < len(ids) or not np.isfinite(scores).all():
             raise InputError(
-                f"ranking of query {query!r}: expected each document once, with a finite score; found "
-                f"{len(ids)} ids ({len(set(ids))} different), scores of shape {scores.shape}"
+                f"ranking of query {query!r}: expected each document once, with a finite score; "
+                f"found {len(ids)} ids ({len(set(ids))} different), scores of shape {scores.shape}"
             )
         if not (scores[1:] < scores[:-1]).all():  # else it is sorted, without ties
             ids = [id for _, id in sorted(zip(scores, ids, strict=True), reverse=True)]
@@ -412,7 +414,7 @@ def measures(ids: list[str], judged: dict[str, int]) -> dict[str, float]:
     return scores
 
 
-# --- a score of drawn items -------------------------------------------------------------------------
+# --- a score of drawn items -----------------------------------------------------------------------
 
 
 def score_items(type: str, score: str, items: Items) -> float:

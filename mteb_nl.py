@@ -1,12 +1,13 @@
-"""The tasks of MTEB-NL, `MTEB(nld, v1)`: which data, how it is read, what is scored (arXiv 2509.12340).
+"""The tasks of MTEB-NL, `MTEB(nld, v1)`: which data, how it is read, what is scored (arXiv
+2509.12340).
 
 `TASKS` is the benchmark: 40 tasks of seven types. A task names its files on the Hugging Face hub by
-repository, revision and configuration; which files those are the repository's own README.md says, as
-for the `datasets` library. They are read from the hub's cache (`HF_HOME` says where that is), and
-downloaded when they are not in it; with HF_HUB_OFFLINE=1 nothing is.
+repository, revision and configuration; which files those are the repository's own README.md says,
+as for the `datasets` library. They are read from the hub's cache (`HF_HOME` says where that is),
+and downloaded when they are not in it; with HF_HUB_OFFLINE=1 nothing is.
 
-A task of one's own is described in a task file, next to its data; the names of files are relative to
-it and never lead out of its folder:
+A task of one's own is described in a task file, next to its data; the names of files are relative
+to it and never lead out of its folder:
 
     {"tasks": [
       {"name": "Sib", "type": "Classification", "train": "sib/train.jsonl.gz",
@@ -20,12 +21,12 @@ it and never lead out of its folder:
 Files are tables (JSON Lines, parquet, CSV) with mteb's columns (see TYPES; `"columns": {"text":
 "headline"}` names others); several files of a split are read one after the other. A split of a
 retrieval task is a folder in BEIR layout. The candidates of a query are listed in its
-`top_ranked.jsonl` (`query-id`, `corpus-ids`); without that file they are the judged documents, those
-of grade 0 included. Other fields of a task: `main_score`, `samples_per_label`,
+`top_ranked.jsonl` (`query-id`, `corpus-ids`); without that file they are the judged documents,
+those of grade 0 included. Other fields of a task: `main_score`, `samples_per_label`,
 `ignore_identical_ids`, `prompt`, `translated`, `language` (`fry-Latn`).
 
-Left out on purpose: other languages of the benchmark's multilingual tasks; tasks with images, or with
-instructions for each query.
+Left out on purpose: other languages of the benchmark's multilingual tasks; tasks with images, or
+with instructions for each query.
 """
 
 import contextlib
@@ -46,7 +47,7 @@ import yaml
 from data import beir_file, qrels_of, texts_by_id
 from files import InputError, hub_folder, inside, kind_of, read_json, read_rows
 
-# --- what a task of each type has -------------------------------------------------------------------
+# --- what a task of each type has -----------------------------------------------------------------
 
 
 class Kind(NamedTuple):
@@ -160,7 +161,7 @@ def _task(name: str, type: str, repository: str, **fields) -> Task:
     return Task(name, type, repository, **(usual | fields))
 
 
-# --- what a task does beyond its type ---------------------------------------------------------------
+# --- what a task does beyond its type -------------------------------------------------------------
 
 
 def covid_labels(rows: Table, split: str) -> Table:
@@ -236,11 +237,11 @@ def belebele_tables(rows: Table, split: str) -> tuple[dict, dict, dict]:
     return dict(passages.values()), {id: question for question, id in questions.items()}, qrels
 
 
-# --- the table --------------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
-# Facts as in mteb 2.26 (tests/parity/test_mteb.py compares every field). `translated` is mteb's account
-# of how a text was made, except for Belebele: mteb says "created", but its passages are those of FLORES,
-# translated from English by people. `sizes` are mteb's descriptive statistics.
+# Facts as in mteb 2.26 (tests/parity/test_mteb.py compares every field). `translated` is mteb's
+# account of how a text was made, except for Belebele: mteb says "created", but its passages are
+# those of FLORES, translated from English by people. `sizes` are mteb's descriptive statistics.
 TASKS = [
     # Classification
     _task("DutchBookReviewSentimentClassification.v2", "Classification",
@@ -353,7 +354,8 @@ TASKS = [
             "basis van de titels"),
     _task("VABBClusteringP2P", "Clustering",
         "clips/mteb-nl-vabb-cls@544acc2e46909eab2b49962b043a18b9c9772770",
-        columns={"text": "text", "label": "org_discipline"}, transform=title_and_abstract, sizes={"test": (195, 186_620)},
+        columns={"text": "text", "label": "org_discipline"}, transform=title_and_abstract,
+        sizes={"test": (195, 186_620)},
         prompt="Identificeer de hoofdcategorie van wetenschappelijke artikelen op "
             "basis van de titels en abstracts"),
     _task("OpenTenderClusteringS2S", "Clustering",
@@ -442,7 +444,7 @@ TASKS = [
 ]  # fmt: skip
 
 
-# --- which tasks ------------------------------------------------------------------------------------
+# --- which tasks ----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -596,7 +598,7 @@ def _existing(path: Path, where: str) -> Path:
         return beir_file(path.parent, path.name)
 
 
-# --- where their files are --------------------------------------------------------------------------
+# --- where their files are ------------------------------------------------------------------------
 
 
 def read_card(path: Path) -> dict[str, dict[str, list[str]]]:
@@ -617,13 +619,15 @@ def read_card(path: Path) -> dict[str, dict[str, list[str]]]:
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"{path}: its YAML head has no list of configs with data_files that can be read ({reason})"
+            f"{path}: its YAML head has no list of configs with data_files that can be read "
+            f"({reason})"
         ) from None
     return card
 
 
 def split_patterns(card: dict, config: str, split: str, alone: bool = False) -> list[str]:
-    """The patterns of a split's files. alone: a configuration's only split counts, whatever its name."""
+    """The patterns of a split's files. alone: a configuration's only split counts, whatever its
+    name."""
     if not card and config == "default":  # a repository without configurations: as `datasets` looks
         return [
             name.format(split)
@@ -638,7 +642,8 @@ def split_patterns(card: dict, config: str, split: str, alone: bool = False) -> 
         (split,) = splits
     if split not in splits:
         raise InputError(
-            f"README.md lists no split {split!r} of configuration {config!r}; {nearest(split, splits)}"
+            f"README.md lists no split {split!r} of configuration {config!r}; "
+            f"{nearest(split, splits)}"
         )
     return splits[split]
 
@@ -668,7 +673,8 @@ def hub_copy(repository: str, names: tuple[str, ...]) -> Path:
 
 
 def matching(folder: Path, names: list[str]) -> list[Path]:
-    """The files in a folder that match: those of one pattern by name, one pattern after the other."""
+    """The files in a folder that match: those of one pattern by name, one pattern after the
+    other."""
     files = {}
     for name in names:
         pattern = inside(folder, name, "README.md").relative_to(folder)
@@ -684,7 +690,8 @@ def splits_read(task: Task) -> list[str]:
 
 
 def locate(task: Task, split: str) -> dict[str, list[Path]]:
-    """{what: its files} of a split: `rows`, or `corpus`, `queries`, `qrels` and perhaps `top_ranked`."""
+    """{what: its files} of a split: `rows`, or `corpus`, `queries`, `qrels` and perhaps
+    `top_ranked`."""
     if not task.repository:
         return task.files[split]
     card = read_card(hub_copy(task.repository, ("README.md",)) / "README.md")
@@ -712,7 +719,7 @@ def fingerprint(task: Task) -> str:
     return digest.hexdigest()
 
 
-# --- reading them -----------------------------------------------------------------------------------
+# --- reading them ---------------------------------------------------------------------------------
 
 
 def _rows_of(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict]]:
@@ -790,7 +797,8 @@ def _numbers(values: list[str], whole: bool) -> list:
 
 
 def flat_labels(columns: dict[str, list]) -> list:
-    """The labels (or scores) of a split; of a multi-label split those of all rows, one after another."""
+    """The labels (or scores) of a split; of a multi-label split those of all rows, one after
+    another."""
     values = columns.get("label", columns.get("score"))
     return [label for row in values for label in row] if isinstance(values[0], list) else values
 
@@ -807,7 +815,8 @@ class Ranking(NamedTuple):
 
 
 def read_ranking(task: Task, split: str) -> Ranking:
-    """Queries without judgements are skipped, and so are judgements of unknown queries (as in mteb)."""
+    """Queries without judgements are skipped, and so are judgements of unknown queries (as in
+    mteb)."""
     files = locate(task, split)
     if task.transform:
         corpus, queries, qrels = (table for _, table in _rows_of(task, split, files["rows"]))
@@ -851,7 +860,8 @@ def _top_ranked(files: list[Path]) -> dict[str, list[str]]:
 
 
 def remarks(task: Task, split: str, content: dict | Ranking) -> list[str]:
-    """What a user should know of a split: judged documents that do not exist, sizes unlike mteb's."""
+    """What a user should know of a split: judged documents that do not exist, sizes unlike
+    mteb's."""
     lines = []
     if isinstance(content, Ranking):
         texts = {"corpus": content.corpus.values(), "queries": content.queries.values()}

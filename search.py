@@ -1,7 +1,7 @@
 """Exact search: the k passages of the highest dot product with each query, to the last bit.
 
-What mining (`mine.py`) and the scores of retrieval (`metrics.py`) search with. The embeddings may be
-memory-mapped. Three steps:
+What mining (`mine.py`) and the scores of retrieval (`metrics.py`) search with. The embeddings may
+be memory-mapped. Three steps:
 
 1. Matrix products of chunks, in float32 or bfloat16, choose candidates: for each query the passages
    with the largest products, more than k of them.
@@ -13,7 +13,8 @@ memory-mapped. Three steps:
 So neither the chunks, nor the precision of the products, nor the number of threads change a result,
 only the time (`bench.py search`). Left out on purpose: approximate indexes.
 
-Letters for dimensions: Q queries, R some of them, N passages, C some of them, D width, K candidates.
+Letters for dimensions: Q queries, R some of them, N passages, C some of them, D width, K
+candidates.
 """
 
 import contextlib
@@ -56,7 +57,8 @@ def top_k(
 
     queries (Q, D), corpus (N < 2^32, D): see `as_float32`. precision: float32 or bfloat16 products.
     Returns scores (Q, k') float32, see `score`, and their numbers (Q, k') int64; of equal scores
-    the lower number comes first. On the CPU the queries are shared by as many threads as torch may use.
+    the lower number comes first. On the CPU the queries are shared by as many threads as torch may
+    use.
     """
     if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
         raise InputError(
@@ -152,11 +154,12 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
         cuda.allow_tf32, cuda.allow_bf16_reduced_precision_reduction = before[1:]
 
 
-# --- how far rounding can move a product ------------------------------------------------------------
+# --- how far rounding can move a product ----------------------------------------------------------
 
 
 def largest_norms(x: Tensor, dtype: torch.dtype, what: str, first: int) -> tuple[float, float]:
-    """The largest |x| and the largest |x - x'| of rows x (R, D), where x' is x rounded to `dtype`."""
+    """The largest |x| and the largest |x - x'| of rows x (R, D), where x' is x rounded to
+    `dtype`."""
     norms = torch.stack([x.norm(dim=1), (x - x.to(dtype)).norm(dim=1)])
     finite = norms[0].isfinite()
     if not finite.all():
@@ -182,7 +185,7 @@ def rounding_error(q_norms, c_norms, width: int, dtype: torch.dtype):
     return lambda value: 1.01 * (lost + summed + rounded * abs(value)) + 2.0**-100
 
 
-# --- candidates -------------------------------------------------------------------------------------
+# --- candidates -----------------------------------------------------------------------------------
 
 # A candidate is one whole number, its key: the better of two candidates has the larger key.
 LOWEST, LAST = torch.finfo(torch.float32).min, 2**32 - 1
@@ -243,7 +246,8 @@ def _add(best: Tensor, products: Tensor, floor: Tensor, start: int) -> None:
 
 
 def _add_scores(best: Tensor, queries, corpus, start: int, reached: np.ndarray) -> None:
-    """Merge the scores of passages start, start + 1, … where `reached` (R, C) into the keys (R, K)."""
+    """Merge the scores of passages start, start + 1, … where `reached` (R, C) into the keys (R,
+    K)."""
     for row in np.flatnonzero(reached.any(1)):
         numbers = start + np.flatnonzero(reached[row])
         exact = torch.from_numpy(score(queries[row], corpus.take(numbers, axis=0)))
