@@ -124,12 +124,13 @@ class Stored:
         return len(self.places)
 
     def __getitem__(self, rows) -> np.ndarray:
-        files, numbers = self.places[rows] >> 32, self.places[rows] & 0xFFFFFFFF
+        places = self.places[rows]
+        files, numbers = np.divmod(np.atleast_1d(places), 1 << 32)
         embeddings = np.empty((len(files), self.shape[1]), self.dtype)
         for file in np.unique(files):
             here = np.flatnonzero(files == file)
             embeddings[here] = self.files[file][numbers[here]]
-        return embeddings
+        return embeddings.reshape(*places.shape, self.shape[1])
 
     def take(self, rows: np.ndarray, axis: int) -> np.ndarray:
         return self[rows]

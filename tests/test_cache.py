@@ -119,7 +119,7 @@ def test_stored_embeddings_are_searched_where_they_are(tmp_path, store):
         expected = (bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000).view(np.float32)
     assert stored.shape == (65, cases.WIDTH) and len(stored) == 65 and stored.ndim == 2
     assert stored.dtype == np.dtype("uint16" if store == "bfloat16" else store)
-    for rows in (slice(None), slice(7, 31), np.array([64, 3, 3]), [5]):
+    for rows in (slice(None), slice(7, 31), np.array([64, 3, 3]), [5], 8, []):
         assert np.array_equal(as_float32(stored[rows]), expected[rows])
     queries = embed(texts[:9], "query")
     found, wanted = top_k(queries, stored, 4, corpus_chunk=16), top_k(queries, expected, 4)
