@@ -74,6 +74,7 @@ def top_k(
     if not scores.size:
         return scores, numbers
 
+    # Where, and how many at a time.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads() if device == "cpu" else 1
     query_chunk = min(query_chunk or QUERIES[device], -(-len(queries) // threads))
@@ -81,6 +82,7 @@ def top_k(
     corpus_chunk = corpus_chunk or PASSAGES[device]
     starts = range(0, len(corpus), corpus_chunk)
 
+    # What step 1 needs: queries, lengths (for the error of rounding), no candidates yet.
     dtype = getattr(torch, precision)
     q = torch.from_numpy(as_float32(queries)).to(device)
     q_norms = np.max([largest_norms(q[rows], dtype, "query", rows.start) for rows in parts], axis=0)
@@ -98,8 +100,8 @@ def top_k(
             c = c.to(dtype)
 
             def choose(rows: slice) -> None:
-                products = (q[rows].to(dtype) @ c.T).float()
-                kth = unpack(best[rows, -k])[0] if start else kth_largest(products, k)
+                products = q[rows].to(dtype) @ c.T
+                kth = unpack(best[rows, -k])[0] if start else kth_largest(products.float(), k)
                 floor = kth - 2 * error(kth)  # k passages have better scores than any below it
                 _add(best[rows], products, floor, start)
 
@@ -224,24 +226,38 @@ def _largest(keys: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.sort(keys.numpy())[..., -count:])
 
 
+def _flat_above(products: Tensor, floor: Tensor) -> np.ndarray:
+    """Where the flattened products are above each row's floor (R, 1): several times faster by numpy.
+
+    numpy has no bfloat16, but above 0 such numbers are in the order of their bits.
+    """
+    if products.dtype == torch.bfloat16 and floor.min() >= 0:
+        products, floor = products.view(torch.int16), (floor.view(torch.int32) >> 16).short()
+    elif products.dtype == torch.bfloat16:
+        products = products.float()
+    return np.flatnonzero(products.numpy() > floor.numpy())
+
+
 def _add(best: Tensor, products: Tensor, floor: Tensor, start: int) -> None:
     """Merge the products (R, C) above each row's floor (R,) into its keys (R, K), in place.
 
     start: the number of the first passage.
     """
+    # The keys of the products above the floor, row after row.
     rows, columns = products.shape
     floor = torch.maximum(floor, unpack(best[:, 0])[0])[:, None]
     if products.is_cuda:
         flat = (products > floor).flatten().nonzero().squeeze(1)
-    else:  # numpy is several times faster than torch
-        flat = torch.from_numpy(np.flatnonzero(products.numpy() > floor.numpy()))
-    keys = pack(products.flatten()[flat], start + flat % columns)
+    else:
+        flat = torch.from_numpy(_flat_above(products, floor))
+    keys = pack(products.flatten()[flat].float(), start + flat % columns)
 
     # One line of keys per query, as long as the longest, filled up with EMPTY.
     ends = torch.searchsorted(flat, columns * torch.arange(rows + 1, device=best.device))
     counts = ends.diff()
     lines = best.new_full((rows, int(counts.max())), EMPTY)
     lines.masked_scatter_(torch.arange(lines.shape[1], device=best.device) < counts[:, None], keys)
+    # The best of the old and the new.
     best.copy_(_largest(torch.cat([best, lines], dim=1), best.shape[1]))
 
 
