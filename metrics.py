@@ -256,7 +256,7 @@ def pair_scores(items: Items) -> dict[str, float]:
 def _thresholds(similarity: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Subtle: pairs of equal similarity fall on one side of a threshold; no threshold takes all
     pairs, but the average precision counts that point too."""
-    # From the most similar pair down: how many pairs each threshold takes, how many of them rightly.
+    # From the most similar pair down: how many pairs a threshold takes, how many of them rightly.
     order = np.argsort(-similarity, kind="stable")
     last = np.flatnonzero(np.diff(similarity[order]))  # of the pairs above each threshold
     taken = np.r_[last + 1, len(label)]

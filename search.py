@@ -227,7 +227,7 @@ def _largest(keys: Tensor, count: int) -> Tensor:
 
 
 def _flat_above(products: Tensor, floor: Tensor) -> np.ndarray:
-    """Where the flattened products are above each row's floor (R, 1): several times faster by numpy.
+    """Where the flattened products are above each row's floor (R, 1); numpy is much faster here.
 
     numpy has no bfloat16, but above 0 such numbers are in the order of their bits.
     """
