@@ -37,8 +37,8 @@ NAMED = {task.name: task for task in TASKS}
 def test_the_table():
     assert len(NAMED) == len(TASKS) == 40
     assert Counter(task.type for task in TASKS) == {
-        "Classification": 12, "PairClassification": 2, "MultilabelClassification": 3, "Clustering": 8,
-        "Reranking": 1, "Retrieval": 12, "STS": 2,
+        "Classification": 12, "PairClassification": 2, "MultilabelClassification": 3,
+        "Clustering": 8, "Reranking": 1, "Retrieval": 12, "STS": 2,
     }  # fmt: skip
     for task in TASKS:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", task.repository), task.name
@@ -297,16 +297,17 @@ def test_scores_in_csv_are_numbers(hub):
     assert read_columns(task, "dev") == expected
 
 
-TWO = "configs:\n- config_name: nl-queries\n  data_files:\n  - {split: dev, path: d}\n  - {split: test, path: t}"
+HEAD = "configs:\n- config_name: x\n  data_files:\n"
+TWO = f"{HEAD}  - {{split: dev, path: d}}\n  - {{split: test, path: t}}"
+USUAL = ["test.*", "test-*", "test/*", "data/test.*", "data/test-*", "data/test/*"]
 CARDS = [  # the head of a README.md, configuration, split, its patterns or a message
     ("configs:\n- config_name: corpus\n  data_files: c.jsonl", "corpus", "train", ["c.jsonl"]),
-    ("configs:\n- config_name: x\n  data_files:\n  - a*.jsonl\n  - b.jsonl", "x", "train", ["a*.jsonl", "b.jsonl"]),
-    ("configs:\n- config_name: x\n  data_files:\n  - split: test\n    path: [t1.csv, t2.csv]", "default", "test",
-     ["t1.csv", "t2.csv"]),
-    ("license: mit", "default", "test", ["test.*", "test-*", "test/*", "data/test.*", "data/test-*", "data/test/*"]),
-    (TWO, "nl-queries", "test", ["t"]),
-    (TWO, "nl-querys", "test", "no configuration 'nl-querys'; did you mean nl-queries"),
-    (TWO, "nl-queries", "x", "no split 'x' of configuration 'nl-queries'; expected one of dev, test"),
+    (f"{HEAD}  - a*.jsonl\n  - b.jsonl", "x", "train", ["a*.jsonl", "b.jsonl"]),
+    (f"{HEAD}  - {{split: test, path: [t1.csv, t2.csv]}}", "default", "test", ["t1.csv", "t2.csv"]),
+    ("license: mit", "default", "test", USUAL),
+    (TWO, "x", "test", ["t"]),
+    (TWO, "y", "test", "no configuration 'y'; expected one of x"),
+    (TWO, "x", "y", "no split 'y' of configuration 'x'; expected one of dev, test"),
     ("configs: [a", "x", "test", "README.md: its YAML head has no list of configs"),
     ("configs:\n- config_name: x", "x", "test", "README.md: its YAML head has no list of configs"),
     ("- a", "x", "test", "README.md: its YAML head has no list of configs"),
@@ -426,7 +427,8 @@ def test_remarks_on_sizes_and_missing_documents():
     task = NAMED["SICK-NL-STS"]
     columns = {"sentence1": ["ab"], "sentence2": ["c"], "score": [1]}
     assert mteb_nl.remarks(task, "test", columns) == [
-        "test: 1 with 3 characters, mteb counts 4,902 with 463,327 characters; is this revision 7f88f003fc4e?"
+        "test: 1 with 3 characters, mteb counts 4,902 with 463,327 characters; "
+        "is this revision 7f88f003fc4e?"
     ]
     task = dataclasses.replace(task, sizes={"test": (1, 3)})
     assert mteb_nl.remarks(task, "test", columns) == []
@@ -568,7 +570,8 @@ COLUMNS = [  # type, a row's columns as mteb or a user names them, renamed, what
     ("STS", {"kop": ["a", "b"], "zin": ["c", "d"], "cijfer": [1, 5]},
      {"sentence1": "kop", "sentence2": "zin", "score": "cijfer"},
      {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "score": [1, 5]}),
-    ("Clustering", {"text": ["x", "x"], "sentences": ["s", "t"], "label": [7, 7], "labels": [0, 1]}, {},
+    ("Clustering",
+     {"text": ["x", "x"], "sentences": ["s", "t"], "label": [7, 7], "labels": [0, 1]}, {},
      {"text": ["s", "t"], "label": [0, 1]}),  # mteb's own name comes first
 ]  # fmt: skip
 
