@@ -642,6 +642,11 @@ def test_no_interval_where_the_items_are_not_the_same(tmp_path, evaluated):
     change_result(b, "XLWICNLPairClassification", main_score_name="cosine_ap")
     rows, _ = compare(a, b, 5, notes := [])
     assert [row["low"] for row in rows] == [None, None, None] and not notes
+    for run in (a, b):  # nothing says which queries these are
+        path = run / "items" / "SciFact-NL.v2.npz"
+        np.savez(path, **{"test/ndcg_at_10": np.load(path)["test/ndcg_at_10"]})
+    rows, _ = compare(a, b, 5, notes)
+    assert [row["low"] for row in rows] == [None, None, None] and not notes
 
 
 def change_result(run, name, **changes):
@@ -728,6 +733,7 @@ OTHER_ITEMS = [  # task, what is done to an array of it (None: taken out), what 
     (OF_TWO_SPLITS, "dev/cosine", None, "cosine_spearman cannot be .*KeyError.'cosine'"),
     (OF_TWO_SPLITS, "test/cosine", lambda x: x * np.nan, "cosine_spearman of it is nan"),
     (OF_TWO_SPLITS, "dev/cosine", lambda x: -x, "of it is .*; the result file says -0.12"),
+    ("SciFact-NL.v2", "test/query", lambda x: x[1:], "test: arrays of different lengths"),
     ("SciFact-NL.v2", "test/ndcg_at_10", None, "ndcg_at_10 cannot be computed from it .KeyError"),
     ("XLWICNLPairClassification", "test/dot", None, "max_ap cannot be computed from it .KeyError"),
     ("VaccinChatNLClassification", "test/predicted", lambda x: x[:, 0], "f1 cannot be computed"),
