@@ -40,7 +40,6 @@ Left out on purpose: approximate indexes, rescoring by a cross-encoder. The text
 import argparse
 import hashlib
 import itertools
-import json
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -50,6 +49,7 @@ import torch
 
 import e5nl
 import model_folder
+from cache import model_cache, stored_as
 from data import KINDS, Source, beir_files, normalise, read_id_texts, read_source
 from files import (
     InputError,
@@ -206,48 +206,25 @@ def collect(source: Source, corpus=(), include_negatives: bool = False) -> Texts
     return Texts(queries, passages, row_query, row_positives, [list(one) for one in positives], own)
 
 
-SHARD = 8192  # texts embedded between two writes to the cache
+SHARD = 8192  # given embeddings checked at a time
 
 
 def embed_texts(model, tokenizer, texts: list[str], kind: str, max_length: int | None, store: str,
-                cache=None, weights: str = "", rank: int = 0, world: int = 1) -> np.ndarray:
-    """Embeddings (N, D) stored as `store` (float32, float16, bfloat16). With `cache`, a folder, they are written shard by shard and
-    memory-mapped; of several processes (rank of world) each makes some of the shards.
-
-    A shard's name is a hash of all that decides its numbers: weights, tokenizer, pooling, prefix, limit, dtypes and the texts themselves.
+                cache=None, weights: str = "", rank: int = 0, world: int = 1):  # fmt: skip
+    """Embeddings (N, D) stored as `store` (float32, float16, bfloat16): an array, or with `cache`, a
+    folder, left on disk (see `cache.Stored`). Of several processes (rank of world) each embeds a share.
     """
-
-    def embed(texts: list[str]) -> np.ndarray:
-        embeddings = e5nl.embed(model, tokenizer, texts, kind, max_length=max_length, progress=True)
-        if store == "bfloat16":
-            return torch.from_numpy(embeddings).bfloat16().view(torch.uint16).numpy()
-        return embeddings.astype(store, copy=False)
-
     if cache is None:
-        return embed(texts)
-    config = model.config
-    made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling, dict(config.prompts)[kind]]
-    made_by += [min(max_length or config.max_length, config.max_length), str(model.words.weight.dtype), store]
-    shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
-    keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
-    joined_path = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
-    done = joined_path.exists()
-    for key, shard in list(zip(keys, shards, strict=True))[rank::world] if not done else ():
-        if not (path := Path(cache) / f"{key}.shard.npy").exists():
-            write_array(path, embed(shard))
+        embeddings = e5nl.embed(model, tokenizer, texts, kind, max_length=max_length, progress=True)
+        return stored_as(store, embeddings)
+    kept = model_cache(cache, model, tokenizer, weights, max_length, store)
+    for path in kept.damaged:
+        print(f"{path}: damaged; its texts are embedded again")
+    e5nl.wait()  # until all have read the same files
+    kept.fill(texts, kind, (rank, world))
     e5nl.wait()
-    if rank == 0:
-        if not done:
-            with new_file(joined_path) as temporary:
-                dtype = "uint16" if store == "bfloat16" else store
-                joined = np.lib.format.open_memmap(temporary, "w+", dtype, (len(texts), config.hidden_size))
-                for number, key in enumerate(keys):
-                    joined[number * SHARD : (number + 1) * SHARD] = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
-                joined.flush()
-        for key in keys:
-            (Path(cache) / f"{key}.shard.npy").unlink(missing_ok=True)
-    e5nl.wait()
-    return np.load(joined_path, mmap_mode="r")
+    kept.read()
+    return kept.stored(texts, kind)
 
 
 def read_embeddings(path, count: int, what: str) -> np.ndarray:

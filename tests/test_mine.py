@@ -298,64 +298,64 @@ def test_random_passages_are_none_of_the_forbidden():
     assert mine.fill([], -2, [], 3, q, p, np.random.default_rng(0)) == []
 
 
-def test_a_killed_run_goes_on_with_its_cache(folder, data, monkeypatch):
-    monkeypatch.setattr(mine, "SHARD", 16)
-    expected = run(data, "--model", folder, "--cache", data.parent / "other", out="whole.jsonl")
-    embed, calls = e5nl.embed, []
+def test_a_killed_run_resumes_with_its_cache(folder, data, monkeypatch):
+    monkeypatch.setattr(e5nl, "WINDOW", 16)
+    expected = run(data, "--model", folder, "--cache", data.parent / "other", out="other.jsonl")
+    assert run(data, "--model", folder, out="none.jsonl") == expected
+    embed_windows, embedded = e5nl.embed_windows, []
 
     def embed_until(limit):
-        def embed_some(model, tokenizer, texts, *rest, **options):
-            if len(calls) == limit:
-                raise KeyboardInterrupt
-            calls.append(len(texts))
-            return embed(model, tokenizer, texts, *rest, **options)
+        def embed_some(*arguments, **options):
+            for start, embeddings in embed_windows(*arguments, **options):
+                if len(embedded) == limit:
+                    raise KeyboardInterrupt
+                embedded.append(len(embeddings))
+                yield start, embeddings
 
         return embed_some
 
     cache = data.parent / "cache"
-    monkeypatch.setattr(e5nl, "embed", embed_until(4))
+    monkeypatch.setattr(e5nl, "embed_windows", embed_until(4))
     with pytest.raises(KeyboardInterrupt):
         run(data, "--model", folder, "--cache", cache, out="again.jsonl")
-    assert not (data.parent / "again.jsonl").exists() and [name.suffixes for name in sorted(cache.iterdir())].count([".shard", ".npy"]) == 1
-    monkeypatch.setattr(e5nl, "embed", embed_until(-1))
+    assert not (data.parent / "again.jsonl").exists() and len(list(cache.rglob("*.npy"))) == 4
+    monkeypatch.setattr(e5nl, "embed_windows", embed_until(-1))
     assert run(data, "--model", folder, "--cache", cache, out="again.jsonl") == expected
-    assert max(calls) == 16 and sum(calls) == 39 + 41, "no text was embedded twice"
-    calls.clear()
-    assert run(data, "--model", folder, "--cache", cache, out="third.jsonl") == expected and not calls
+    assert max(embedded) == 16 and sum(embedded) == 39 + 41, "no text was embedded twice"
+    embedded.clear()
+    assert run(data, "--model", folder, "--cache", cache, out="third.jsonl") == expected and not embedded
     run(data, "--model", folder, "--cache", cache, "--query-length", 4, out="fourth.jsonl")
-    assert sum(calls) == 39, "another limit is another embedding, of the queries only"
+    assert sum(embedded) == 39, "another limit is another embedding, of the queries only"
 
-    def killed(path, missing_ok=False):
-        if path.name.endswith(".shard.npy"):
-            raise KeyboardInterrupt
-        unlink(path, missing_ok)
 
-    unlink = Path.unlink
-    monkeypatch.setattr(Path, "unlink", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(data, "--model", folder, "--cache", data.parent / "last", out="fifth.jsonl")
-    monkeypatch.setattr(Path, "unlink", unlink)
-    assert run(data, "--model", folder, "--cache", data.parent / "last", out="fifth.jsonl") == expected
-    assert not [path for path in (data.parent / "last").iterdir() if "shard" in path.name], "what a kill at the end left is removed"
+def test_a_damaged_cache_costs_its_texts_only(folder, data, capsys):
+    command = ("--model", folder, "--cache", data.parent / "cache")
+    expected = run(data, *command, out="one.jsonl")
+    damaged = sorted((data.parent / "cache").rglob("*.npy"))[0]
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert run(data, *command, out="two.jsonl") == expected
+    assert f"{damaged}: damaged; its texts are embedded again" in capsys.readouterr().out
 
 
 def test_two_processes_mine_as_one_does(folder, data, monkeypatch, capsys):
     monkeypatch.chdir(data.parent)
-    monkeypatch.setattr(mine, "SHARD", 16)  # three shards of queries, three of passages: both processes have some
-    data.with_name("small_shards.py").write_text("import mine\nmine.SHARD = 16\nmine.cli(mine.main)\n")
+    monkeypatch.setattr(e5nl, "WINDOW", 16)  # three of queries, three of passages: both processes have some
+    data.with_name("small_windows.py").write_text("import e5nl, mine\ne5nl.WINDOW = 16\nmine.cli(mine.main)\n")
     settings = ["--data", "bron.jsonl", "--model", "model", "--store", "bfloat16", "--precision", "bfloat16", "--top", "20"]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as torchrun does: the last digits of a product depend on it
     mine.main([*settings, "--cache", "one", "--out", "one.jsonl"])
     torch.set_num_threads(threads)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "small_shards.py"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "small_windows.py"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.path.dirname(mine.__file__)}
     options = {"env": environment, "capture_output": True, "text": True, "check": True}
     printed = subprocess.run([*torchrun, *settings, "--cache", "two", "--out", "two.jsonl"], **options).stdout
     assert mined("one.jsonl") == mined("two.jsonl")
     assert capsys.readouterr().out.replace("one.jsonl", "two.jsonl") == printed, "only the first process prints"
-    names = [sorted(os.listdir(cache)) for cache in ("one", "two")]
-    assert names[0] == names[1] and len(names[0]) == 2, "nothing but the embeddings is left"
+    names = [sorted(path.name for path in Path(cache).rglob("*") if path.is_file()) for cache in ("one", "two")]
+    assert names[0] == names[1] and len(names[0]) == 7, "six windows and their settings: nothing else is left"
 
 
 def test_report_and_sweep(folder, data, capsys):
