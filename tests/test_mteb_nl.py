@@ -532,7 +532,7 @@ BAD_ROWS = [  # type, changes of one row (None: taken out), message
         "2: no column 'sentence2'; the row has sentence1, score, label, text",
     ),
     ("STS", {"score": "4"}, f"2: column 'score' is '4'; {NUMBER}"),
-    ("STS", {"score": float("nan")}, f"2: column 'score' is 'nan'; {NUMBER}"),
+    ("STS", {"score": float("nan")}, f"2: column 'score' is 'None'; {NUMBER}"),
     ("STS", {"score": 10**400}, f"2: column 'score' is '1000.*'; {NUMBER}"),
     ("STS", {"sentence1": 7}, "2: column 'sentence1' is '7'; expected a text"),
     ("PairClassification", {"label": 2}, "2: column 'label' is '2'; expected 0 or 1"),
