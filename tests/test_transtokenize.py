@@ -141,7 +141,7 @@ SUBSTRINGS = [  # target pieces and words; what becomes of some of the pieces
     ("lente ##len ##lende le rare", "tree lente 10, house rarelende 10",
      {"##len": "house 1",  # ##lende begins so; lente begins a word, as ##len does not
       "le": "tree 1"}),
-    ("boot huis xboot ##huis huisboot bootje de bootde",
+    ("boot xboot ##huis huis huisboot bootje de bootde",
      "house huis 10, doctor boothuis 10, tree de 10",
      {"huisboot": "doctor 0.5, house 0.5",  # by huis, which begins a word, not by ##huis
       "bootde": "doctor 0.6667, tree 0.3333"}),

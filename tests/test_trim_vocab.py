@@ -451,12 +451,12 @@ def test_the_digits_of_scores_stay(folder, trim):
     assert all(before[piece] == score for piece, score in after)
 
 
-@pytest.fixture(params=["one file", "shards"])
+@pytest.fixture(params=[[FILE], ["model-1.safetensors", "model-2.safetensors"]])
 def headed(request, folder, monkeypatch):
     """(folder, its tensors): with a language model's head, spare rows, half precision, integers."""
     monkeypatch.setattr(model_folder, "BLOCK", 1000)
     tensors = {f"roberta.{name}": tensor for name, tensor in load_file(folder / FILE).items()}
-    table = tensors[f"roberta.{TABLE}"]
+    table, shards = tensors[f"roberta.{TABLE}"], {}
     rows = len(table) + 35
     tensors |= {
         f"roberta.{TABLE}": torch.cat([table, torch.randn(35, 24)]).half(),
@@ -466,13 +466,11 @@ def headed(request, folder, monkeypatch):
         "lm_head.decoder.weight": torch.randn(rows, 24, dtype=torch.bfloat16),
     }
     edit(folder / "config.json", lambda config: config.update(vocab_size=rows))
-    if request.param == "one file":
-        save_file(tensors, folder / FILE)
-        return folder, tensors
     (folder / FILE).unlink()
-    shards = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(tensors)}
-    for file in set(shards.values()):
-        save_file({name: tensors[name] for name in shards if shards[name] == file}, folder / file)
+    for i, file in enumerate(request.param):
+        names = list(tensors)[i :: len(request.param)]
+        save_file({name: tensors[name] for name in names}, folder / file)
+        shards |= dict.fromkeys(names, file)
     write(folder / f"{FILE}.index.json", json.dumps({"weight_map": shards}))
     return folder, tensors
 
@@ -494,13 +492,11 @@ def test_rows_are_gathered_and_other_tensors_stay(headed, trim):
 
 
 def test_written_tensors_are_aligned(headed, trim):
-    stored = (trim(headed[0])[0] / FILE).read_bytes()
-    length = int.from_bytes(stored[:8], "little")
-    header = json.loads(stored[8 : 8 + length])
-    bytes_each = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
-    for tensor in header.values():
-        if "dtype" in tensor:
-            assert (8 + length + tensor["data_offsets"][0]) % bytes_each[tensor["dtype"]] == 0
+    path = trim(headed[0])[0] / FILE
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + length])
+    for name, tensor in load_file(path).items():
+        assert (8 + length + header[name]["data_offsets"][0]) % tensor.element_size() == 0
 
 
 def test_the_tokenizer_is_right_about_padding_in_bert(tmp_path, make_model, tokenizer, trim):
@@ -557,19 +553,20 @@ def test_the_same_run_gives_the_same_bytes(folder, trim):
 
 @pytest.mark.parametrize(
     ("shape", "before", "after"),
-    [  # rows, width, layers, positions, types: config.json of intfloat/multilingual-e5-*
-        (("bert", 250_037, 384, 12, 512, 2), 117_653_760, 40_840_320),
-        (("xlm-roberta", 250_002, 768, 12, 514, 1), 278_043_648, 124_443_648),
-        (("xlm-roberta", 250_002, 1024, 24, 514, 1), 559_890_432, 355_090_432),
+    [  # rows, width, layers, heads, inner width, positions, types: of intfloat/multilingual-e5-*
+        (("bert", 250_037, 384, 12, 12, 1536, 512, 2), 117_653_760, 40_840_320),
+        (("xlm-roberta", 250_002, 768, 12, 12, 3072, 514, 1), 278_043_648, 124_443_648),
+        (("xlm-roberta", 250_002, 1024, 24, 16, 4096, 514, 1), 559_890_432, 355_090_432),
     ],
 )
 def test_parameters_of_the_papers_models(shape, before, after):
-    kind, rows, width, layers, positions, types = shape
-    config = e5nl.Config(kind, rows, width, layers, 12, 4 * width, positions, types, 1e-5, 1)
+    config = e5nl.Config(*shape, layer_norm_eps=1e-5, pad_token_id=1)
+    width = config.hidden_size
     with torch.device("meta"):  # takes no memory
-        tensors = e5nl.Encoder(config).state_dict() | {"position_ids": torch.arange(positions)}
-        tensors |= {"pooler": torch.empty(width, width + 1)}  # weight and bias
-        tensors |= {"unused": torch.empty(config.position_offset, width)}
+        tensors = e5nl.Encoder(config).state_dict()
+        tensors["pooler"] = torch.empty(width, width + 1)  # weight and bias
+        tensors["unused positions"] = torch.empty(config.position_offset, width)
+        tensors["position_ids"] = torch.arange(512)
     assert trim_vocab.parameters(tensors) == before
     tensors["words.weight"] = tensors["words.weight"][:50_002]
     assert trim_vocab.parameters(tensors) == after
