@@ -34,6 +34,7 @@ class Cache:
         embed_windows: (texts, kind, share) -> windows, as `e5nl.embed_windows`. prefixes: of each
         kind.
         """
+        # Other settings, another subfolder.
         digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
         self.folder, self.made_by = Path(folder) / digest[:24], made_by
         self.embed_windows, self.prefixes = embed_windows, prefixes
@@ -51,6 +52,7 @@ class Cache:
         for path in sorted(self.folder.glob("*.npy")):
             if path.name in self.files:
                 continue
+            # Its name says what it should contain.
             with open(path, "rb") as file:
                 complete = hashlib.file_digest(file, "sha256").hexdigest() == path.stem
             if complete:
@@ -74,12 +76,15 @@ class Cache:
         share: (rank, world) of one of several processes. All are given the same texts in the same
         order; each embeds its share, and `read` gives it what the others embedded.
         """
+        # The texts that neither this process nor another has or will have.
         new = {}
         for key, text in zip(self._keys(texts, kind), texts, strict=True):
             if key not in self.places and key not in self.planned:
                 new[key] = text
         if share[1] > 1:
             self.planned |= new.keys()
+
+        # Each window becomes a file as soon as it is embedded: a killed run loses no more than one.
         keys, texts = list(new), list(new.values())
         for start, embeddings in self.embed_windows(texts, kind, share) if texts else ():
             window = slice(start, start + len(embeddings))
@@ -125,6 +130,7 @@ class Stored:
 
     def __getitem__(self, rows) -> np.ndarray:
         places = self.places[rows]
+        # One read per file, of all its rows that are wanted.
         files, numbers = np.divmod(np.atleast_1d(places), 1 << 32)
         embeddings = np.empty((len(files), self.shape[1]), self.dtype)
         for file in np.unique(files):
@@ -152,7 +158,8 @@ def check_embeddings(embeddings: np.ndarray, texts: list[str], width: int | None
             f"expected {expected}"
         )
     embeddings = np.asarray(embeddings, np.float32)
-    finite = np.isfinite(embeddings.sum(1, dtype=np.float64))  # of a row: no second matrix
+    # A row with NaN or infinity has no finite sum.
+    finite = np.isfinite(embeddings.sum(1, dtype=np.float64))
     for bad, what in ((~finite, "NaN or infinite"), (~embeddings.any(1), "all zero")):
         if bad.any():
             text = texts[int(np.argmax(bad))]

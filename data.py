@@ -257,10 +257,12 @@ def lacking_negatives(
     Their loss is 0, so they teach nothing. A row's negatives are its own (`negatives` of them) and
     the passages of the other rows of its batch. The arguments are those of `e5nl.train`.
     """
+    # Rows per batch of each source
     sizes = [batch_size] * len(sources)
     if batching == "source":
         sizes = batch_sizes(sources, batch_size)
 
+    # Where no other row of the batch helps, a row needs negatives of its own
     lacking = []
     for source, size in zip(sources, sizes, strict=True):
         if size == 1:
@@ -400,6 +402,7 @@ def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:
 
     With `wanted` of these ids alone: the memory is theirs, however large the files are.
     """
+    # An id that occurs twice would silently mean the last of its texts
     texts = {}
     for where, id, text in read_id_texts(files):
         if wanted is None or id in wanted:
@@ -468,6 +471,7 @@ def qrels_of(files) -> dict[str, dict[str, int]]:
 
 def _read_judgements(path) -> Iterator[tuple[int, list]]:
     """(line number, [query id, document id, grade]), without TREC's second column, of zeros."""
+    # A table, by the names of its columns; else lines of cells, by their place
     if kind_of(path) in TABLES and (kind_of(path) != ".tsv" or _is_header(path, -1)):
         for number, row in read_rows(path, columns := ["query-id", "corpus-id", "score"]):
             yield number, [row[column] for column in columns]
@@ -558,6 +562,7 @@ def join(
 
 def describe(sources: list[Source], batch_size: int, batching: str = "source") -> str:
     """What a training run would see of these sources, as a table, and what it would not see."""
+    # As `plan_batches` would make them
     sizes = batch_sizes(sources, batch_size)
     counts = count_batches([len(source.rows) for source in sources], sizes)
     width = max(12, *(len(source.name) for source in sources))
@@ -630,6 +635,7 @@ def _prepare(args) -> None:
     judged = {id for grades in qrels.values() for id in grades}
     passages = texts_by_id(beir_files(args.corpus, "corpus.jsonl"), judged)
 
+    # One row per query, written as it is made
     counts, total = Counter(), sum(map(len, qrels.values()))
 
     def reasons() -> str:

@@ -285,21 +285,31 @@ def new_encoder(config: Config, seed: int) -> Encoder:
 # --- model folders --------------------------------------------------------------------------------
 
 
-def load(name, device=None, dtype: torch.dtype = torch.float32, tokenizer: Tokenizer | None = None) -> tuple[Encoder, Tokenizer]:
-    """A model folder or hub repository as (encoder in eval mode, tokenizer), on the GPU when there is one.
+def load(
+    name,
+    device=None,
+    dtype: torch.dtype = torch.float32,
+    tokenizer: Tokenizer | None = None,
+) -> tuple[Encoder, Tokenizer]:
+    """A model folder or hub repository as (encoder in eval mode, tokenizer), on the GPU if any.
 
-    tokenizer: the folder's own, where it is read already (one of 250,002 pieces takes half a second and 250 MB).
-    Stops, by the tensor's name, when a tensor is missing, unknown or of another shape than the configuration says.
+    tokenizer: the folder's own, where it is read already (one of 250,002 pieces takes half a second
+    and 250 MB). Stops, by the tensor's name, when a tensor is missing, unknown or of another shape
+    than the configuration says.
     """
     folder = find(name)
     config = parse_config(folder)
     tokenizer = tokenizer or read_tokenizer(folder)
     check_pieces(folder, config, tokenizer)
+
+    # An encoder without memory of its own, filled with the checkpoint's tensors.
     with torch.device("meta"):
         model = Encoder(config)
-    state = read_state(folder, config, {name: value.shape for name, value in model.state_dict().items()}, dtype)
-    check_positions(folder, config, tokenizer, state["positions.weight"])
-    unused, state["positions.weight"] = state["positions.weight"].split([config.position_offset, config.positions])
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    state = read_state(folder, config, shapes, dtype)
+    positions = state["positions.weight"]
+    check_positions(folder, config, tokenizer, positions)
+    unused, state["positions.weight"] = positions.tensor_split([config.position_offset])
     model.load_state_dict(state, assign=True)
     model.unused_positions = unused.clone()
     model.requires_grad_()
@@ -734,7 +744,7 @@ def backward(
     return loss.item(), accuracy.item()
 
 
-def epoch_plan(sources: list[Source], settings: Settings, epoch: int) -> list:
+def batches_of_epoch(sources: list[Source], settings: Settings, epoch: int) -> list:
     """The batches of one epoch, see `data.plan_epoch`.
 
     Stops when there is none, or when some rows would be compared with nothing.
@@ -833,7 +843,7 @@ def train(
     batch of `batch_size` rows and take a share of it each.
     """
     settings = Settings(**settings)
-    plan = epoch_plan(sources, settings, epoch=0)
+    plan = batches_of_epoch(sources, settings, epoch=0)
     steps = settings.steps or settings.epochs * len(plan)
     optimizer = optimizer or new_optimizer(model, settings.weight_decay, settings.decay_all)
     device = model.words.weight.device
@@ -844,7 +854,7 @@ def train(
         # Which rows: the same plan in every process.
         epoch, position = divmod(step, len(plan))
         if position == 0 or step == done:
-            plan = epoch_plan(sources, settings, epoch)
+            plan = batches_of_epoch(sources, settings, epoch)
         source_numbers, row_numbers = plan[position]
 
         # Texts: of each row its query, one of its positives and some of its negatives.
@@ -987,13 +997,18 @@ def signals_noted() -> Iterator[list[int]]:
 def summary(model: Encoder, tokenizer: Tokenizer) -> str:
     """One line about a model, for the start of a run."""
     config = model.config
-    spare = config.vocab_size - tokenizer.vocab_size
+    pieces, spare = tokenizer.vocab_size, config.vocab_size - tokenizer.vocab_size
     parameters = sum(p.numel() for p in model.parameters()) + model.unused_positions.numel()
-    return (
-        f"{config.model_type}, {config.num_hidden_layers} layers, width {config.hidden_size}, {tokenizer.vocab_size:,} pieces"
-        f"{f' (+ {spare} spare rows)' if spare else ''}, {parameters:,} parameters, {config.pooling} pooling, "
-        f"{describe_prefixes(config)}, {model.words.weight.device}"
-    )
+    return ", ".join([
+        config.model_type,
+        f"{config.num_hidden_layers} layers",
+        f"width {config.hidden_size}",
+        f"{pieces:,} pieces" + (f" (+ {spare} spare rows)" if spare else ""),
+        f"{parameters:,} parameters",
+        f"{config.pooling} pooling",
+        describe_prefixes(config),
+        str(model.words.weight.device),
+    ])  # fmt: skip
 
 
 def _init(args) -> None:
@@ -1011,11 +1026,19 @@ def _init(args) -> None:
     if args.width % args.heads:
         raise InputError(f"--width {args.width} is not a multiple of --heads {args.heads}")
     config = Config(
-        model_type="xlm-roberta", vocab_size=tokenizer.vocab_size, hidden_size=args.width, num_hidden_layers=args.layers,
-        num_attention_heads=args.heads, intermediate_size=args.intermediate or 4 * args.width, max_position_embeddings=512 + pad + 1,
-        type_vocab_size=1, layer_norm_eps=1e-5, pad_token_id=pad, hidden_dropout_prob=args.dropout,
+        model_type="xlm-roberta",
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=args.width,
+        num_hidden_layers=args.layers,
+        num_attention_heads=args.heads,
+        intermediate_size=args.intermediate or 4 * args.width,
+        max_position_embeddings=512 + pad + 1,
+        type_vocab_size=1,
+        layer_norm_eps=1e-5,
+        pad_token_id=pad,
+        hidden_dropout_prob=args.dropout,
         attention_probs_dropout_prob=args.dropout,
-    )  # fmt: skip
+    )
     model = new_encoder(config, args.seed)
     save(model, tokenizer, args.out, args.overwrite)
     print(f"{args.out}: {summary(model, tokenizer)}, random weights")
@@ -1035,12 +1058,12 @@ def _train(args) -> None:
     sources = read_sources(args.data, settings.seed)
 
     with processes() as (rank, world):
-        # What is trained on what, as far as a reader wants to know.
+        # What is trained, on which data, with which settings.
         folder = find(args.model)
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
         print(describe(sources, settings.batch_size, settings.batching))
-        epoch_plan(sources, settings, epoch=0)  # train() asks too; here a mistake leaves no folder
+        batches_of_epoch(sources, settings, epoch=0)  # here a mistake leaves no folder
         decisive = dataclasses.asdict(settings) | {"processes": world}
         print(f"settings: {', '.join(f'{key} {value}' for key, value in decisive.items())}\n")
 
@@ -1108,7 +1131,6 @@ def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
         lines = [f"{line}\n" for _, line in kept]
         with new_file(log_path) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
-
 
     rows = tokens = 0
     began = time.perf_counter()

@@ -143,6 +143,8 @@ def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tupl
                 f"{fewest} training rows with labels; {metrics.NEIGHBOURS} nearest neighbours "
                 "need as many"
             )
+
+    # Of the training texts keep those drawn; draws are then places among them.
     used = sorted(set().union(*draws))
     place = {row: number for number, row in enumerate(used)}
     draws = [[place[row] for row in rows] for rows in draws]
@@ -192,9 +194,8 @@ def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str,
             embeddings, width = [], None
             for texts, kind in with_policy(task, job, prefix):
                 x = encode(texts, kind)
-                if scipy.sparse.issparse(
-                    x
-                ):  # a baseline: rows of zeros are texts without known words
+                if scipy.sparse.issparse(x):
+                    # A baseline. Rows of zeros are texts without any known word.
                     x = scipy.sparse.csr_matrix(x)
                 else:
                     x = check_embeddings(x, texts, width)
@@ -576,19 +577,11 @@ def interval(
     if (type, score) != (second["task_type"], second.get("main_score_name")):
         return None, None
     items = [checked_items(folder, result) for folder, result in ((a, first), (b, second))]
-    same = [
-        {
-            (split, name): splits[split].get(name)
-            for split in splits
-            for name in ("query", "label", "score")
-        }
-        for splits in items
-    ]
-    if not items[0] or same[0].keys() != same[1].keys():
-        return None, None
-    if not all(np.array_equal(array, same[1][key]) for key, array in same[0].items()):
+    about = [_about(splits) for splits in items]
+    if not about[0] or about[0] != about[1]:
         return None, None
 
+    # Each draw: as many items as there are, with replacement, and what B has over A on them.
     generator, drawn = np.random.default_rng(SEED), []
     for _ in range(resamples):
         gains = []
@@ -606,12 +599,25 @@ def interval(
     return tuple(np.percentile(drawn, [2.5, 97.5]).tolist())
 
 
+def _about(splits: dict[str, Items]) -> dict:
+    """What tells items from others: their queries, labels or human scores."""
+    return {
+        (split, name): items[name].tolist()
+        for split, items in splits.items()
+        for name in ("query", "label", "score")
+        if name in items
+    }
+
+
 def checked_items(folder: Path, result: dict) -> dict[str, Items]:
     """{split: items} of a result; an InputError unless its main score is made of them."""
     type, score = result["task_type"], result.get("main_score_name")
     path = folder / "items" / f"{result['task_name']}.npz"
     try:
         splits = read_items(path)
+        for split, items in splits.items():
+            if len({len(array) for array in items.values()}) > 1:
+                raise ValueError(f"{split}: arrays of different lengths")
         again = [metrics.score_items(type, score, items) for items in splits.values()]
     except Exception as error:  # whatever reading or scoring makes of a file of another tool
         raise InputError(f"{path}: {score} cannot be computed from it ({error!r})") from None
@@ -631,10 +637,10 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
             result["settings"]["published"] for result in pair if "published" in result["settings"]
         ]
         for name in published:
-            lines[
+            lines.setdefault(
                 f"{name}: published, settings not recorded here; "
                 "mteb gives E5 its prefixes as --prefix mteb does"
-            ] = None
+            )
         if published:
             continue
         a, b = map(_settings, pair)
@@ -644,17 +650,19 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
                 x, y = (value and str(value)[:12] for value in (x, y))
             name = "data or protocol" if field == "task" else field
             where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
-            lines[f"{name}{where}: {x!r} and {y!r}"] = None
-        versions = [re.match(r"(\d+)\.(\d+)", str(settings.get("sklearn"))) for settings in (a, b)]
-        if (
-            all(versions)
-            and len({tuple(map(int, version.groups())) >= (1, 9) for version in versions}) == 2
-        ):
-            lines[
+            lines.setdefault(f"{name}{where}: {x!r} and {y!r}")
+        if {_new_batches(a), _new_batches(b)} == {True, False}:
+            lines.setdefault(
                 "scikit-learn draws other batches from 1.9 on: "
                 "clustering scores of the two cannot be compared"
-            ] = None
+            )
     return list(lines)
+
+
+def _new_batches(settings: dict) -> bool | None:
+    """Whether scikit-learn was 1.9 or later; None if the version does not say."""
+    version = re.match(r"(\d+)\.(\d+)", str(settings.get("sklearn")))
+    return version and (int(version[1]), int(version[2])) >= (1, 9)
 
 
 def _settings(result: dict) -> dict:

@@ -455,12 +455,22 @@ def _values(column, name: str, place: reading) -> list:
             with reading(f"{place.path}:{number}: {name}"):
                 value.as_py()
         raise
-    return _without_nan(values) if re.search("float|double", str(column.type)) else values
+    if not re.search("float|double", str(column.type)):
+        return values
+    for number, value in enumerate(values):
+        with reading(f"{place.path}:{place.line + number}: {name}"):
+            values[number] = _as_json(value)
+    return values
 
 
-def _without_nan(value):
+def _as_json(value):
+    """A value of parquet as JSON can hold it: NaN, which pandas writes for nothing, is None."""
     if isinstance(value, list):
-        return [_without_nan(item) for item in value]
+        return [_as_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError("Infinity is no number that JSON has")
     return None if value != value else value
 
 

@@ -66,6 +66,7 @@ def draw_rows(labels: list, samples_per_label: int) -> list[list[int]]:
     >>> draw_rows(["a", "b", "a", "a"], 1)[:4]
     [[1, 3], [3, 1], [2, 1], [0, 1]]
     """
+    # `order` is never reset: see above.
     order, draws = list(range(len(labels))), []
     for _ in range(EXPERIMENTS):
         np.random.RandomState(SEED).shuffle(order)
@@ -97,6 +98,7 @@ def classification(
     has_ap = names.dtype.kind in "iu" and len(np.unique(truth)) == 2 and 1 in truth
     runs, predictions = [], []
     for rows in draws:
+        # The same few texts train one classifier, which labels the test set.
         model = LogisticRegression(max_iter=100, random_state=SEED)
         predicted = model.fit(train[rows], targets[rows]).predict(test)
         run = label_scores(label, predicted)
@@ -113,12 +115,14 @@ def label_scores(label: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     label and predicted (N,): whole numbers from 0. The labels averaged over are those that occur or
     are predicted here; one that is only predicted adds a 0.
     """
+    # Of each label: how often it is right, true, predicted.
     count = int(max(label.max(), predicted.max())) + 1
     right = np.bincount(label[label == predicted], minlength=count)
     true, given = np.bincount(label, minlength=count), np.bincount(predicted, minlength=count)
     here = true + given > 0
     right, true, given = right[here], true[here], given[here]
 
+    # Averages over labels: plainly (macro), and by how often each is true (weighted).
     scores = {"accuracy": float(np.mean(label == predicted))}
     for name, values in {
         "f1": 2 * right / (true + given),
@@ -160,6 +164,7 @@ def multilabel_classification(
     the hard predictions, as in mteb.
     Items: the true `label` (N, labels) and those `predicted` (N, experiments, labels), bool.
     """
+    # Labels as columns of 0 and 1.
     binarizer = MultiLabelBinarizer()
     label = binarizer.fit_transform(test_labels).astype(bool)
     known, runs, predictions = set(binarizer.classes_), [], []
@@ -251,15 +256,19 @@ def pair_scores(items: Items) -> dict[str, float]:
 def _thresholds(similarity: np.ndarray, label: np.ndarray) -> dict[str, float]:
     """Subtle: pairs of equal similarity fall on one side of a threshold; no threshold takes all
     pairs, but the average precision counts that point too."""
+    # From the most similar pair down: how many pairs a threshold takes, how many of them rightly.
     order = np.argsort(-similarity, kind="stable")
     last = np.flatnonzero(np.diff(similarity[order]))  # of the pairs above each threshold
     taken = np.r_[last + 1, len(label)]
     true, positive = np.cumsum(label[order])[taken - 1], label.sum()
     precision, recall = true / taken, true / max(positive, 1)
+
+    # Average precision: the precision at each threshold, by what it adds to the recall.
     ap = float(np.sum(np.diff(recall, prepend=0) * precision))
 
+    # The best threshold, of those between two pairs.
     taken, true, precision, recall = taken[:-1], true[:-1], precision[:-1], recall[:-1]
-    if not len(taken):
+    if not len(taken):  # all pairs are equally similar
         return dict.fromkeys(("accuracy", "f1", "precision", "recall"), 0.0) | {"ap": ap}
     accuracy = (true + (len(label) - positive) - (taken - true)) / len(label)
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
@@ -297,15 +306,15 @@ def clustering(embeddings: Embeddings, labels: list, generator: random.Random) -
     from the same seed. scikit-learn draws other batches from 1.9 on, which moves every score by up
     to 3 points: the published numbers were made with 1.8.
     """
+    # Sampling as many as there are only permutes them.
     order = generator.sample(range(len(labels)), len(labels))
     embeddings, labels = embeddings[order], np.asarray(labels)[order]
     kmeans = MiniBatchKMeans(len(np.unique(labels)), batch_size=512, n_init=1, random_state=SEED)
     v, ami = [], []
     for _ in range(EXPERIMENTS):
         rows = generator.choices(range(len(labels)), k=CLUSTERED)
-        with threadpool_limits(
-            1
-        ):  # several threads: the same numbers, on a busy machine 50 times later
+        # Several threads would give the same numbers, on a busy machine 50 times later.
+        with threadpool_limits(1):
             clusters = kmeans.fit_predict(embeddings[rows])
         v.append(float(sklearn.metrics.v_measure_score(labels[rows], clusters)))
         ami.append(float(sklearn.metrics.adjusted_mutual_info_score(labels[rows], clusters)))
@@ -329,6 +338,7 @@ def rank_corpus(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings
     """
     assert all(a > b for a, b in zip(ids, ids[1:], strict=False))
     q, p, names = _unit(q), _unit(p), np.array(ids, object)
+    # Dense rows: exact search. Sparse rows, of a baseline: all products of a query at a time.
     if not scipy.sparse.issparse(p):
         scores, best = search.top_k(q, p, CUTS[-1])
         return {
@@ -389,6 +399,7 @@ def retrieval(ranking: Ranking, qrels: dict[str, dict[str, int]]) -> Scores:
         if not (scores[1:] < scores[:-1]).all():  # else it is sorted, without ties
             ids = [id for _, id in sorted(zip(scores, ids, strict=True), reverse=True)]
         measured.append(measures(ids, qrels[query]))
+    # Means over queries.
     items = {name: np.array([values[name] for values in measured]) for name in measured[0]}
     means = {name: float(np.mean(values)) for name, values in items.items()}
     return means | {"accuracy": means["recall_at_1"]}, items | {"query": np.array(queries)}
@@ -396,14 +407,17 @@ def retrieval(ranking: Ranking, qrels: dict[str, dict[str, int]]) -> Scores:
 
 def measures(ids: list[str], judged: dict[str, int]) -> dict[str, float]:
     """The measures of one query, whose documents are ranked."""
+    # The ranks of the relevant documents that were ranked, and the best order there could be.
     relevant = {id: grade for id, grade in judged.items() if grade > 0}
     ideal = sorted(relevant.values(), reverse=True)
     hits = sorted((ids.index(id) + 1, relevant[id]) for id in relevant.keys() & set(ids))
     scores = {}
     for k in CUTS:
+        # nDCG: grades discounted by the logarithm of the rank, compared with the best order.
         above = [(rank, grade) for rank, grade in hits if rank <= k]
         gain = sum(grade / math.log2(rank + 1) for rank, grade in above)
         best = sum(grade / math.log2(rank + 1) for rank, grade in enumerate(ideal[:k], 1))
+        # MAP: the precision at each relevant document, 0 for those not found.
         precisions = [number / rank for number, (rank, _) in enumerate(above, 1)]
         scores[f"ndcg_at_{k}"] = gain / best if best else 0.0
         scores[f"map_at_{k}"] = sum(precisions) / max(len(ideal), 1)

@@ -54,7 +54,6 @@ width.
 import argparse
 import hashlib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,18 +64,17 @@ import torch
 
 import e5nl
 import model_folder
+from cache import model_cache, stored_as
 from data import KINDS, Source, beir_files, normalise, read_id_texts, read_source
 from files import (
     InputError,
     cli,
     existing,
-    new_file,
     read_jsonl,
     reading,
     real_number,
     refuse_existing,
     whole_number,
-    write_array,
     write_json,
     write_jsonl,
 )
@@ -141,13 +139,11 @@ def thresholds(
     candidates: Candidates, rule: str, margin: float, sigma: str = "query"
 ) -> np.ndarray:
     """The score (Q,) float64 that a negative of each query must stay below."""
-    # The scores of the formulas at the top, in float64
-    s = candidates.scores.astype(np.float64)
     p = np.array([scores.min() for scores in candidates.positives], np.float64)
     if rule in ("topk", "topk-shifted"):
-        return np.full(len(s), np.inf)
+        return np.full(len(p), np.inf)
     if rule == "topk-abs":
-        return np.full(len(s), float(margin))
+        return np.full(len(p), float(margin))
     if rule == "topk-marginpos":
         return p - margin
     if rule == "topk-percpos":
@@ -155,8 +151,8 @@ def thresholds(
     if rule != "topk-stdmarginpos":
         raise InputError(f"rule {rule!r} is unknown; expected one of {', '.join(RULES)}")
 
-    # sigma is over what may be a negative at all
-    free = candidates.known == 0
+    # sigma is over what may be a negative at all, in float64
+    s, free = candidates.scores.astype(np.float64), candidates.known == 0
     if sigma == "query":
         return p - margin * _row_std(s, free)
     if sigma == "positives":
@@ -204,17 +200,17 @@ def choose(
     survived = reasons == NOT_NEEDED
 
     # The first of them in order, or in a random order
-    rank = survived.cumsum(1) - 1
+    rank = survived.cumsum(1, dtype=np.int32)
     if select == "random":
         draws = np.random.default_rng(seed).random(survived.shape)
-        rank = np.where(survived, draws, 1).argsort(1).argsort(1)
-    taken = survived & (rank < negatives)
+        rank = np.where(survived, draws, 1).argsort(1).argsort(1) + 1
+    taken = survived & (rank <= negatives)
     reasons[taken] = TAKEN
 
     # From one mark per candidate to a list of columns per query
     columns = np.full((len(survived), negatives), -1)
-    row, column = taken.nonzero()
-    columns[row, taken.cumsum(1)[taken] - 1] = column
+    query, column = taken.nonzero()
+    columns[query, np.arange(len(query)) - np.searchsorted(query, query)] = column
     return columns, reasons
 
 
@@ -273,68 +269,33 @@ def number_texts(source: Source, corpus=(), include_negatives: bool = False) -> 
     return Texts(query.texts, passage.texts, *of_rows, positives, own)
 
 
-SHARD = 8192  # texts embedded between two writes to the cache
-
-
 def embed_texts(
     model,
     tokenizer,
     texts: list[str],
     kind: str,
-    max_length: int | None,
+    max_length: int,
     store: str,
-    cache=None,
-    weights: str = "",
-    rank: int = 0,
-    world: int = 1,
-) -> np.ndarray:
-    """Embeddings (N, D) stored as `store` (float32, float16, bfloat16).
+    cache,
+    weights,
+    share,
+):
+    """Embeddings (N, D) stored as `store`: an array, or left on disk in `cache`, a folder.
 
-    With `cache`, a folder, they are written shard by shard and memory-mapped; of several processes
-    (rank of world) each makes some of the shards. A shard's name is a hash of all that decides its
-    numbers: weights, tokenizer, pooling, prefix, limit, dtypes and the texts themselves.
+    weights: their hash. share: (rank, world) of one of several processes that fill the cache.
     """
-
-    def embed(texts: list[str]) -> np.ndarray:
-        embeddings = e5nl.embed(model, tokenizer, texts, kind, max_length=max_length, progress=True)
-        if store == "bfloat16":
-            return torch.from_numpy(embeddings).bfloat16().view(torch.uint16).numpy()
-        return embeddings.astype(store, copy=False)
-
-    if cache is None:
-        return embed(texts)
-
-    # What decides the numbers of a shard becomes its name
-    config = model.config
-    made_by = [weights, hashlib.sha256(tokenizer.json).hexdigest(), config.pooling]
-    length = min(max_length or config.max_length, config.max_length)
-    made_by += [dict(config.prompts)[kind], length, str(model.words.weight.dtype), store]
-    shards = [texts[start : start + SHARD] for start in range(0, len(texts), SHARD)]
-    keys = [hashlib.sha256(json.dumps([made_by, shard]).encode()).hexdigest() for shard in shards]
-
-    # Each process embeds its share of what is missing
-    joined_path = Path(cache) / f"{hashlib.sha256(''.join(keys).encode()).hexdigest()}.npy"
-    done = joined_path.exists()
-    for key, shard in list(zip(keys, shards, strict=True))[rank::world] if not done else ():
-        if not (path := Path(cache) / f"{key}.shard.npy").exists():
-            write_array(path, embed(shard))
+    if not cache:
+        options = {"max_length": max_length, "progress": True}
+        return stored_as(store, e5nl.embed(model, tokenizer, texts, kind, **options))
+    embeddings = model_cache(cache, model, tokenizer, weights, max_length, store)
+    for path in embeddings.damaged:
+        print(f"{path}: damaged; its texts are embedded again")
+    # No process writes before all have read, and none searches before all have written
     e5nl.wait()
-
-    # The first one joins all shards
-    if rank == 0:
-        if not done:
-            with new_file(joined_path) as temporary:
-                dtype = "uint16" if store == "bfloat16" else store
-                shape = (len(texts), config.hidden_size)
-                joined = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
-                for number, key in enumerate(keys):
-                    shard = np.load(Path(cache) / f"{key}.shard.npy", mmap_mode="r")
-                    joined[number * SHARD : (number + 1) * SHARD] = shard
-                joined.flush()
-        for key in keys:
-            (Path(cache) / f"{key}.shard.npy").unlink(missing_ok=True)
+    embeddings.fill(texts, kind, share)
     e5nl.wait()
-    return np.load(joined_path, mmap_mode="r")
+    embeddings.read()
+    return embeddings.stored(texts, kind)
 
 
 def read_embeddings(path, count: int, what: str) -> np.ndarray:
@@ -349,8 +310,8 @@ def read_embeddings(path, count: int, what: str) -> np.ndarray:
         advice = "--write-texts DIR writes the texts to embed, in their order"
         raise InputError(f"{path}: {len(array):,} rows for {count:,} {what}; {advice}")
     # A dot product is the cosine only where every row has length 1 (which NaN has not)
-    for start in range(0, count, SHARD):
-        lengths = np.linalg.norm(as_float32(array[start : start + SHARD]), axis=1)
+    for start in range(0, count, 8192):
+        lengths = np.linalg.norm(as_float32(array[start : start + 8192]), axis=1)
         wrong = ~(abs(lengths - 1) < 0.01)
         if wrong.any():
             row = int(wrong.argmax())
@@ -547,9 +508,9 @@ def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
     several = np.bincount(query)[query] > 1
     alone = list(np.concatenate(candidates.positives)[several][:, None])
     query, number = query[several], number[several]
-    passages, scores, known = (part[query] for part in candidates[:3])
-    others = (known == POSITIVE) & (passages != number[:, None])
-    cases = Candidates(passages, scores, np.where(others, 0, known), alone)
+    scores, known = candidates.scores[query], candidates.known[query]
+    others = (known == POSITIVE) & (candidates.passages[query] != number[:, None])
+    cases = Candidates(None, scores, np.where(others, 0, known), alone)
 
     # Each rule on the real candidates, and on those cases
     lines = []
@@ -612,7 +573,7 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: in
     weights = model_folder.weights_hash(folder)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)
-    options = (args.store, args.cache, weights, rank, world)
+    options = (args.store, args.cache, weights, (rank, world))
     q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, *options)
     p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, *options)
     return q, p, {"weights": weights, "prompts": dict(model.config.prompts)}

@@ -56,9 +56,9 @@ def top_k(
     """The k' = min(k, N) passages of the highest dot product with each query, best first.
 
     queries (Q, D), corpus (N < 2^32, D): see `as_float32`. precision: float32 or bfloat16 products.
-    Returns scores (Q, k') float32, see `score`, and their numbers (Q, k') int64; of equal scores
-    the lower number comes first. On the CPU the queries are shared by as many threads as torch may
-    use.
+    Returns scores (Q, k') float32, see `score`, and the passages' numbers (Q, k') int64; of equal
+    scores the lower number comes first. On the CPU the queries are shared by as many threads as
+    torch may use.
     """
     if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
         raise InputError(
@@ -74,6 +74,7 @@ def top_k(
     if not scores.size:
         return scores, numbers
 
+    # Where, and how many at a time.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads() if device == "cpu" else 1
     query_chunk = min(query_chunk or QUERIES[device], -(-len(queries) // threads))
@@ -81,13 +82,12 @@ def top_k(
     corpus_chunk = corpus_chunk or PASSAGES[device]
     starts = range(0, len(corpus), corpus_chunk)
 
+    # Queries, lengths (for the error of rounding), and no candidates yet (see `pack`).
     dtype = getattr(torch, precision)
     q = torch.from_numpy(as_float32(queries)).to(device)
     q_norms = np.max([largest_norms(q[rows], dtype, "query", rows.start) for rows in parts], axis=0)
     c_norms = np.zeros(2)
-    best = torch.full(
-        (len(q), candidates), EMPTY, device=device
-    )  # keys (Q, K), see `pack`, ascending
+    best = torch.full((len(q), candidates), EMPTY, device=device)  # keys (Q, K), ascending
 
     with _threads(threads) as pool:
         # 1. The candidates: passages whose product is among the K largest.
@@ -98,8 +98,8 @@ def top_k(
             c = c.to(dtype)
 
             def choose(rows: slice) -> None:
-                products = (q[rows].to(dtype) @ c.T).float()
-                kth = unpack(best[rows, -k])[0] if start else kth_largest(products, k)
+                products = q[rows].to(dtype) @ c.T
+                kth = unpack(best[rows, -k])[0] if start else kth_largest(products.float(), k)
                 floor = kth - 2 * error(kth)  # k passages have better scores than any below it
                 _add(best[rows], products, floor, start)
 
@@ -127,12 +127,8 @@ def top_k(
         for i in range(0, len(unsettled) if candidates < len(corpus) else 0, query_chunk):
             rows = unsettled[i : i + query_chunk]
             floor = scores[rows, -1] - error(scores[rows, -1])
-            keys = torch.full((len(rows), k), EMPTY)
-            for start in starts:
-                c = torch.from_numpy(as_float32(corpus[start : start + corpus_chunk])).to(device)
-                reached = (q[rows] @ c.T).cpu().numpy() >= floor[:, None]
-                _add_scores(keys, queries[rows], corpus, start, reached)
-            scores[rows], numbers[rows] = unpack(keys.flip(1))
+            again = _score_above(floor, q[rows], queries[rows], corpus, k, corpus_chunk)
+            scores[rows], numbers[rows] = again
     return scores, numbers
 
 
@@ -224,32 +220,55 @@ def _largest(keys: Tensor, count: int) -> Tensor:
     return torch.from_numpy(np.sort(keys.numpy())[..., -count:])
 
 
+def _flat_above(products: Tensor, floor: Tensor) -> np.ndarray:
+    """Where the flattened products are above each row's floor (R, 1); numpy is much faster here.
+
+    numpy has no bfloat16, but above 0 such numbers are in the order of their bits.
+    """
+    if products.dtype == torch.bfloat16 and floor.min() >= 0:
+        products, floor = products.view(torch.int16), (floor.view(torch.int32) >> 16).short()
+    elif products.dtype == torch.bfloat16:
+        products = products.float()
+    return np.flatnonzero(products.numpy() > floor.numpy())
+
+
 def _add(best: Tensor, products: Tensor, floor: Tensor, start: int) -> None:
     """Merge the products (R, C) above each row's floor (R,) into its keys (R, K), in place.
 
     start: the number of the first passage.
     """
+    # The keys of the products above the floor, row after row.
     rows, columns = products.shape
     floor = torch.maximum(floor, unpack(best[:, 0])[0])[:, None]
     if products.is_cuda:
         flat = (products > floor).flatten().nonzero().squeeze(1)
-    else:  # numpy is several times faster than torch
-        flat = torch.from_numpy(np.flatnonzero(products.numpy() > floor.numpy()))
-    keys = pack(products.flatten()[flat], start + flat % columns)
+    else:
+        flat = torch.from_numpy(_flat_above(products, floor))
+    keys = pack(products.flatten()[flat].float(), start + flat % columns)
 
     # One line of keys per query, as long as the longest, filled up with EMPTY.
     ends = torch.searchsorted(flat, columns * torch.arange(rows + 1, device=best.device))
     counts = ends.diff()
     lines = best.new_full((rows, int(counts.max())), EMPTY)
     lines.masked_scatter_(torch.arange(lines.shape[1], device=best.device) < counts[:, None], keys)
+    # The best of the old and the new.
     best.copy_(_largest(torch.cat([best, lines], dim=1), best.shape[1]))
 
 
-def _add_scores(best: Tensor, queries, corpus, start: int, reached: np.ndarray) -> None:
-    """Merge the scores of passages start, start + 1, … where `reached` (R, C) into the keys (R,
-    K)."""
-    for row in np.flatnonzero(reached.any(1)):
-        numbers = start + np.flatnonzero(reached[row])
-        exact = torch.from_numpy(score(queries[row], corpus.take(numbers, axis=0)))
-        keys = torch.cat([best[row], pack(exact, torch.from_numpy(numbers))])
-        best[row] = _largest(keys, best.shape[1])
+def _score_above(
+    floor: np.ndarray, q: Tensor, queries, corpus, k: int, corpus_chunk: int
+) -> tuple[Tensor, Tensor]:
+    """`top_k` of some queries (R, D) by scoring each passage whose product reaches the floor (R,).
+
+    q: the queries in float32, where products are computed.
+    """
+    best = torch.full((len(q), k), EMPTY)
+    for start in range(0, len(corpus), corpus_chunk):
+        c = torch.from_numpy(as_float32(corpus[start : start + corpus_chunk])).to(q.device)
+        reached = (q @ c.T).cpu().numpy() >= floor[:, None]
+        for row in np.flatnonzero(reached.any(1)):
+            passages = start + np.flatnonzero(reached[row])
+            exact = torch.from_numpy(score(queries[row], corpus.take(passages, axis=0)))
+            keys = torch.cat([best[row], pack(exact, torch.from_numpy(passages))])
+            best[row] = _largest(keys, k)
+    return unpack(best.flip(1))

@@ -203,20 +203,25 @@ def read_prompts(path) -> dict:
     if path is None:
         return DUTCH
     table = files.read_json(path)
-    for name in DUTCH | table:
-        if outline(table.get(name)) != outline(DUTCH.get(name)):
-            expected = f"{outline(DUTCH.get(name))}, as in the table that `prompts` prints"
-            raise InputError(f"{path}: {name} is {outline(table.get(name))}; expected {expected}")
-    for kind in TYPES:  # what is in the parts shows when they are used
+    refuse_unknown(table, DUTCH, str(path))
+    for kind in TYPES:  # what is wrong or missing shows when it is used
         with files.reading(f"{path}: {kind}"):
-            brainstorm_prompt(table, kind, "", 1)
+            if kind != "sts":
+                brainstorm_prompt(table, kind, "", 1)
             row_prompt(table, kind, "", "", np.random.default_rng(0))
             unfit(kind, ["a"], ["b"] * 20, ["c"], table)
+            if any(isinstance(options, str) for options in table["values"].values()):
+                raise TypeError("each of the values is a list")
     return table
 
 
-def outline(part) -> str:
-    return f"with {', '.join(part)}" if isinstance(part, dict) else type(part).__name__
+def refuse_unknown(table: dict, known: dict, where: str) -> None:
+    """Stop at a key that nothing would read."""
+    for key, value in table.items():
+        if key not in known:
+            raise InputError(f"{where}: {key!r} is unknown; expected {', '.join(known)}")
+        if isinstance(value, dict) and isinstance(known[key], dict) and key != "values":
+            refuse_unknown(value, known[key], f"{where}: {key}")
 
 
 def shown(value) -> str:
@@ -257,7 +262,7 @@ def draw_one(options: list[str], generator: np.random.Generator) -> str:
 
 
 def brainstorm_prompt(table: dict, kind: str, topic: str, count: int) -> str:
-    prompt = table["brainstorm"].get(kind, "") + table["tasks"]
+    prompt = table["brainstorm"][kind] + table["tasks"]
     return fill(prompt, topic=topic, count=count, language=table["language"])
 
 
@@ -487,7 +492,7 @@ RUN = 13  # words in a row that a training text and an evaluation text must not 
 
 
 def excluded_runs(names, size: int) -> np.ndarray:
-    """The sorted hashes of all runs of `size` words of all texts in some files.
+    """The sorted hashes of all runs of `size` words of all texts in these files.
 
     The texts are every string in a row of a table; in another file each line.
     """
@@ -501,7 +506,7 @@ def excluded_runs(names, size: int) -> np.ndarray:
 
     runs = [np.empty(0, np.uint64)]
     for path in (path for name in names for path in find_files(name)):
-        table = files.kind_of(path) in (".jsonl", ".json", ".parquet", ".csv", ".tsv")
+        table = files.kind_of(path) in files.TABLES
         for part in in_parts(read_rows(path) if table else files.read_lines(path)):
             texts = [split_words(text) for _, row in part for text in strings(row)]
             if texts := list(filter(None, texts)):
@@ -629,8 +634,10 @@ def describe(figures: dict) -> str:
     for name in ("distinct queries", "distinct positives"):
         rows.append([name, *(f"{column[name]:.1%}" for column in types.values())])
     topics = [f"{topic or '(none)'} {count:,}" for topic, count in figures["topics"].items()]
-    some = topics if len(topics) <= 10 else [*topics[:5], "…", *topics[-5:]]
-    return f"{show_table(rows)}\nkept rows of {len(topics)} topics: {', '.join(some)}"
+    if len(topics) > 10:
+        topics[5:-5] = ["…"]
+    count = len(figures["topics"])
+    return f"{show_table(rows)}\nkept rows of {count} topics: {', '.join(topics)}"
 
 
 def show_table(rows: list[list[str]]) -> str:
@@ -657,7 +664,7 @@ def clean(args) -> None:
     if args.out and not kept.any():
         raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
 
-    # Second pass: the kept rows are written, some of each type are shown.
+    # Second pass: the kept rows are written, examples of each type are shown.
     generator, chosen, examples = np.random.default_rng(args.seed), set(), []
     for kind in range(len(TYPES)):
         of_type = np.flatnonzero(kept & (judged["type"] == kind))

@@ -1,6 +1,6 @@
 """cache.py: each distinct text is embedded once, kept on disk, and read back bit for bit.
 
-    python -m pytest tests/test_cache.py
+python -m pytest tests/test_cache.py
 """
 
 import json
@@ -78,7 +78,9 @@ def test_a_killed_run_resumes(tmp_path):
     assert windows.calls == [("none", ["e", "f"]), ("none", ["g"])]
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-3], lambda b: b[:-3] + b"xyz", lambda b: b"", lambda b: b"niets"])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-3], lambda b: b[:-3] + b"xyz", lambda b: b"", lambda b: b"niets"]
+)
 def test_damaged_files_cost_their_texts_only(tmp_path, damage):
     cache = new_cache(tmp_path, Windows())
     cache(list("abcd"), "none")
@@ -129,7 +131,11 @@ def test_stored_embeddings_are_searched_where_they_are(tmp_path, store):
 BAD = [  # what the model gives, message, files kept (of windows before the bad one)
     (lambda x: x[:, 1:], r"the model gave embeddings \(2, 23\) for 2 texts; expected \(2, 24\)", 0),
     (lambda x: x[1:], r"the model gave no embeddings for 1 of 2 texts", 1),
-    (lambda x: np.where([[False], [True]], np.nan, x), "NaN or infinite for 1 of 2 texts, the first is 'tweede'", 0),
+    (
+        lambda x: np.where([[False], [True]], np.nan, x),
+        "NaN or infinite for 1 of 2 texts, the first is 'tweede'",
+        0,
+    ),
     (lambda x: x * [[0], [1]], "all zero for 1 of 2 texts, the first is 'eerste'", 0),
 ]
 

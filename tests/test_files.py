@@ -115,6 +115,16 @@ def test_text_files_and_quoted_line_ends(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("value", [float("inf"), [0.5, float("-inf")]])
+def test_infinity_in_parquet_is_named(tmp_path, value):
+    columns = {"id": ["a", "b"], "score": [value if isinstance(value, float) else [1.0], value]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    row = 1 if isinstance(value, float) else 2
+    with pytest.raises(InputError, match=f"a.parquet:{row}: column 'score': .*Infinity"):
+        list(files.read_rows(tmp_path / "a.parquet"))
+    assert len(list(files.read_rows(tmp_path / "a.parquet", ["id"]))) == 2
+
+
 def test_nan_is_a_missing_value(tmp_path):
     """pandas writes it so, in JSON Lines and in parquet."""
     jsonl = write(tmp_path / "a.jsonl", '{"title": NaN, "scores": [0.5, NaN]}\n')

@@ -25,7 +25,7 @@ def test_examples_in_docstrings():
     assert results.failed == 0 and results.attempted >= 3
 
 
-# --- classification ---------------------------------------------------------------------------------
+# --- classification -------------------------------------------------------------------------------
 
 
 def test_draws_apply_one_permutation_again_and_again():
@@ -115,7 +115,7 @@ def test_multilabel_by_hand():
     assert scores["lrap"] == pytest.approx((1 + 1 / 2 + 1 + 1) / 4)
 
 
-# --- pairs ------------------------------------------------------------------------------------------
+# --- pairs ----------------------------------------------------------------------------------------
 
 
 def make_pairs(n=61, seed=6):
@@ -180,10 +180,12 @@ def test_sts_against_mean_ranks():
     ]
     assert scores["cosine_spearman"] == pytest.approx(np.corrcoef(*ranks)[0, 1])
     assert scores["manhattan_pearson"] == pytest.approx(np.corrcoef(gold, items["manhattan"])[0, 1])
-    assert scores["spearman"] != scores["cosine_spearman"], "equal texts tie in one, not in the other"
+    assert scores["spearman"] != scores["cosine_spearman"], (
+        "equal texts tie in one, not in the other"
+    )
 
 
-# --- clustering -------------------------------------------------------------------------------------
+# --- clustering -----------------------------------------------------------------------------------
 
 
 def test_clustering_draws_and_perfect_clusters():
@@ -202,7 +204,7 @@ def test_clustering_draws_and_perfect_clusters():
     assert scores["v_measure"] == pytest.approx(0, abs=1e-6)
 
 
-# --- retrieval --------------------------------------------------------------------------------------
+# --- retrieval ------------------------------------------------------------------------------------
 
 
 def test_retrieval_by_hand():
@@ -265,7 +267,9 @@ BAD = [("ab", [1, np.nan]), ("ab", [1, np.inf]), ("aa", [1, 2]), ("ab", [1]), ("
 
 @pytest.mark.parametrize("ids, scores", BAD)
 def test_rankings_that_cannot_be_measured(ids, scores):
-    with pytest.raises(InputError, match="ranking of query 'q': expected each document once, with a"):
+    with pytest.raises(
+        InputError, match="ranking of query 'q': expected each document once, with a"
+    ):
         retrieval({"q": (list(ids), np.array(scores))}, {"q": {"a": 1}})
     with pytest.raises(InputError, match="no query is judged"):
         retrieval({"q": (["a"], [1])}, {"q": {}})
@@ -312,7 +316,7 @@ def test_sparse_rows_score_like_dense_ones(form):
     assert scored[0] == pytest.approx(scored[1], abs=1e-5)
 
 
-# --- a score of drawn items -------------------------------------------------------------------------
+# --- a score of drawn items -----------------------------------------------------------------------
 
 
 def drawn(items, chosen):

@@ -366,61 +366,61 @@ def test_random_passages_are_no_positives(run):
 
 
 def test_a_killed_run_resumes_with_its_cache(data, run, monkeypatch):
-    monkeypatch.setattr(mine, "SHARD", 16)
-    expected, cache = run(f"--cache {data.parent}/other"), data.parent / "cache"
-    embed, calls = e5nl.embed, []
+    monkeypatch.setattr(e5nl, "WINDOW", 16)
+    expected, cache = run(), data.parent / "cache"
+    embed_windows, embedded = e5nl.embed_windows, []
 
     def kill_after(limit: int) -> None:
-        def counted(model, tokenizer, texts, *rest, **options):
-            if len(calls) == limit:
-                raise KeyboardInterrupt
-            calls.append(len(texts))
-            return embed(model, tokenizer, texts, *rest, **options)
+        def counted(*arguments, **options):
+            for start, embeddings in embed_windows(*arguments, **options):
+                if len(embedded) == limit:
+                    raise KeyboardInterrupt
+                embedded.append(len(embeddings))
+                yield start, embeddings
 
-        monkeypatch.setattr(e5nl, "embed", counted)
+        monkeypatch.setattr(e5nl, "embed_windows", counted)
 
     kill_after(4)
     with pytest.raises(KeyboardInterrupt):
         run(f"--cache {cache}", out="again.jsonl")
-    assert not (data.parent / "again.jsonl").exists() and list(cache.glob("*.shard.npy"))
+    assert not (data.parent / "again.jsonl").exists() and len(list(cache.rglob("*.npy"))) == 4
     kill_after(-1)
     assert run(f"--cache {cache}") == expected
-    assert max(calls) == 16 and sum(calls) == 39 + 41, "no text was embedded twice"
-    calls.clear()
-    assert run(f"--cache {cache}") == expected and not calls
+    assert max(embedded) == 16 and sum(embedded) == 39 + 41, "no text was embedded twice"
+    embedded.clear()
+    assert run(f"--cache {cache}") == expected and not embedded
     run(f"--cache {cache} --query-length 4")
-    assert sum(calls) == 39, "another limit is another embedding, of the queries only"
+    assert sum(embedded) == 39, "another limit is another embedding, of the queries only"
 
-    # Killed while what has been joined is removed
-    def killed(*_, **__):
-        raise KeyboardInterrupt
 
-    last = data.parent / "last"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "unlink", killed)
-        run(f"--cache {last}")
-    assert run(f"--cache {last}") == expected
-    assert not list(last.glob("*shard*")), "what a kill at the end left is removed"
+def test_a_damaged_cache_costs_its_texts_only(data, run, capsys):
+    expected = run(f"--cache {data.parent}/cache")
+    damaged = min((data.parent / "cache").rglob("*.npy"))
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    assert run(f"--cache {data.parent}/cache") == expected
+    assert f"{damaged}: damaged; its texts are embedded again" in capsys.readouterr().out
 
 
 def test_two_processes_mine_as_one_does(folder, data, monkeypatch, capsys):
     monkeypatch.chdir(data.parent)
-    monkeypatch.setattr(
-        mine, "SHARD", 16
-    )  # three shards of queries, three of passages: both have some
-    Path("small_shards.py").write_text("import mine\nmine.SHARD = 16\nmine.cli(mine.main)\n")
+    monkeypatch.setattr(e5nl, "WINDOW", 16)  # three of queries, three of passages: both have some
+    script = "import e5nl, mine\ne5nl.WINDOW = 16\nmine.cli(mine.main)\n"
+    Path("small_windows.py").write_text(script)
     formats = "--store bfloat16 --precision bfloat16 --top 20"
     settings = f"--data bron.jsonl --model model {formats}".split()
     mine.main([*settings, "--cache", "one", "--out", "one.jsonl"])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, "small_shards.py", *settings, "--cache", "two", "--out", "two.jsonl"]
+    command = [*torchrun, "small_windows.py", *settings, "--cache", "two", "--out", "two.jsonl"]
     environment = os.environ | {"PYTHONPATH": os.path.dirname(mine.__file__)}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert rows_of("one.jsonl") == rows_of("two.jsonl")
     alone = capsys.readouterr().out.replace("one.jsonl", "two.jsonl")
     assert alone == result.stdout, "only the first process prints"
-    names = [sorted(os.listdir(cache)) for cache in ("one", "two")]
-    assert names[0] == names[1] and len(names[0]) == 2, "nothing but the embeddings is left"
+    caches = (Path(name).rglob("*") for name in ("one", "two"))
+    names = [sorted(path.name for path in paths if path.is_file()) for paths in caches]
+    assert names[0] == names[1] and len(names[0]) == 7, "six windows and what made them: no more"
 
 
 # --- the report -----------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def little_hub(hub, tmp_path, make_model, tokenizer):
         ids
         | {"task_type": type, "task_desc": "doel", "model": "llm"}
         | {"query": sentences[i][:40], "pos": sentences[i], "neg": sentences[-i]}
-        | {"pos_scores": [0.9], "neg_scores": [0.2 if i % 10 else -0.07]}
+        | {"pos_scores": [0.99], "neg_scores": [0.2 if i % 10 else 0.02]}
         for type in synthesize.TYPES
         for i in range(1, 41)
     ]

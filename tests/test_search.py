@@ -1,6 +1,7 @@
-"""search.py against the slow obvious search, bit for bit: chunks, precisions, threads, ties, storage.
+"""search.py against the slow obvious search, bit for bit: chunks, precisions, threads, ties,
+storage.
 
-    python -m pytest tests/test_search.py
+python -m pytest tests/test_search.py
 """
 
 import doctest
@@ -61,7 +62,8 @@ def equal_passages():
 
 
 def zeros():
-    """A query of zeros ties with all passages; a passage of zeros has a score of 0 like any other."""
+    """A query of zeros ties with all passages; a passage of zeros has a score of 0 like any
+    other."""
     queries, corpus = unit(11, 16, 5), unit(300, 16, 6)
     queries[4], corpus[::7] = 0, 0
     return queries, corpus
@@ -74,7 +76,9 @@ def wide_range():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("data", [near_duplicates, negative_scores, equal_passages, zeros, wide_range])
+@pytest.mark.parametrize(
+    "data", [near_duplicates, negative_scores, equal_passages, zeros, wide_range]
+)
 def test_search_is_exact_on_hard_data(data, precision):
     check(*data(), 6, precision=precision, corpus_chunk=70)
     check(*data(), 150, precision=precision, corpus_chunk=300, query_chunk=2)
@@ -106,7 +110,9 @@ def test_search_reads_half_precision_from_disk(tmp_path, stored):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("data", ["unit vectors", "whole numbers"])  # exact in bfloat16, unlike products
+@pytest.mark.parametrize(
+    "data", ["unit vectors", "whole numbers"]
+)  # exact in bfloat16, unlike products
 def test_products_are_within_the_error_that_is_reckoned_with(dtype, data):
     q, c = unit(20, 40, 0), unit(300, 40, 1)
     if data == "whole numbers":

@@ -135,13 +135,16 @@ def test_another_language_is_another_table(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("part", "value", "message"),
     [
-        ("language", 3, "language is int; expected str"),
-        ("write", {"sl": "x"}, "write is with sl; expected with sl, ls, ss, ll, sts"),
+        ("tasks", 3, "sl: cannot be read .TypeError"),
+        ("write", {"sl": "x"}, "ls: no field 'ls'"),
+        ("brainstorm", {"sl": "x"}, "ls: no field 'ls'"),
+        ("values", DUTCH["values"] | {"unit": "zin"}, "sl: .*each of the values is a list"),
         ("write", DUTCH["write"] | {"sl": "{onderwerp}"}, "sl: no field 'onderwerp'"),
         ("brainstorm", DUTCH["brainstorm"] | {"ll": "{taak}"}, "ll: no field 'taak'"),
         ("words", DUTCH["words"] | {"sts": [[1, 2], ["3"]]}, "sts: cannot be read .ValueError"),
-        ("function_share", True, "function_share is bool; expected float"),
-        ("extra", 1, "extra is int; expected NoneType"),
+        ("function_share", "veel", "ss: cannot be read .TypeError"),
+        ("taal", "Fries", "'taal' is unknown; expected language, "),
+        ("write", DUTCH["write"] | {"zin": "x"}, "write: 'zin' is unknown; expected sl, "),
     ],
 )
 def test_tables_that_are_none(tmp_path, part, value, message):

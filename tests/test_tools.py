@@ -336,7 +336,7 @@ MISTAKES = {
     "masks --data nergens.jsonl": "nergens.jsonl: no such file",
     "masks --model nergens": "nergens: no such folder",
     "masks --tasks STSS": "task 'STSS' is unknown; did you mean STS or SICK-NL-STS?",
-    "masks --benchmark x --tasks-file y": "exclude each other; drop one of them",
+    "masks --benchmark --tasks-file y": "exclude each other; drop one of them",
     "initialise --against x": "--against names what --model is compared with; add --model",
     "masks --model x --against y": "add it, or drop --against",
 }

@@ -14,7 +14,7 @@ check is a list of variants; the others are compared with its first, seed by see
 
     python -m tools.ablate masks --quick --seeds 1                # half a minute: that it runs
     python -m tools.ablate all                                    # all of it on the bundled data
-    python -m tools.ablate types --model clips/e5-base-trm --data mined.json --benchmark mteb-nl
+    python -m tools.ablate types --model clips/e5-base-trm --data mined.json --benchmark
 
 Without `--model`, each seed has an encoder of its own in place of a pretrained one: random weights,
 trained on pairs of a sentence and the rest of its text (see demo.py). With `--model`, seeds differ
@@ -220,9 +220,9 @@ class Lab:
         wanted = args.tasks or (["all"] if args.tasks_file or args.benchmark else FEW_TASKS.split())
         tasks = mteb_nl.read_tasks(tasks_file) if tasks_file else mteb_nl.TASKS
         tasks = mteb_nl.select_tasks(tasks, wanted)
-        self.protocol = [mteb_nl.fingerprint(task, args.benchmark) for task in tasks]
-        where = ("--tasks-file", tasks_file) if tasks_file else ("--data", args.benchmark)
-        self.evaluation = [*map(str, where), "--tasks", *wanted]
+        self.protocol = [mteb_nl.fingerprint(task) for task in tasks]
+        where = ["--tasks-file", str(tasks_file)] if tasks_file else []
+        self.evaluation = [*where, "--tasks", *wanted]
 
         if self.model and self.bundled:
             self.first = self.then = f"{demo.FROM_PRETRAINED} {demo.LONGER} --lr 1e-5"
@@ -507,7 +507,7 @@ def main(argv=None) -> None:
     add("--data", nargs="+", help="training sources (.jsonl, .jsonl.gz) or manifests (.json)")
     add("--train", default="", metavar="OPTIONS", help="of `e5nl.py train`, for all variants")
     add("--tasks-file", help="as for `evaluate.py run`; not with --benchmark")
-    add("--benchmark", metavar="DIR", help="MTEB-NL, as `evaluate.py download` left it")
+    add("--benchmark", action="store_true", help="MTEB-NL, from the hub or its cache")
     add("--tasks", nargs="+", help="as for `evaluate.py run`; of the bundled ones a few")
     args = parser.parse_args(argv)
 

@@ -39,4 +39,4 @@ def run(args) -> None:
             call = search_passages, path, args.queries, args.width
             rows |= measure.compare({f"{count:,} passages": call}, args)
     title = f"the best 100 for {args.queries:,} queries, {args.width} wide, bfloat16 on disk"
-    measure.print_table(f"{title}, {measure.machine(args)}", ["seconds", "peak MB"], rows)
+    measure.print_table(f"{title}, {measure.machine(args)}", ["seconds", "CPU s", "peak MB"], rows)
