@@ -149,10 +149,13 @@ def ranking(seed, type, documents, queries, ignore_identical_ids=False):
         {"_id": str(i), "title": f"t{topics[i]}w0" if i % 3 else "", "text": text}
         for i, text in enumerate(texts(generator, topics))
     ]
-    # Duplicates, so that ids decide; not for reranking, where mteb's float32 product gives them
-    # other last digits on other processors.
+    # Duplicates, so that ids decide.
     for i in range(20, documents if type == "Retrieval" else 0, 13):
         corpus[i] = corpus[i - 17] | {"_id": corpus[i]["_id"]}
+    # Not for reranking: mteb's float32 product gives equal embeddings other last digits, and other
+    # ones on other processors. There every document has a word of its own.
+    for document in corpus if type == "Reranking" else ():
+        document["text"] += f" d{document['_id']}"
     asked_texts = enumerate(texts(generator, asked))
     rows = [{"_id": str(3 * i), "text": text} for i, text in asked_texts]
 
