@@ -121,8 +121,9 @@ def score_all(at: Path, questions: list[list[str]], seed: int) -> dict[str, list
     make_encoders(at, seed)
     scores = {"English encoder as it is": score(at / "english", questions)}
     options = f"{LEARN} --seed {seed} --steps 60 --out"
-    for name in ("random", "identity", "transtokenised", "trimmed"):
-        scores[name] = score(at / name, questions)
+    starts = "random", "identity", "transtokenised", "trimmed"
+    scores |= {name: score(at / name, questions) for name in starts}
+    for name in starts:
         call(e5nl, "train --model", at / name, "--data", TRAIN, options, at / "after")
         scores[f"{name}, trained on Dutch"] = score(at / "after", questions)
     return scores
