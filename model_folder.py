@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -617,26 +618,45 @@ def weight_files(folder) -> dict[str, Path]:
 BLOCK = 1 << 22  # numbers of a tensor that are read at once
 
 
+def read_blocks(file: Path, name: str) -> Iterator[tuple[int, Tensor]]:
+    """(number of the first row, rows) of a tensor of a safetensors file, block by block.
+
+    Each block is mapped for itself: what was read of a mapped file counts as memory until the file
+    is closed.
+    """
+    start, rows = 0, 1
+    while start < rows:
+        with safe_open(file, "pt") as stored:
+            stored = stored.get_slice(name)
+            rows, *rest = stored.get_shape() or [1]
+            step = max(1, BLOCK // math.prod(rest))
+            yield start, stored[start : start + step]
+        start += step
+
+
 def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=None) -> Tensor:
     """A tensor of a safetensors file, as `dtype` (None: its own), or its `rows` (ascending) alone.
 
-    Without either it stays in the memory-mapped file. Else it is read block by block, since what
-    was read of a mapped file counts as memory until the file is closed.
+    Without either it stays in the memory-mapped file.
     """
-    with safe_open(file, "pt") as stored:
-        shape = stored.get_slice(name).get_shape()
-        if rows is None and (dtype is None or math.prod(shape) <= BLOCK):
-            tensor = stored.get_tensor(name)
-            return tensor if dtype is None else tensor.to(dtype)
-    blocks, step = [], max(1, BLOCK // math.prod(shape[1:]))
-    for start in range(0, shape[0], step):
+    if dtype is None and rows is None:
         with safe_open(file, "pt") as stored:
-            block = stored.get_slice(name)[start : start + step]
-            if rows is not None:
-                first, last = np.searchsorted(rows, [start, start + step])
-                block = block[torch.from_numpy(rows[first:last] - start)]
-            blocks.append(block.to(dtype or block.dtype, copy=True))
-    return torch.cat(blocks)
+            return stored.get_tensor(name)
+    parts = []
+    for start, block in read_blocks(file, name):
+        if rows is not None:
+            first, last = np.searchsorted(rows, [start, start + len(block)])
+            block = block[torch.from_numpy(rows[first:last] - start)]
+        parts.append(block.to(dtype or block.dtype, copy=True))
+    return torch.cat(parts)
+
+
+def is_finite(file: Path, name: str) -> bool:
+    """Whether a tensor holds neither NaN nor infinity."""
+    # The sum is one pass without a copy; it can overflow, the second test cannot.
+    return all(
+        block.sum().isfinite() or block.isfinite().all() for _, block in read_blocks(file, name)
+    )
 
 
 def map_tensors(folder) -> dict[str, Tensor]:
@@ -719,8 +739,7 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
             if value.shape != shape:
                 stored = f"tensor {part} is {tuple(value.shape)}"
                 raise InputError(f"{folder}: {stored}, config.json asks for {shape}")
-            # The sum is one pass without a copy; it can overflow, the second test cannot.
-            if not value.sum().isfinite() and not value.isfinite().all():
+            if not is_finite(files[name], name):
                 advice = "the training that made it diverged, or the file is damaged"
                 raise InputError(f"{folder}: tensor {part} holds NaN or infinity; {advice}")
             values.append(value.to(dtype))
