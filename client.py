@@ -149,7 +149,7 @@ class Client:
         return text.replace(self.key, "***") if self.key else text
 
     async def _pause(self, fault: Refused, attempt: int) -> None:
-        """Wait as long as the server asks, else a time that doubles, somewhat at random."""
+        """Wait as long as Retry-After asks, up to LONGEST_WAIT; without it a time that doubles."""
         pause = read_retry_after(fault.retry_after)
         if pause is None:
             pause = min(60, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)

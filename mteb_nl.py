@@ -457,12 +457,13 @@ def naming(where: str) -> Iterator[None]:
 
 
 def nearest(name, names) -> str:
-    """For a message: the names closest to an unknown one, or those that contain it, or all."""
+    """For a message: the names closest to an unknown one, or those that contain it, or some."""
     lower, unknown = {known.lower(): known for known in names}, str(name).lower()
     close = difflib.get_close_matches(unknown, lower, n=3, cutoff=0.4)
     close = close or [known for known in lower if unknown and unknown in known][:3]
     if not close:
-        return f"expected one of {', '.join(names)}"
+        few = list(names)[:20]
+        return f"expected one of {', '.join(few)}{' …' * (len(few) < len(names))}"
     return f"did you mean {' or '.join(lower[known] for known in close)}?"
 
 

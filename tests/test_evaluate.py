@@ -517,7 +517,7 @@ def test_the_docs_have_all_tasks_and_the_report_as_it_is_printed():
     for task in TASKS:
         assert task.name + r"\*" * task.translated in tasks, task.name
     readme = (root / "README.md").read_text()
-    names = re.search("python evaluate.py report (clips.*)`", readme)[1].split()
+    names = re.search("evaluate.py report --format markdown (clips.*)`", readme)[1].split()
     assert table(report_types(read_columns_of(names, [])), "markdown", 2) in readme
 
 
