@@ -462,8 +462,8 @@ def nearest(name, names) -> str:
     close = difflib.get_close_matches(unknown, lower, n=3, cutoff=0.4)
     close = close or [known for known in lower if unknown and unknown in known][:3]
     if not close:
-        few = list(names)[:40]
-        return f"expected one of {', '.join(few)}{' …' * (len(few) < len(names))}"
+        listed, many = list(names), len(names) > 100
+        return f"expected one of {', '.join(listed[:3] if many else listed)}{', …' * many}"
     return f"did you mean {' or '.join(lower[known] for known in close)}?"
 
 
