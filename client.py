@@ -100,10 +100,10 @@ class Client:
             # Is there anything to hope for?
             self.faults[fault.reason] += 1
             if fault.final is None:
-                fault.final = str(fault) == previous
+                fault.final = _words(fault) == previous
             if fault.final or attempt == self.retries:
                 raise fault
-            previous = str(fault)
+            previous = _words(fault)
             await self._pause(fault, attempt)
 
     async def _post_once(self, path: str, content: bytes):
@@ -160,6 +160,11 @@ class Client:
             asked = f"Retry-After is {fault.retry_after}"
             tqdm.write(f"{self.url}: {fault}; {asked}: waiting {pause:.0f} s")
         await asyncio.sleep(pause)
+
+
+def _words(fault: Refused) -> str:
+    """What a server says, without the time and the number of the request."""
+    return re.sub(r"[0-9a-f-]*[0-9][0-9a-f-]*", "", str(fault).lower())
 
 
 def read_url(base_url: str) -> httpx2.URL:
@@ -265,7 +270,9 @@ def parse_chat(answer, client: Client) -> dict:
         message, finish = choice["message"], choice.get("finish_reason")
         content = message.get("content") or ""
         if isinstance(content, list):  # in parts, some of them thoughts
-            content = "".join(part["text"] for part in content if part["type"] != "thinking")
+            parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+            said = [part for part in parts if part.get("type", "text") in ("text", "output_text")]
+            content = "".join(part["text"] for part in said)
         text = content.rpartition("</think>")[2]
         counts = ("prompt_tokens", "completion_tokens")
         used = {name: int(float(usage.get(name) or 0)) for name in counts}

@@ -143,6 +143,8 @@ def parse_type(type, where: str) -> str:
         return "retrieval"
     if not isinstance(type, str) or type not in KINDS:
         expected = f"expected one of {', '.join(KINDS)}, in the rows or in a manifest"
+        if type == "symmetric_class":
+            expected = "write symmetric_clustering (`query: ` before both) or classification"
         raise InputError(f"{where}: type {type!r} is unknown; {expected}")
     return type
 
@@ -161,7 +163,8 @@ def read_source(
     mMARCO-NL). Symmetric sources get half the batch unless `batch_factor` says otherwise, as in the
     authors' loader.
     """
-    rows, given = [], type
+    rows, type = [], type and parse_type(type, str(path))
+    given = type
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
         # One type in all rows; a row that names none has that of the rows before it
@@ -186,7 +189,7 @@ def read_source(
 # What a manifest may say of a source: (types, test, what is expected)
 _SETTINGS = {
     "file": (object, lambda v: True, ""),  # see `inside`
-    "type": (str, lambda v: v in KINDS, f"one of {', '.join(KINDS)}"),
+    "type": (str, lambda v: v in (*KINDS, "normal"), f"one of {', '.join(KINDS)}"),
     "ratio": ((int, float), lambda v: 0 < v <= 1, "a number above 0, at most 1"),
     "in_batch_negatives": (bool, lambda v: True, "true or false"),
     "batch_factor": ((int, float), lambda v: 0 < v <= 16, "a number above 0, at most 16"),

@@ -316,7 +316,10 @@ def _raw_lines(path) -> Iterator[tuple[int, str]]:
 def read_json(path, kind: type = dict):
     """A JSON file that holds one object (or, with kind list, one list)."""
     with reading(path) as place:
-        value = json.loads("".join(line for _, line in _raw_lines(path)))
+        text = "".join(line for _, line in _raw_lines(path))
+        value = json.loads(text)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # raises where half of a pair is alone
         if not isinstance(value, kind):
             expected = "object {…}" if kind is dict else "list […]"
             raise InputError(f"{place}: expected a JSON {expected}, found {type(value).__name__}")

@@ -36,6 +36,7 @@ from files import (
     is_hub_name,
     new_file,
     read_json,
+    reading,
     write_json,
 )
 
@@ -119,7 +120,7 @@ NOTHING = [{}, None]
 IMPLEMENTED = {
     "config.json": {
         "model_type": list(ARCHITECTURES),
-        "hidden_act": ["gelu"],
+        "hidden_act": ["gelu", "gelu_python"],
         "position_embedding_type": ["absolute", None],
         "is_decoder": [False, None],
         "add_cross_attention": [False, None],
@@ -203,18 +204,18 @@ def read_config(folder) -> dict:
 
 def parse_config(folder) -> Config:
     """Read and check a folder's configuration. What is not implemented is refused by name."""
-    # config.json, then what sentence-transformers' files add to it.
-    folder, values = Path(folder), read_config(folder)
-    config = _parse_architecture(folder / "config.json", values)
+    # modules.json first: in old folders config.json is elsewhere, and it says where.
+    folder = Path(folder)
+    with reading(folder / "modules.json"):
+        pooling = _parse_pooling(folder)
+    with reading(folder / "config.json"):
+        config = _parse_architecture(folder / "config.json", read_config(folder))
     length = _parse_length(folder)
     if length is not None and length < config.positions:
         config = dataclasses.replace(config, max_seq_length=length)
     prompts, similarity = _parse_prompts(folder)
     return dataclasses.replace(
-        config,
-        pooling=_parse_pooling(folder),
-        prompts=tuple(prompts.items()),
-        similarity=similarity,
+        config, pooling=pooling, prompts=tuple(prompts.items()), similarity=similarity
     )
 
 
@@ -277,7 +278,7 @@ def _parse_length(folder: Path) -> int | None:
     """The longest input: sentence-transformers' own setting, else the tokenizer's."""
     # The first file that sentence-transformers would find counts, where it says a length.
     path, field, values = folder / "tokenizer_config.json", "model_max_length", {}
-    for name in LENGTH_FILES:
+    for name in LENGTH_FILES if (folder / "modules.json").is_file() else ():
         settings = read_json(folder / name) if (folder / name).is_file() else {}
         if settings:
             _refuse_others(folder / name, settings, "sentence_bert_config.json")
@@ -313,7 +314,7 @@ def _parse_pooling(folder: Path) -> str:
         if kind not in ("Transformer", "Pooling", "Normalize"):
             expected = "expected Transformer, Pooling and Normalize"
             raise InputError(f"{modules}: module {kind} is not implemented; {expected}")
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+    if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= {"Normalize"}:
         expected = "expected Transformer, Pooling and perhaps Normalize"
         raise InputError(f"{modules}: modules {', '.join(kinds) or 'none'}; {expected}")
     if encoder := paths[0][1].strip("./"):
@@ -328,7 +329,8 @@ def _parse_pooling(folder: Path) -> str:
         raise InputError(f"{path}: no such file, but {modules} names it; copy the whole model")
     values = read_json(path)
     _refuse_others(path, values, "pooling")
-    modes = _pooling_modes(values)
+    with reading(path):
+        modes = _pooling_modes(values)
     if modes not in (["mean"], ["cls"]):
         pooling = " + ".join(modes) or "none"
         raise InputError(f"{path}: pooling {pooling} is not implemented; expected mean or cls")
@@ -341,26 +343,29 @@ def _pooling_modes(values: dict) -> list[str]:
         modes = values["pooling_mode"]
         return list(map(str, [modes] if isinstance(modes, str) else modes))
     flags = [key for key, used in values.items() if key.startswith("pooling_mode_") and used]
+    if not flags and "pooling_mode_mean_tokens" not in values:
+        return ["mean"]
     return [flag.split("_")[2] if flag.count("_") == 3 else flag[13:] for flag in flags]
 
 
 def _parse_prompts(folder: Path) -> tuple[dict[str, str], str]:
     """({kind of text: its prefix}, the similarity function that the folder asks for).
 
-    E5's prefixes where the folder stores no text at all; where it stores any, one that is missing
-    is empty. A passage is what sentence-transformers calls a document.
+    E5's prefixes where the folder stores no text at all; where it stores any, or says that its
+    passages have none, one that is missing is empty. A passage is sentence-transformers' document.
     """
     path = folder / "config_sentence_transformers.json"
-    if not path.is_file():
+    if not path.is_file() or not (folder / "modules.json").is_file():  # as the library does
         return PREFIXES, "cosine"
     values = read_json(path)
     _refuse_others(path, values, "config_sentence_transformers.json")
     stored = values.get("prompts") or {}
-    texts = stored.values() if isinstance(stored, dict) else [stored]
+    texts = stored.values() if isinstance(stored, dict) else [0]
     if not all(isinstance(text, str | None) for text in texts):
         raise InputError(f"{path}: prompts is {stored!r:.80}; expected {{name: prefix}}")
     similarity = str(values.get("similarity_fn_name") or "cosine")
-    if not any(stored.values()):
+    # The library adds an empty query and document by itself; a passage is somebody's own word.
+    if "passage" not in stored and not any(stored.values()):
         return PREFIXES, similarity
     passage = stored.get("document") or stored.get("passage") or ""
     return {"query": stored.get("query") or "", "passage": passage, "none": ""}, similarity
@@ -485,8 +490,9 @@ def read_tokenizer(folder) -> Tokenizer:
         config |= read_json(file) if file.is_file() else {}
     # What would be tokenised otherwise by the judges.
     tokenizer = Tokenizer(path.read_bytes(), config, path)
-    _refuse_others(settings, config, "tokenizer_config.json")
-    _check_class(settings, config, tokenizer)
+    with reading(settings):
+        _refuse_others(settings, config, "tokenizer_config.json")
+        _check_class(settings, config, tokenizer)
     for name in LENGTH_FILES:
         file = path.with_name(name)
         if file.is_file() and read_json(file).get("do_lower_case") and not _lowercases(tokenizer):
@@ -500,33 +506,55 @@ def _lowercases(tokenizer: Tokenizer) -> bool:
     return normalizer is not None and normalizer.normalize_str("AÉ").islower()
 
 
-def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
-    """Stop where tokenizer_config.json would make transformers change what tokenizer.json says.
+# Classes of transformers that set up a part of the tokenizer anew: their own settings or defaults
+# count, not tokenizer.json. Without a class it is chosen by the model type.
+REBUILDS = {
+    "normalizer": ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"],
+    "bytes": ["RobertaTokenizer", "BartTokenizer", "GPT2Tokenizer", "LongformerTokenizer"],
+    "metaspace": ["XLMRobertaTokenizer", "CamembertTokenizer"],
+}
 
-    The classes of BERT and RoBERTa set these parts anew, from their own settings or defaults;
-    programs that read tokenizer.json alone do not.
+
+def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
+    """Stop where transformers would change what tokenizer.json says.
+
+    Programs that read tokenizer.json alone do not. A class for another kind of tokenizer than the
+    file's is passed over: what transformers makes of it is noise, and no one's intention.
     """
-    name = str(config.get("tokenizer_class")).removesuffix("Fast")
+    named = config.get("tokenizer_class")
+    if not named and path.with_name("config.json").is_file():
+        values = read_json(path.with_name("config.json"))
+        default = f"{ARCHITECTURES.get(values.get('model_type'))}Tokenizer"
+        named = values.get("tokenizer_class") or default
+    name = str(named).removesuffix("Fast")
+
+    # What the class would set, and what tokenizer.json says.
+    spec = json.loads(tokenizer.json)
+    kind = type(tokenizer.backend.model).__name__
+    words = spec.get("pre_tokenizer") or {}
+    parts = words.get("pretokenizers", [words])
     part, stated = {}, {}
-    if name == "BertTokenizer" and tokenizer.backend.normalizer is not None:
-        part = json.loads(tokenizer.backend.normalizer.__getstate__())
-        lower = config.get("do_lower_case", True)
-        accents, part_accents = config.get("strip_accents"), part.get("strip_accents")
-        if part.get("type") == "BertNormalizer":
+    if name in REBUILDS["normalizer"] and kind == "WordPiece":
+        normalizer = spec.get("normalizer") or {"type": "none"}
+        part, stated = {"normalizer": normalizer["type"]}, {"normalizer": "BertNormalizer"}
+        if normalizer["type"] == "BertNormalizer":
+            lower, accents = config.get("do_lower_case", True), config.get("strip_accents")
+            own = normalizer["lowercase"], normalizer.get("strip_accents")
             part = {
-                "do_lower_case": part["lowercase"],
-                "tokenize_chinese_chars": part["handle_chinese_chars"],
-                "strip_accents": part["lowercase"] if part_accents is None else part_accents,
+                "do_lower_case": own[0],
+                "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+                "strip_accents": own[0] if own[1] is None else own[1],
             }
             stated = {
                 "do_lower_case": lower,
                 "tokenize_chinese_chars": config.get("tokenize_chinese_chars", True),
                 "strip_accents": lower if accents is None else accents,
             }
-    elif name == "RobertaTokenizer" and tokenizer.backend.pre_tokenizer is not None:
-        part = json.loads(tokenizer.backend.pre_tokenizer.__getstate__())
-        if part.get("type") == "ByteLevel":
-            stated = {"add_prefix_space": config.get("add_prefix_space", False)}
+    elif name in REBUILDS["bytes"] and words.get("type") == "ByteLevel":
+        part, stated = words, {"add_prefix_space": config.get("add_prefix_space", False)}
+    elif name in REBUILDS["metaspace"] and parts[-1].get("type") == "Metaspace":
+        part = {"add_prefix_space": parts[-1].get("prepend_scheme", "always") != "never"}
+        stated = {"add_prefix_space": config.get("add_prefix_space", True)}
     for setting, value in stated.items():
         if part[setting] != value:
             which = f"is {value}" if setting in config else f"is not set, so {value} for {name}"
@@ -534,6 +562,18 @@ def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
                 f"{path}: {setting} {which}, but tokenizer.json says {part[setting]}; programs "
                 "obey one or the other: make them agree"
             )
+
+    # Tokens that transformers would take out of a text before tokenizer.json does anything.
+    extra = []
+    for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
+        tokens = config.get(key) or []
+        extra += tokens.values() if isinstance(tokens, dict) else tokens
+    added = {token["content"] for token in spec.get("added_tokens") or []}
+    for token in extra:
+        content = token.get("content") if isinstance(token, dict) else token
+        if content not in added:
+            advice = "which transformers would add; add it there, or take it out here"
+            raise InputError(f"{path}: {content!r} is no added token of tokenizer.json, {advice}")
 
 
 def tokenizer_settings(tokenizer: Tokenizer, max_length: int | None) -> dict:
@@ -592,8 +632,9 @@ def weight_files(folder) -> dict[str, Path]:
     if single.is_file():
         files = {single}
     elif index.is_file():
-        shards = read_json(index).get("weight_map", {})
-        files = {inside(folder, name, index) for name in shards.values()}
+        with reading(index):
+            shards = read_json(index)["weight_map"].values()
+            files = {inside(folder, name, index) for name in shards}
     elif pickles := sorted(folder.glob("*.bin")):
         raise InputError(
             f"{pickles[0]}: a pickle can run any code when read, so only safetensors are; "
@@ -652,11 +693,13 @@ def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=No
 
 
 def is_finite(file: Path, name: str) -> bool:
-    """Whether a tensor holds neither NaN nor infinity."""
-    # The sum is one pass without a copy; it can overflow, the second test cannot.
-    return all(
-        block.sum().isfinite() or block.isfinite().all() for _, block in read_blocks(file, name)
-    )
+    """Whether a tensor holds neither NaN nor infinity, as float32 either."""
+    for _, block in read_blocks(file, name):
+        # The sum is one pass without a copy; it can overflow, the second test cannot.
+        block = block.to(torch.float32) if block.dtype == torch.float64 else block
+        if not block.sum().isfinite() and not block.isfinite().all():
+            return False
+    return True
 
 
 def map_tensors(folder) -> dict[str, Tensor]:
@@ -691,7 +734,7 @@ TENSORS = {
 }
 PREFIXED = re.compile(r"^(roberta|bert|camembert)\.")  # of every name where there is a head
 LEFT_OUT = re.compile(  # no part of an embedding
-    r"^(pooler\..*|embeddings\.position_ids|lm_head\..*|cls\..*)$"
+    r"^(pooler|lm_head|cls|classifier|qa_outputs)\..*$|^embeddings\.(position|token_type)_ids$"
 )
 
 
@@ -699,6 +742,9 @@ def modern(name: str) -> str:
     """A tensor's name as it is written today: the first BERTs called LayerNorm's gamma and beta."""
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
     return name.replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls the numbers of weights
 
 
 def checkpoint_names(parameters) -> dict[str, list[str]]:
@@ -735,6 +781,11 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
         values = []
         for part in parts:
             name = names.pop(part)
+            with safe_open(files[name], "pt") as stored:
+                kind = stored.get_slice(name).get_dtype()
+            if kind not in FLOATS:
+                known = ", ".join(FLOATS)
+                raise InputError(f"{folder}: tensor {part} is {kind}; this encoder reads {known}")
             value = read_tensor(files[name], name, None if dtype == torch.float32 else dtype)
             if value.shape != shape:
                 stored = f"tensor {part} is {tuple(value.shape)}"

@@ -716,7 +716,8 @@ async def rerank_scores(client: Client, row: dict, api: str, model: str | None) 
             results = answer.get("results", answer.get("data"))
         scores = {}
         for item in results:
-            scores[item["index"]] = float(item.get("relevance_score", item.get("score")))
+            score = item.get("relevance_score")
+            scores[item["index"]] = float(item["score"] if score is None else score)
         if scores.keys() == {0, 1} and np.isfinite([*scores.values()]).all():
             return [scores[0], scores[1]]
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):

@@ -113,10 +113,21 @@ def test_faults_that_do_not_pass_end_with_the_servers_words(serve, status, words
 
 
 def test_other_words_each_time_are_no_reason_to_give_up_early(serve):
-    url, server = serve(lambda handler, body, prompt, nth: handler.reply(500, [nth % 2]))
+    words = ["overloaded", "no free slot"]
+    url, server = serve(lambda handler, body, prompt, nth: handler.reply(500, [words[nth % 2]]))
     with pytest.raises(Refused, match="status 500"):
         post(url, retries=4)
     assert len(server.requests) == 5
+
+
+def test_the_number_of_a_request_does_not_make_its_words_others(serve):
+    def refuse(handler, body, prompt, nth):
+        handler.reply(500, {"error": "no key", "request_id": f"req-{nth}-9f{nth}c", "time": nth})
+
+    url, server = serve(refuse)
+    with pytest.raises(Refused, match="no key"):
+        post(url, retries=4)
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("close", ["HTTP/1.0", "Connection: close"])

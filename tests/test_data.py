@@ -54,7 +54,7 @@ BAD_ROWS = [  # a second line of a source, what is said of it
     ('{"query": "a", "pos": ["b"], "neg": [""]}', "'neg' is [\"\"]"),
     ('{"query": "a", "pos": ["b"], "type": "quiz"}', "type 'quiz' is unknown; expected one of re"),
     ('{"query": "a", "pos": ["b"], "type": ["x"]}', "type ['x'] is unknown"),
-    ('{"query": "a", "pos": ["b"], "type": "symmetric_class"}', "expected one of retrieval, clas"),
+    ('{"query": "a", "pos": ["b"], "type": "symmetric_class"}', "write symmetric_clustering"),
     ('{"query": "a", "pos": ["b"], "type": "normal"}', "after rows of type 'symmetric_sts'"),
     ('{"query": "a", "pos"', "not JSON (Expecting ':' delimiter at column 21)"),
 ]

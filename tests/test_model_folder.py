@@ -63,6 +63,7 @@ STORED = "config_sentence_transformers.json"
         ({"query": None, "document": "tekst: "}, "", "tekst: "),
         ({"query": "a ", "document": "b ", "passage": "c "}, "a ", "b "),  # as encode_document
         ({"s2s": "Instruct: "}, "", ""),
+        ({"query": "", "passage": "", "document": ""}, "", ""),  # as a folder without any is saved
     ],
 )
 def test_prefixes_are_e5s_only_where_the_folder_stores_no_text(folder, stored, query, passage):
@@ -309,6 +310,10 @@ REFUSED = {  # file, its change, what the message says
     "encoder elsewhere": (MODULES, modules(("Transformer", "0_Transformer"), ("Pooling", "1_P")),
                           "the encoder is in the folder 0_Transformer; move the files"),
     "no module": (MODULES, ["Transformer"], "'Transformer' is no module"),
+    "no prompts": (STORED, {"prompts": "query: "}, "prompts is 'query: '; expected {name: prefix}"),
+    "half a character": (STORED, {"prompts": {"query": "\ud800"}}, "half of a surrogate pair"),
+    "no mode": (POOL, {"pooling_mode": 5}, "cannot be read (TypeError"),
+    "no classes": (CONFIG, {"architectures": 5}, "cannot be read (TypeError"),
     # tokenizer_config.json
     "left": (TOKENS, {"truncation_side": "left"}, "truncation_side is 'left'"),
     "split": (TOKENS, {"split_special_tokens": True}, "split_special_tokens is True"),
@@ -369,6 +374,50 @@ def test_weights_that_do_not_fit_are_named(folder, change, message, dtype):
     rewrite(folder, change)
     with pytest.raises(InputError, match=message):
         e5nl.load(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.complex64, torch.float8_e4m3fn])
+def test_numbers_that_are_no_weights_are_named(folder, kind):
+    table = "embeddings.word_embeddings.weight"
+    rewrite(folder, lambda tensors: tensors.update({table: tensors[table].to(kind)}))
+    with pytest.raises(InputError, match=f"tensor {table} is .*; this encoder reads F64, F32"):
+        e5nl.load(folder)
+
+
+def test_numbers_that_float32_cannot_hold_are_named(folder):
+    table = "embeddings.word_embeddings.weight"
+    rewrite(folder, lambda tensors: tensors.update({table: tensors[table].double() * 1e300}))
+    with pytest.raises(InputError, match=f"tensor {table} holds NaN or infinity"):
+        e5nl.load(folder)
+
+
+@pytest.mark.parametrize("config", [None, {"__version__": "0.4.1"}])
+def test_an_encoder_in_a_folder_of_its_own_is_named(folder, config):
+    """As sentence-transformers 0.4 and earlier saved it; config.json goes with it."""
+    modules = read(folder / "modules.json")
+    modules[0]["path"] = "0_Transformer"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "config.json").unlink()
+    if config:
+        edit(folder / "config.json", **config)
+    with pytest.raises(InputError, match="the encoder is in the folder 0_Transformer; move"):
+        e5nl.load(folder)
+
+
+@pytest.mark.parametrize(
+    "flags", [{}, {"pooling_mode_cls_token": False}, {"word_embedding_dimension": 24}]
+)
+def test_pooling_without_a_mode_is_the_mean(folder, flags):
+    (folder / "1_Pooling/config.json").write_text(json.dumps(flags))
+    assert model_folder.parse_config(folder).pooling == "mean"
+
+
+def test_without_modules_the_library_reads_no_other_file_of_its_own(folder):
+    (folder / "modules.json").unlink()
+    edit(folder / STORED, prompts={"query": "zoek: "})
+    edit(folder / "sentence_bert_config.json", max_seq_length=9)
+    config = model_folder.parse_config(folder)
+    assert dict(config.prompts)["query"] == "query: " and config.max_length == 64
 
 
 def test_large_but_finite_weights_are_read(folder):
@@ -457,6 +506,12 @@ BERT, ROBERTA = "BertTokenizerFast", "RobertaTokenizer"
         (BERT, {"strip_accents": True}, {"strip_accents": None}, None),  # with lower case: the same
         (BERT, {"tokenize_chinese_chars": False}, {}, "tokenize_chinese_chars is False"),
         ("PreTrainedTokenizerFast", {"do_lower_case": True}, {"lowercase": False}, None),
+        ("ElectraTokenizer", {}, {"lowercase": False}, "do_lower_case is not set"),
+        (None, {"do_lower_case": False}, {"lowercase": True}, "do_lower_case is False"),
+        (None, {}, {"lowercase": False}, "do_lower_case is not set, so True for BertTokenizer"),
+        (BERT, {"do_lower_case": True}, normalizers.NFC(), "normalizer is not set, so BertNorm"),
+        (BERT, {"additional_special_tokens": ["de"]}, {}, "'de' is no added token"),
+        (BERT, {"added_tokens_decoder": {"9": {"content": "de"}}}, {}, "'de' is no added token"),
         (ROBERTA, {"add_prefix_space": True}, True, None),
         (ROBERTA, {"add_prefix_space": True}, False, "add_prefix_space is True"),
         (ROBERTA, {}, True, "add_prefix_space is not set, so False for RobertaTokenizer"),
@@ -465,15 +520,19 @@ BERT, ROBERTA = "BertTokenizerFast", "RobertaTokenizer"
 def test_a_class_that_would_change_the_tokenizer_is_refused(
     tmp_path, name, stated, normalizer, setting
 ):
-    if isinstance(normalizer, dict):
+    if isinstance(normalizer, bool):
+        write_bpe(tmp_path, normalizer)
+    elif isinstance(normalizer, dict):
         write_wordpiece(tmp_path, **normalizer)
     else:
-        write_bpe(tmp_path, normalizer)
+        write_wordpiece(tmp_path)
+        edit(tmp_path / "tokenizer.json", normalizer=json.loads(normalizer.__getstate__()))
+    edit(tmp_path / "config.json", model_type="bert")
     edit(tmp_path / "tokenizer_config.json", tokenizer_class=name, **stated)
     if setting is None:
         model_folder.read_tokenizer(tmp_path)
         return
-    with pytest.raises(InputError, match=f"tokenizer_config.json: {setting}, but tokenizer.json"):
+    with pytest.raises(InputError, match=f"tokenizer_config.json: {setting}.* tokenizer.json"):
         model_folder.read_tokenizer(tmp_path)
 
 
@@ -563,7 +622,7 @@ def test_the_written_class_takes_tokenizer_json_as_it_is(folder, tmp_path, name)
     (folder / "tokenizer_config.json").unlink()
     repeated = {
         "backend": "tokenizers",
-        "extra_special_tokens": ["<extra>"],
+        "extra_special_tokens": ["<mask>"],
         "added_tokens_decoder": {"0": {"content": "<s>"}},
         "do_lower_case": True,
         "unk_token": {"content": "<unk>", "lstrip": True},
