@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -515,6 +515,28 @@ REBUILDS = {
 }
 
 
+def _state(part) -> dict:
+    """A part of a tokenizer as tokenizer.json has it; {} where there is none."""
+    return json.loads(part.__getstate__()) if part is not None else {}
+
+
+def _word_parts(tokenizer: Tokenizer) -> list[dict]:
+    """The pre-tokenizers, one after the other."""
+    words = _state(tokenizer.backend.pre_tokenizer)
+    return words.get("pretokenizers", [words])
+
+
+def _adds_space(tokenizer: Tokenizer) -> bool | None:
+    """Whether a text is read as if a space came first; None where no pre-tokenizer says so."""
+    adds = None
+    for part in _word_parts(tokenizer):
+        if part.get("type") == "Metaspace":
+            adds = part.get("prepend_scheme", "always") != "never"
+        elif part.get("type") == "ByteLevel":
+            adds = part["add_prefix_space"]
+    return adds
+
+
 def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
     """Stop where transformers would change what tokenizer.json says.
 
@@ -529,13 +551,11 @@ def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
     name = str(named).removesuffix("Fast")
 
     # What the class would set, and what tokenizer.json says.
-    spec = json.loads(tokenizer.json)
     kind = type(tokenizer.backend.model).__name__
-    words = spec.get("pre_tokenizer") or {}
-    parts = words.get("pretokenizers", [words])
+    words, spaced = _word_parts(tokenizer), {"add_prefix_space": _adds_space(tokenizer)}
     part, stated = {}, {}
     if name in REBUILDS["normalizer"] and kind == "WordPiece":
-        normalizer = spec.get("normalizer") or {"type": "none"}
+        normalizer = _state(tokenizer.backend.normalizer) or {"type": "none"}
         part, stated = {"normalizer": normalizer["type"]}, {"normalizer": "BertNormalizer"}
         if normalizer["type"] == "BertNormalizer":
             lower, accents = config.get("do_lower_case", True), config.get("strip_accents")
@@ -550,11 +570,10 @@ def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
                 "tokenize_chinese_chars": config.get("tokenize_chinese_chars", True),
                 "strip_accents": lower if accents is None else accents,
             }
-    elif name in REBUILDS["bytes"] and words.get("type") == "ByteLevel":
-        part, stated = words, {"add_prefix_space": config.get("add_prefix_space", False)}
-    elif name in REBUILDS["metaspace"] and parts[-1].get("type") == "Metaspace":
-        part = {"add_prefix_space": parts[-1].get("prepend_scheme", "always") != "never"}
-        stated = {"add_prefix_space": config.get("add_prefix_space", True)}
+    elif name in REBUILDS["bytes"] and [word.get("type") for word in words] == ["ByteLevel"]:
+        part, stated = spaced, {"add_prefix_space": config.get("add_prefix_space", False)}
+    elif name in REBUILDS["metaspace"] and words[-1].get("type") == "Metaspace":
+        part, stated = spaced, {"add_prefix_space": config.get("add_prefix_space", True)}
     for setting, value in stated.items():
         if part[setting] != value:
             which = f"is {value}" if setting in config else f"is not set, so {value} for {name}"
@@ -568,7 +587,7 @@ def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
     for key in ("additional_special_tokens", "extra_special_tokens", "added_tokens_decoder"):
         tokens = config.get(key) or []
         extra += tokens.values() if isinstance(tokens, dict) else tokens
-    added = {token["content"] for token in spec.get("added_tokens") or []}
+    added = {token.content for token in tokenizer.backend.get_added_tokens_decoder().values()}
     for token in extra:
         content = token.get("content") if isinstance(token, dict) else token
         if content not in added:
@@ -590,14 +609,11 @@ def tokenizer_settings(tokenizer: Tokenizer, max_length: int | None) -> dict:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
     if max_length is not None:
         settings["model_max_length"] = max_length
-    words = tokenizer.backend.pre_tokenizer
-    parts = json.loads(words.__getstate__()) if words is not None else {}
-    for part in parts.get("pretokenizers", [parts]):
-        if part.get("type") == "Metaspace":
-            starts = part.get("prepend_scheme", "always") != "never"
-            settings |= {"add_prefix_space": starts, "clean_up_tokenization_spaces": True}
-        elif part.get("type") == "ByteLevel":
-            settings["add_prefix_space"] = part["add_prefix_space"]
+    adds_space = _adds_space(tokenizer)
+    if adds_space is not None:
+        settings["add_prefix_space"] = adds_space
+    if "Metaspace" in [part.get("type") for part in _word_parts(tokenizer)]:
+        settings["clean_up_tokenization_spaces"] = True
     return settings | special
 
 
@@ -692,9 +708,9 @@ def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=No
     return torch.cat(parts)
 
 
-def is_finite(file: Path, name: str) -> bool:
-    """Whether a tensor holds neither NaN nor infinity, as float32 either."""
-    for _, block in read_blocks(file, name):
+def is_finite(blocks: Iterable[Tensor]) -> bool:
+    """Whether the blocks of a tensor hold neither NaN nor infinity, as float32 either."""
+    for block in blocks:
         # The sum is one pass without a copy; it can overflow, the second test cannot.
         block = block.to(torch.float32) if block.dtype == torch.float64 else block
         if not block.sum().isfinite() and not block.isfinite().all():
@@ -704,7 +720,11 @@ def is_finite(file: Path, name: str) -> bool:
 
 def map_tensors(folder) -> dict[str, Tensor]:
     """All tensors of a checkpoint under its names, memory-mapped."""
-    return {name: read_tensor(file, name) for name, file in weight_files(folder).items()}
+    tensors = {}
+    for file in sorted(set(weight_files(folder).values())):
+        with safe_open(file, "pt") as stored:
+            tensors |= {name: stored.get_tensor(name) for name in stored.keys()}
+    return tensors
 
 
 def weights_hash(folder) -> str:
@@ -744,7 +764,13 @@ def modern(name: str) -> str:
     return name.replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls the numbers of weights
+# The numbers of weights, and what safetensors calls them.
+FLOATS = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+}
 
 
 def checkpoint_names(parameters) -> dict[str, list[str]]:
@@ -767,7 +793,7 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
     float32 tensors that are one parameter alone stay in the memory-mapped file (copied on write).
     """
     files = weight_files(folder)
-    names = _plain_names(folder, files)
+    names, mapped = _plain_names(folder, files), map_tensors(folder)
     state = {}
     for parameter, parts in checkpoint_names(shapes).items():
         missing = [part for part in parts if part not in names]
@@ -781,18 +807,21 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
         values = []
         for part in parts:
             name = names.pop(part)
-            with safe_open(files[name], "pt") as stored:
-                kind = stored.get_slice(name).get_dtype()
-            if kind not in FLOATS:
-                known = ", ".join(FLOATS)
+            value = mapped[name]
+            if value.dtype not in FLOATS:
+                kind, known = str(value.dtype).removeprefix("torch."), ", ".join(FLOATS.values())
                 raise InputError(f"{folder}: tensor {part} is {kind}; this encoder reads {known}")
-            value = read_tensor(files[name], name, None if dtype == torch.float32 else dtype)
             if value.shape != shape:
                 stored = f"tensor {part} is {tuple(value.shape)}"
                 raise InputError(f"{folder}: {stored}, config.json asks for {shape}")
-            if not is_finite(files[name], name):
+            # A large table is checked, and turned into another dtype, block by block.
+            in_place = dtype == torch.float32 and value.numel() <= BLOCK
+            blocks = [value] if in_place else (b for _, b in read_blocks(files[name], name))
+            if not is_finite(blocks):
                 advice = "the training that made it diverged, or the file is damaged"
                 raise InputError(f"{folder}: tensor {part} holds NaN or infinity; {advice}")
+            if dtype != torch.float32:
+                value = read_tensor(files[name], name, dtype)
             values.append(value.to(dtype))
         state[parameter] = values[0] if len(values) == 1 else torch.cat(values)
     # What is left over must be no part of an encoder.
