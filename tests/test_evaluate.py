@@ -362,6 +362,12 @@ def test_results_are_written_kept_and_checked(tmp_path):
     assert again == ["done", "done"]
 
 
+def run_of(folder, tasks_file, out) -> list[str]:
+    """The command `run` of a model on a task file."""
+    paths = {"--model": folder, "--tasks-file": tasks_file, "--out": out}
+    return ["run", *(word for option, path in paths.items() for word in (option, str(path)))]
+
+
 LANGUAGES = [
     ({}, [], "nld-Latn"),
     ({}, ["--language", "fry-Latn"], "fry-Latn"),
@@ -372,15 +378,7 @@ LANGUAGES = [
 @pytest.mark.parametrize("entry, arguments, expected", LANGUAGES)
 def test_results_say_the_language_of_the_task(tmp_path, folder, entry, arguments, expected):
     path = write_tasks(tmp_path, sts_entry(**entry), sts=STS_ROWS)
-    command = [
-        "run",
-        "--model",
-        str(folder),
-        "--tasks-file",
-        str(path),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    command = run_of(folder, path, tmp_path / "out")
     evaluate.main([*command, *arguments])
     result = json.loads((tmp_path / "out" / "Sts.json").read_text())
     assert result["scores"]["test"][0]["languages"] == [expected]
@@ -398,15 +396,7 @@ def test_undefined_scores_are_null_in_files(tmp_path):
 
 def test_command_line(tmp_path, folder, capsys):
     path = write_tasks(tmp_path, sts_entry(), sts_entry(name="Other"), sts=STS_ROWS)
-    command = [
-        "run",
-        "--model",
-        str(folder),
-        "--tasks-file",
-        str(path),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    command = run_of(folder, path, tmp_path / "out")
     evaluate.main([*command, "--tasks", "Sts", "--prefix", "e5"])
     assert "1/1 Sts: cosine_spearman" in capsys.readouterr().out
     settings = json.loads((tmp_path / "out" / "Sts.json").read_text())["settings"]
