@@ -61,7 +61,9 @@ def call(module, *arguments) -> None:
     words = []
     for argument in arguments:
         words += argument.split() if isinstance(argument, str) else [argument]
-    print(f"$ python {module.__name__}.py {' '.join(map(_quoted, words))}", flush=True)
+    name = module.__name__
+    script = f"-m {name}" if "." in name else f"{name}.py"
+    print(f"$ python {script} {' '.join(map(_quoted, words))}", flush=True)
     status = module.main([str(name) for word in words for name in _files(word)])
     if status:
         sys.exit(status)

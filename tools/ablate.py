@@ -1,27 +1,28 @@
 """Questions that the paper leaves open: training with one thing changed, over several seeds.
 
-The released code, cards and scores of the paper (arXiv 2509.12340) compare neither batches of one
-source with mixed ones, nor mining rules, types of synthetic data or numbers of hard negatives. A
-check is a list of variants; the others are compared with its first, seed by seed.
+The released code, cards and scores of the paper (arXiv 2509.12340) do not say what its choices are
+worth. A check is a list of variants; the others are compared with its first, seed by seed.
 
-    batches      batches of one source, or of all; how many in-batch negatives are known to be false
-    masks        equal texts in a batch are no negatives of each other, or are
-    types        all sources, then without one type of them (with `--data`: without one of them)
-    initialise   trimmed, untrimmed, transtokenised (with `--model`: it, and each of `--against`)
-    negatives    0, 1, 3 and 7 hard negatives per row
-    mining       naive top-k, NV-Retriever's rules, TopK-STDMarginPos; how many of the chosen
-                 negatives are known to be false
+    mining          no hard negatives, top-k, NV-Retriever's rules, TopK-STDMarginPos with several
+                    margins and its three sigmas; how many of the chosen negatives are known to be
+                    false
+    types           all sources, without one type of them, and fewer rows of the symmetric ones
+    batches         batches of one source, or of all; how many in-batch negatives are known to be
+                    false
+    masks           equal texts in a batch are no negatives of each other, or are
+    trimming        the trimmed vocabulary, or all 250,002 pieces
+    transtokenise   an English encoder (`--english`) gets a Dutch tokenizer: rows that are averages
+                    of old ones by parallel text (`--parallel`), random rows, or equal rows
 
-    python -m tools.ablate masks --quick --seeds 1                # half a minute: that it runs
-    python -m tools.ablate all                                    # all of it on the bundled data
+    python -m tools.ablate masks --quick --seeds 1                       # that it runs
+    python -m tools.ablate mining types batches masks trimming           # hours on one thread
+    python -m tools.ablate transtokenise --english all-MiniLM-L6-v2 --parallel nld-eng.tsv.gz
     python -m tools.ablate types --model clips/e5-base-trm --data mined.json --benchmark
 
-Without `--model`, each seed has an encoder of its own in place of a pretrained one: random weights,
-trained on pairs of a sentence and the rest of its text (see demo.py). With `--model`, seeds differ
-only in batches and draws; with `--data` too, the settings are the paper's. `--train` changes them,
-as in `--train "--batch-size 256 --steps 500"`. Without `--steps`, a variant with fewer rows takes
-fewer steps. `mining` and `negatives` continue from the model that mines: the one trained on all
-sources, or `--model`. In `negatives`, sources that have negatives keep them.
+Without `--model`, all start from multilingual-e5-small in 4 bits (see tools/unpack.py), trimmed to
+the bundled Dutch text. Seeds differ in batches, drawn positives and dropout. `mining` trains on,
+from the model that mines: the one trained on all sources, or `--model`. With `--data` the settings
+are the paper's; `--train` changes them, as in `--train "--batch-size 256 --steps 500"`.
 
 Everything goes to `--out`, into folders named by what made them (settings, weights, content of
 files): the same command resumes where a killed one stopped, and what two checks need is made once.
@@ -36,6 +37,7 @@ import contextlib
 import functools
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -45,6 +47,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 import scipy.stats
+import torch
 from scipy.sparse.csgraph import connected_components
 
 import demo
@@ -57,19 +60,23 @@ import transtokenize
 import trim_vocab
 from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
 from evaluate import SHORT, table
-from files import InputError, cli, read_json, whole_number, write_json, write_jsonl
-from tools.samples import XLMR_ORDER, wordpiece
+from files import InputError, cli, read_json, read_jsonl, whole_number, write_json, write_jsonl
+from tools import unpack
+from tools.samples import wordpiece
 
-# Chosen by measuring what minutes allow. Worse: higher rates (from 2e-3 on, the second training
-# makes retrieval worse than it was), batches of 32, tau 0.05.
-TRAINING = f"{demo.SHORT} --schedule decay --warmup 0.1 --weight-decay 1 --tau 0.1"
-PRETRAIN = f"{TRAINING} --batch-size 128 --steps 80 --lr 3e-3"
-FIRST = f"{TRAINING} --batch-size 64 --steps 60 --lr 1e-3"
-THEN = f"{TRAINING} --batch-size 64 --steps 30 --lr 5e-4"
-READS = {"max_seq_length": 48, "do_lower_case": False}  # tokens: no more than it is trained with
+# Few and short texts, so that a variant takes minutes on one thread. None of it was searched for.
+LENGTHS = "--query-length 32 --passage-length 64"
+TRAINING = f"{LENGTHS} --schedule decay --warmup 0.1"
+FIRST = f"{TRAINING} --batch-size 64 --steps 30 --lr 3e-5"
+THEN = f"{TRAINING} --batch-size 32 --steps 12 --lr 1e-5"
 QUICK = "--batch-size 8 --steps 2"
-FEW_TASKS = f"{demo.QUICK_TASKS} DekamerRetrieval"
-SOURCES, PARALLEL = (sorted((demo.DEMO / name).glob("*.jsonl.gz")) for name in ("train", "corpus"))
+# One task of each type but multi-label (its texts are long), and every SICK_SHARE-th row of SICK.
+TASKS = (
+    "SIB200Classification SICKNLPairClassification SIB200ClusteringS2S AlgoritmekaderReranking "
+    "FAQRetrieval SICK-NL-STS"
+)
+SICK_SHARE = 5
+SOURCES, CORPUS = (sorted((demo.DEMO / name).glob("*.jsonl.gz")) for name in ("train", "corpus"))
 
 # --- negatives that are known to be false ---------------------------------------------------------
 
@@ -204,33 +211,47 @@ def link_sources(files: list[Path], folder: Path) -> list[dict]:
     return entries
 
 
+def bundled_tasks(folder: Path) -> Path:
+    """A task file in `folder`: TASKS of the bundled ones, with a sample of SICK-NL's pairs."""
+    tasks = {task["name"]: task for task in read_json(demo.DEMO / "tasks.json")["tasks"]}
+    link = folder / "eval"
+    link.unlink(missing_ok=True)
+    link.symlink_to((demo.DEMO / "eval").resolve())
+    chosen = [tasks[name] for name in TASKS.split()]
+    for task in chosen:
+        if task["name"].startswith("SICK"):
+            rows = [row for _, row in read_jsonl(demo.DEMO / task["splits"]["test"])]
+            task["splits"] = {"test": f"{task['name']}.jsonl"}
+            write_jsonl(folder / task["splits"]["test"], rows[::SICK_SHARE])
+    write_json(folder / "tasks.json", {"tasks": chosen})
+    return folder / "tasks.json"
+
+
 class Lab:
     """What all variants share: the settings, the sources, and models that are made once."""
 
     def __init__(self, args):
-        self.out, self.quick, self.bundled = Path(args.out), args.quick, not args.data
+        self.out, self.bundled, self.args = Path(args.out), not args.data, args
         self.data = self.out / "data"
-        # Models, sources and tasks: mistakes in them are reported before anything is written.
-        self.given = {name: e5nl.find(name) for name in (args.model, *args.against) if name}
-        self.model = self.given.get(args.model)
+        # Models and sources: mistakes in them are reported before anything is written.
+        self.model = args.model and e5nl.find(args.model)
         files = list(map(Path, args.data or SOURCES))
         self.sources = read_sources(files)
-
-        tasks_file = args.tasks_file or (None if args.benchmark else demo.DEMO / "tasks.json")
-        wanted = args.tasks or (["all"] if args.tasks_file or args.benchmark else FEW_TASKS.split())
-        tasks = mteb_nl.read_tasks(tasks_file) if tasks_file else mteb_nl.TASKS
-        tasks = mteb_nl.select_tasks(tasks, wanted)
-        self.protocol = [mteb_nl.fingerprint(task) for task in tasks]
-        where = ["--tasks-file", str(tasks_file)] if tasks_file else []
-        self.evaluation = [*where, "--tasks", *wanted]
-
-        if self.model and self.bundled:
-            self.first = self.then = f"{demo.FROM_PRETRAINED} {demo.LONGER} --lr 1e-5"
-        else:
-            self.first, self.then = ("", "") if self.model else (FIRST, THEN)
-        more = f" {QUICK if self.quick else ''} {args.train}"
-        self.first, self.then = self.first + more, self.then + more
         self.entries = link_sources(files, self.data)
+
+        # Tasks
+        if args.benchmark:
+            tasks, where = mteb_nl.TASKS, []
+        else:
+            where = ["--tasks-file", str(args.tasks_file or bundled_tasks(self.data))]
+            tasks = mteb_nl.read_tasks(where[1])
+        self.protocol = [mteb_nl.fingerprint(task) for task in tasks]
+        self.evaluation = [*where, "--tasks", "all"]
+
+        # Settings
+        more = f" {QUICK if args.quick else ''} {args.train}"
+        self.first, self.then = ((FIRST if self.bundled else "") + more,
+                                 (THEN if self.bundled else "") + more)  # fmt: skip
 
     def call(self, module, *words) -> None:
         """Run a command of this project; the log gets it and what it prints."""
@@ -252,48 +273,38 @@ class Lab:
         command = e5nl, "train --model", model, "--data", manifest, f"{settings} --resume"
         return self.made([settings, model, manifest, *files], *command)
 
-    def start(self, seed: int) -> Path:
-        """What the paper's training starts from: an encoder, trimmed."""
-        return self.model or self.trimmed(seed)
+    def base(self) -> Path:
+        """What is trimmed."""
+        return self.made(["base", unpack.SHA256], unpack)
+
+    def start(self) -> Path:
+        """What training starts from: `--model`, or the base, trimmed."""
+        if self.model:
+            return self.model
+        command = trim_vocab, "--model", self.base(), "--corpus", *CORPUS, *SOURCES
+        return self.made(["trimmed", self.base(), *CORPUS, *SOURCES], *command)
 
     def tuned(self, seed: int, more: str = "") -> Path:
         """The start, trained on all sources: what most checks compare with."""
-        return self.train(self.start(seed), self.entries, f"{self.first} {more}", seed)
+        return self.train(self.start(), self.entries, f"{self.first} {more}", seed)
 
-    def expert(self, seed: int) -> Path:
-        """The model that mines, and whose training continues with what it mined."""
-        return self.model or self.tuned(seed)
+    def retrieval(self) -> list[dict]:
+        """The sources of type retrieval: those that are mined."""
+        pairs = zip(self.entries, self.sources, strict=True)
+        return [entry for entry, source in pairs if source.type == "retrieval"]
 
-    def to_mine(self, keep: bool = False) -> list[bool]:
-        """Which sources get the expert's hard negatives: those of type retrieval.
-
-        keep: but not those that have negatives already.
-        """
-        kept = [keep and any(row.neg for row in source.rows) for source in self.sources]
-        pairs = zip(self.sources, kept, strict=True)
-        wanted = [source.type == "retrieval" and not has for source, has in pairs]
-        if not any(kept + wanted):
-            names = ", ".join(source.name for source in self.sources)
-            raise InputError(f"{names}: no source of type retrieval, so nothing to mine")
-        return wanted
-
-    def mined(self, seed: int, rule: str, keep: bool = False) -> list[dict]:
-        """The sources, with the expert's hard negatives in those that `to_mine` names."""
-        entries, expert = [], self.expert(seed)
-        options = f"{rule} {'' if self.model else demo.SHORT} --examples 0 --overwrite --cache"
-        for entry, source, wanted in zip(
-            self.entries, self.sources, self.to_mine(keep), strict=True
-        ):
+    def mined(self, expert: Path, rule: str) -> list[dict]:
+        """The retrieval sources, with the expert's hard negatives."""
+        entries = []
+        lengths = LENGTHS if self.bundled else ""
+        options = f"--rule {rule} --negatives 7 {lengths} --examples 0 --overwrite --cache"
+        for entry in self.retrieval():
             file = self.data / entry["file"]
-            mined = Path(name_of(expert, file, rule), f"{source.name}.jsonl.gz")
-            if source.type != "retrieval" and self.bundled:
-                entry = entry | {"ratio": 0.2}  # as in the demo: mostly what was mined
-            if wanted:
-                if not Path(f"{self.data / mined}.json").exists():  # written last
-                    words = options, self.out / "cache", "--out", self.data / mined
-                    self.call(mine, "--model", expert, "--data", file, *words)
-                entry = entry | {"file": str(mined)}
-            entries.append(entry)
+            mined = Path(name_of(expert, file, options), Path(entry["file"]).name)
+            if not Path(f"{self.data / mined}.json").exists():  # written last
+                words = options, self.out / "cache", "--out", self.data / mined
+                self.call(mine, "--model", expert, "--data", file, *words)
+            entries.append(entry | {"file": str(mined)})
         return entries
 
     def scores(self, model: Path) -> dict[str, float]:
@@ -306,36 +317,32 @@ class Lab:
         means = summary["types"] | {"mean": summary["mean_types"]}
         return {SHORT.get(type, type): 100 * mean for type, mean in means.items()}
 
-    # The toy encoder in place of a pretrained one, and its initialisations.
-
-    def pretrained(self, seed: int) -> Path:
-        pairs = self.data / f"{name_of('weak', *SOURCES)}.jsonl.gz"
-        if not pairs.exists():
-            write_jsonl(pairs, demo.weak_pairs(demo.texts_of(SOURCES)))
-        init = f"init {demo.TOY} --seed {seed} --tokenizer"
-        random = self.made([init], e5nl, init, demo.DEMO / "tokenizer.json.xz")
-        write_json(random / "sentence_bert_config.json", READS)
-        settings = f"{PRETRAIN} {QUICK if self.quick else ''} --seed {seed} --resume"
-        command = e5nl, "train --model", random, "--data", pairs, settings
-        return self.made([init, READS, settings, pairs], *command)
-
-    def trimmed(self, seed: int) -> Path:
-        model, corpus = self.pretrained(seed), (*PARALLEL, *SOURCES)
-        command = trim_vocab, "--model", model, "--corpus", *corpus
-        return self.made(["trimmed", model, *corpus], *command)
-
-    def transtokenised(self, seed: int) -> Path:
-        """With a cased WordPiece tokenizer, as BERTje's is. Both sides of the parallel text are the
-        same Dutch sentences."""
-        model, corpus = self.pretrained(seed), (*PARALLEL, *SOURCES)
-        tokenizer = self.data / f"{name_of('wordpiece', *corpus)}.json"
+    def transtokenised(self) -> Path:
+        """The English encoder with a cased Dutch WordPiece tokenizer, as BERTje's is."""
+        english, text = e5nl.find(self.args.english), [*CORPUS, *SOURCES]
+        tokenizer = self.data / f"{name_of('wordpiece', *text)}.json"
         if not tokenizer.exists():
-            texts = trim_vocab.read_corpus(corpus)
-            new = wordpiece(texts, 16_000, lowercase=False, special=XLMR_ORDER)
+            new = wordpiece(trim_vocab.read_corpus(text), 16_000, lowercase=False)
             write_json(tokenizer, json.loads(new.json))
-        command = transtokenize, "--model", model, "--tokenizer", tokenizer
-        text = "--parallel", *PARALLEL, "--fields text text --min-count 3"
-        return self.made(["transtokenised", model, tokenizer, *PARALLEL], *command, *text)
+        parallel = list(map(Path, self.args.parallel))
+        command = transtokenize, "--model", english, "--tokenizer", tokenizer
+        command += "--parallel", *parallel, "--min-count 3"
+        return self.made(["transtokenised", english, tokenizer, *parallel], *command)
+
+    def with_rows(self, model: Path, kind: str) -> Path:
+        """`model` with other rows in its embedding table.
+
+        equal: each is the mean of all. random: normal, with the mean and deviation of each column.
+        """
+        folder = self.out / "models" / name_of(kind, model)
+        if not (folder / "config.json").exists():
+            encoder, tokenizer = e5nl.load(model, "cpu")
+            table = encoder.words.weight.data
+            mean, deviation = table.mean(0), table.std(0)
+            noise = torch.randn(table.shape, generator=torch.Generator().manual_seed(0))
+            table.copy_(mean + deviation * noise if kind == "random" else mean.expand_as(table))
+            e5nl.save(encoder, tokenizer, folder)
+        return folder
 
 
 # --- the checks -----------------------------------------------------------------------------------
@@ -344,13 +351,56 @@ class Lab:
 Variants = dict[str, Callable[[int], Path]]
 
 
+def mining(lab: Lab) -> Variants:
+    if not lab.retrieval():
+        names = ", ".join(source.name for source in lab.sources)
+        raise InputError(f"{names}: no source of type retrieval, so nothing to mine")
+
+    def trained(rule: str, seed: int) -> Path:
+        expert = lab.model or lab.tuned(seed)
+        return lab.train(expert, lab.mined(expert, rule), lab.then, seed)
+
+    rules = ["topk-marginpos --margin 0.05", "topk-percpos --margin 0.95"]
+    rules += [f"topk-stdmarginpos --margin {margin}" for margin in (0, 0.5, 1, 2)]
+    rules += [f"topk-stdmarginpos --margin 1 --sigma {s}" for s in ("positives", "difference")]
+    variants = {"topk": partial(trained, "topk")}
+    variants["no negatives"] = lambda seed: lab.train(
+        lab.model or lab.tuned(seed), lab.retrieval(), lab.then, seed
+    )
+    for rule in rules:
+        variants[re.sub(" --[a-z]+", "", rule)] = partial(trained, rule)
+    return variants
+
+
+def types(lab: Lab) -> Variants:
+    groups = [source.type if lab.bundled else source.name for source in lab.sources]
+    if len(set(groups)) < 2:
+        raise InputError(f"types: {groups[0]} is all there is; leaving it out leaves nothing")
+
+    def trained(entries: list[dict], seed: int) -> Path:
+        return lab.train(lab.start(), entries, lab.first, seed)
+
+    variants = {"all": lab.tuned}
+    pairs = list(zip(lab.entries, groups, lab.sources, strict=True))
+    for group in dict.fromkeys(groups):
+        others = [entry for entry, other, _ in pairs if other != group]
+        variants[f"without {group}"] = partial(trained, others)
+    for share in (0.25, 0.05):
+        fewer = [
+            entry | ({"ratio": share} if source.type.startswith("symmetric") else {})
+            for entry, _, source in pairs
+        ]
+        variants[f"{share} of the symmetric rows"] = partial(trained, fewer)
+    return variants
+
+
 def batches(lab: Lab) -> Variants:
     """As many rows per step from the same sources, sorted or not; and what the paper does, where
     symmetric sources get half a batch."""
     entries = [entry | {"batch_factor": 1} for entry in lab.entries]
 
     def alike(batching: str, seed: int) -> Path:
-        return lab.train(lab.start(seed), entries, f"{lab.first} --batching {batching}", seed)
+        return lab.train(lab.start(), entries, f"{lab.first} --batching {batching}", seed)
 
     return {
         "one source": partial(alike, "source"),
@@ -366,82 +416,59 @@ def masks(lab: Lab) -> Variants:
     }
 
 
-def types(lab: Lab) -> Variants:
-    groups = [source.type if lab.bundled else source.name for source in lab.sources]
-    if len(set(groups)) < 2:
-        raise InputError(f"types: {groups[0]} is all there is; leaving it out leaves nothing")
-
-    def without(group: str, seed: int) -> Path:
-        pairs = zip(lab.entries, groups, strict=True)
-        others = [entry for entry, other in pairs if other != group]
-        return lab.train(lab.start(seed), others, lab.first, seed)
-
-    return {"all": lab.tuned} | {f"without {group}": partial(without, group) for group in groups}
-
-
-def initialise(lab: Lab) -> Variants:
-    def trained(model: Callable[[int], Path], seed: int) -> Path:
-        return lab.train(model(seed), lab.entries, lab.first, seed)
-
-    models = {"untrimmed": lab.pretrained, "transtokenised": lab.transtokenised}
+def trimming(lab: Lab) -> Variants:
     if lab.model:
-        models = {name: lambda seed, model=model: model for name, model in lab.given.items()}
-        if len(models) < 2:
-            raise InputError(
-                f"initialise: what is {lab.model} to be compared with? "
-                "Name other model folders by --against"
-            )
-    variants = {name: partial(trained, model) for name, model in models.items()}
-    return variants if lab.model else {"trimmed": lab.tuned} | variants
+        raise InputError(f"trimming: is for the bundled encoder; {lab.model} is trained as it is")
+    untrimmed = lambda seed: lab.train(lab.base(), lab.entries, lab.first, seed)  # noqa: E731
+    return {"trimmed": lab.tuned, "untrimmed": untrimmed}
 
 
-def negatives(lab: Lab) -> Variants:
-    lab.to_mine(keep=True)  # reports mistakes now
+def transtokenise(lab: Lab) -> Variants:
+    if not lab.args.english or not lab.args.parallel:
+        raise InputError("transtokenise: needs an encoder (--english) and text (--parallel)")
 
-    def with_negatives(count: int, seed: int) -> Path:
-        entries = lab.mined(seed, "--negatives 7", keep=True)
-        return lab.train(lab.expert(seed), entries, f"{lab.then} --negatives {count}", seed)
+    def trained(kind: str, seed: int) -> Path:
+        model = lab.transtokenised()
+        model = lab.with_rows(model, kind) if kind else model
+        return lab.train(model, lab.entries, lab.first, seed)
 
-    return {str(count): partial(with_negatives, count) for count in (0, 1, 3, 7)}
-
-
-def mining(lab: Lab) -> Variants:
-    lab.to_mine()  # reports mistakes now
-    rules = [("topk", 0), ("topk-marginpos", 0.05), ("topk-percpos", 0.95)]
-    rules += [("topk-stdmarginpos", deviations) for deviations in (0.5, 1, 2)]
-
-    def with_rule(rule: str, margin: float, seed: int) -> Path:
-        entries = lab.mined(seed, f"--rule {rule} --margin {margin} --negatives 7")
-        return lab.train(lab.expert(seed), entries, f"{lab.then} --negatives 1", seed)
-
-    return {f"{rule} {m or ''}".strip(): partial(with_rule, rule, m) for rule, m in rules}
+    names = {"transtokenised": "", "random rows": "random", "equal rows": "equal"}
+    return {name: partial(trained, kind) for name, kind in names.items()}
 
 
-CHECKS = {check.__name__: check for check in (batches, masks, types, initialise, negatives, mining)}
+CHECKS = {
+    check.__name__: check for check in (mining, types, batches, masks, trimming, transtokenise)
+}
 # What is counted in the data of a trained model, to print with the scores.
-FACTS = {"batches": in_batches, "masks": in_batches, "mining": in_rows}
+FACTS = {"mining": in_rows, "batches": in_batches, "masks": in_batches}
 
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def cell(values: Iterable[float], difference: bool = False) -> str:
+def cell(values: Iterable[float]) -> str:
     """Mean ± standard deviation (of a sample: n - 1) over seeds.
-
-    Differences have a sign, and a * where the mean is beyond 2 standard errors (deviation / √n).
 
     >>> cell([1.0, 2.0, 6.0]), cell([0.5])
     ('3.00 ± 2.65', '0.50')
-    >>> cell([1.0, 2.0, 3.0], difference=True), cell([-1.0, 2.0], difference=True)
-    ('+2.00 ± 1.00 *', '+0.50 ± 2.12')
+    """
+    values = list(values)
+    deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{deviation}"
+
+
+def difference_cell(values: Iterable[float]) -> str:
+    """Mean difference over seeds and its 95 % interval (Student's t); * where it excludes 0.
+
+    >>> difference_cell([1.0, 2.0, 3.0]), difference_cell([2.0, 2.1, 2.2]), difference_cell([0.5])
+    ('+2.00 [-0.48, +4.48]', '+2.10 [+1.85, +2.35] *', '+0.50')
     """
     values = list(values)
     mean = np.mean(values)
-    text = f"{mean:{'+' if difference else ''}.2f}"
     if len(values) == 1:
-        return text
-    deviation = np.std(values, ddof=1)
-    beyond = difference and abs(mean) > 2 * deviation / len(values) ** 0.5
-    return f"{text} ± {deviation:.2f}{' *' if beyond else ''}"
+        return f"{mean:+.2f}"
+    error = np.std(values, ddof=1) / len(values) ** 0.5
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * error
+    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]{' *' * (abs(mean) > half)}"
 
 
 def value_cells(figures: dict[str, list[dict[str, float]]]) -> list[list[str]]:
@@ -459,7 +486,9 @@ def scores_table(scores: dict[str, list[dict[str, float]]]) -> list[list[str]]:
     cells = value_cells(scores)
     for variant in others:
         pairs = list(zip(scores[variant], scores[first], strict=True))
-        differences = (cell((a[name] - b[name] for a, b in pairs), True) for name in cells[0][1:])
+        differences = (
+            difference_cell(a[name] - b[name] for a, b in pairs) for name in cells[0][1:]
+        )
         cells.append([f"{variant} - {first}", *differences])
     return cells
 
@@ -497,42 +526,33 @@ def main(argv=None) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("checks", nargs="+", metavar="CHECK", help=f"{', '.join(CHECKS)}, or all")
+    add("checks", nargs="+", metavar="CHECK", help=", ".join(CHECKS))
     add("--out", default="runs/ablate", help="where everything goes and is found again")
     add("--seeds", type=whole_number(1), default=3, help="how many")
     add("--quick", action="store_true", help="two steps per training: nothing is learned")
+    add("--english", metavar="MODEL", help="of transtokenise: an English encoder")
+    add("--parallel", nargs="+", metavar="FILE", help="of transtokenise: English and Dutch text")
     add = parser.add_argument_group("instead of what is bundled").add_argument
     add("--model", help="what is trained: a model folder or hub name")
-    add("--against", nargs="+", default=[], metavar="MODEL", help="initialisations to compare")
     add("--data", nargs="+", help="training sources (.jsonl, .jsonl.gz) or manifests (.json)")
     add("--train", default="", metavar="OPTIONS", help="of `e5nl.py train`, for all variants")
-    add("--tasks-file", help="as for `evaluate.py run`; not with --benchmark")
-    add("--benchmark", action="store_true", help="MTEB-NL, from the hub or its cache")
-    add("--tasks", nargs="+", help="as for `evaluate.py run`; of the bundled ones a few")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--tasks-file", help="as for `evaluate.py run`")
+    either.add_argument("--benchmark", action="store_true", help="MTEB-NL, from the hub")
     args = parser.parse_args(argv)
 
-    known = [*CHECKS, "all"]
     for name in args.checks:
-        if name not in known:
-            raise InputError(f"check {name!r} is unknown; {mteb_nl.nearest(name, known)}")
-    names = list(CHECKS) if "all" in args.checks else list(dict.fromkeys(args.checks))
-    if args.against and not args.model:
-        raise InputError("--against names what --model is compared with; add --model")
-    if args.against and "initialise" not in names:
-        raise InputError("--against is only for the check initialise; add it, or drop --against")
-    if args.benchmark and args.tasks_file:
-        raise InputError("--benchmark and --tasks-file exclude each other; drop one of them")
-
+        if name not in CHECKS:
+            raise InputError(f"check {name!r} is unknown; {mteb_nl.nearest(name, CHECKS)}")
     lab = Lab(args)
     # All are prepared first, so that one that cannot be made stops the command before any training.
-    checks = {name: CHECKS[name](lab) for name in names}
+    checks = {name: CHECKS[name](lab) for name in dict.fromkeys(args.checks)}
     for name, variants in checks.items():
         check(lab, name, variants, args.seeds)
     if args.seeds > 1:
-        chance = 2 * scipy.stats.t.sf(2, args.seeds - 1)
         print(
-            f"± standard deviation over {args.seeds} seeds. "
-            f"* beyond 2 standard errors, as {chance:.0%} would be by chance alone"
+            f"± standard deviation over {args.seeds} seeds; in brackets the 95 % interval of the "
+            "mean difference (Student's t), * where it excludes 0"
         )
 
 
