@@ -31,6 +31,7 @@ Letters for dimensions, here and in every module:
 """
 
 import argparse
+import collections
 import contextlib
 import dataclasses
 import itertools
@@ -42,8 +43,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,17 +145,19 @@ def cut_blocks(lengths: list[int], device: torch.device) -> list[Block]:
     return blocks
 
 
-def dropout(x: Tensor, share: float) -> Tensor:
+def dropout(x: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
     """Dropout: each number of x is 0 with probability `share`, the others are divided by 1 - share.
 
     On a CPU torch spends 4 to 7 ns on each draw, more than the products around it. Here a 64-bit
-    draw makes four decisions, so there `share` is a multiple of 1 / 65,536.
+    draw makes four decisions, so there `share` is a multiple of 1 / 65,536. The draws are the
+    generator's, or torch's own; on a GPU always torch's own.
     """
     if x.device.type != "cpu" or not share:
         return F.dropout(x, share)
     # A number is dropped when its 16 bits are among the lowest `dropped` values.
     dropped = round(share * 2**16)
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
+    draws.random_(-(2**63), None, generator=generator)
     draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
     kept = draws >= dropped - 2**15
     return x * kept.to(x.dtype).mul_(1 / (1 - dropped / 2**16))
@@ -178,7 +182,7 @@ class Layer(nn.Module):
         self.down = nn.Linear(inner, width)
         self.norm = nn.LayerNorm(width, eps)
 
-    def attention(self, x: Tensor, blocks: list[Block]) -> Tensor:
+    def attention(self, x: Tensor, blocks: list[Block], generator=None) -> Tensor:
         """softmax(q k' / sqrt(D / H)) v within each text; x (T, D)."""
         share = self.attention_dropout * self.training
         outputs = []
@@ -194,7 +198,7 @@ class Layer(nn.Module):
                 scores = q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)  # (texts, H, L, L)
                 if block.mask is not None:
                     scores = scores.masked_fill(~block.mask, -torch.inf)
-                mixed = dropout(scores.softmax(-1), share) @ v
+                mixed = dropout(scores.softmax(-1), share, generator) @ v
             else:
                 mixed = F.scaled_dot_product_attention(q, k, v, block.mask, share)
             mixed = mixed.transpose(1, 2).reshape(len(qkv), -1)
@@ -203,10 +207,11 @@ class Layer(nn.Module):
             outputs.append(mixed)
         return self.out(torch.cat(outputs))
 
-    def forward(self, x: Tensor, blocks: list[Block]) -> Tensor:
+    def forward(self, x: Tensor, blocks: list[Block], generator=None) -> Tensor:
         share = self.dropout * self.training
-        x = self.attention_norm(x + dropout(self.attention(x, blocks), share))
-        return self.norm(x + dropout(self.down(F.gelu(self.up(x))), share))
+        attended = self.attention(x, blocks, generator)
+        x = self.attention_norm(x + dropout(attended, share, generator))
+        return self.norm(x + dropout(self.down(F.gelu(self.up(x))), share, generator))
 
 
 def empty_table(rows: int, width: int) -> nn.Embedding:
@@ -237,10 +242,11 @@ class Encoder(nn.Module):
         unused = torch.zeros(config.position_offset, width)
         self.register_buffer("unused_positions", unused, persistent=False)
 
-    def hidden(self, ids: Tensor, lengths: list[int]) -> Tensor:
+    def hidden(self, ids: Tensor, lengths: list[int], generator=None) -> Tensor:
         """Last hidden states (T, D) of N texts packed into ids (T,) int64; lengths: tokens of each.
 
-        Only neighbours of about one length share an attention call: sort first.
+        Only neighbours of about one length share an attention call: sort first. generator: what
+        dropout draws from (a torch.Generator of the CPU; default: torch's own).
         """
         starts = np.cumsum(lengths) - lengths
         positions = torch.from_numpy(np.arange(len(ids)) - np.repeat(starts, lengths))
@@ -248,18 +254,19 @@ class Encoder(nn.Module):
         # others would be written chunk by chunk.
         words = F.embedding(ids, self.words.weight, sparse=self.training)
         x = words + self.positions(positions.to(ids.device)) + self.types.weight[0]
-        x = dropout(self.norm(x), self.config.hidden_dropout_prob * self.training)
+        share = self.config.hidden_dropout_prob * self.training
+        x = dropout(self.norm(x), share, generator)
         blocks = cut_blocks(lengths, ids.device)
         for layer in self.layers:
-            x = layer(x, blocks)
+            x = layer(x, blocks, generator)
         return x
 
-    def forward(self, ids: Tensor, lengths: list[int]) -> Tensor:
+    def forward(self, ids: Tensor, lengths: list[int], generator=None) -> Tensor:
         """Embeddings (N, D), L2-normalised, of N texts packed as for `hidden`.
 
         float32, or float64 when the weights are. A text's embedding does not depend on the others.
         """
-        x = self.hidden(ids, lengths)
+        x = self.hidden(ids, lengths, generator)
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         lengths = torch.tensor(lengths, device=x.device)
         if self.config.pooling == "mean":
@@ -321,6 +328,24 @@ def save(model: Encoder, tokenizer: Tokenizer, folder, overwrite: bool = False) 
     state = model.state_dict()
     state["positions.weight"] = torch.cat([model.unused_positions, state["positions.weight"]])
     write_folder(folder, model.config, tokenizer, state, overwrite)
+
+
+def average(first, second, share: float, out, overwrite: bool = False) -> None:
+    """Write the folder `out` with the weights (1 - share) · first + share · second.
+
+    A model between the one that training started from and the trained one keeps more of what the
+    first knew, and most of what training taught (WiSE-FT, arXiv 2109.01903). The folders may differ
+    in weights only.
+    """
+    refuse_model(Path(out), overwrite)
+    (model, tokenizer), (other, other_tokenizer) = load(first, "cpu"), load(second, "cpu")
+    if model.config != other.config or tokenizer.json != other_tokenizer.json:
+        what = "tokenizers" if model.config == other.config else "configurations"
+        raise InputError(f"{first} and {second} have different {what}; average a model and the one "
+                         "that its training started from")  # fmt: skip
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        ours.data.lerp_(theirs.data, share)
+    save(model, tokenizer, out, overwrite)
 
 
 # --- several processes ----------------------------------------------------------------------------
@@ -394,11 +419,18 @@ def add_up(tensor: Tensor) -> Tensor:
 def cut_chunks(lengths: list[int], chunk_tokens: int) -> list[list[int]]:
     """Text numbers, longest first, in chunks of at most `chunk_tokens` tokens.
 
-    A longer text makes a chunk of its own.
+    A longer text makes a chunk of its own. Chunks are about equal: those computed side by side
+    should take the same time.
 
     >>> cut_chunks([3, 9, 4, 3], chunk_tokens=7)
     [[1], [2, 0], [3]]
+    >>> [len(chunk) for chunk in cut_chunks([1] * 12, chunk_tokens=9)]
+    [7, 5]
     """
+    if lengths:
+        # As many chunks as there must be; one text more than its share still fits each.
+        total = sum(lengths)
+        chunk_tokens = min(chunk_tokens, total // -(-total // chunk_tokens) + max(lengths))
     chunks, room = [], 0
     for text in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         # The next chunk begins where the text no longer fits.
@@ -410,15 +442,42 @@ def cut_chunks(lengths: list[int], chunk_tokens: int) -> list[list[int]]:
     return chunks
 
 
-def encode(model: Encoder, ids: list[list[int]], chunk: list[int]) -> Tensor:
+def encode(model: Encoder, ids: list[list[int]], chunk: list[int], generator=None) -> Tensor:
     """Embeddings of the texts of one chunk, in the chunk's order."""
     packed = [i for text in chunk for i in ids[text]]
     packed = torch.tensor(packed, device=model.words.weight.device)
-    return model(packed, [len(ids[text]) for text in chunk])
+    return model(packed, [len(ids[text]) for text in chunk], generator)
 
 
 WINDOW = 8192  # texts tokenised at once: bounds memory, and is enough to sort by length
-CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}  # a CPU's caches like it small, a GPU needs work
+CHUNK_TOKENS = {"cpu": 1024, "cuda": 65536}  # a CPU's caches like it small, a GPU needs work
+MOST_WORKERS = 8  # chunks at once: each has memory of its own
+
+
+def workers(device: torch.device) -> int:
+    """How many chunks are computed side by side."""
+    return min(torch.get_num_threads(), MOST_WORKERS) if device.type == "cpu" else 1
+
+
+def side_by_side(function: Callable, items: Iterable, count: int) -> Iterator:
+    """function(item) of each item, in order, `count` at a time, each on its share of the threads.
+
+    Threads that share one product wait for each other at its end, which takes longer than the
+    product where another process has one of the cores. Chunks wait for nobody. What a chunk gives
+    does not depend on how many are computed at once.
+    """
+    if count == 1:
+        yield from map(function, items)
+        return
+    threads = torch.get_num_threads() // count
+    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        pending = collections.deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > count:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def embed(
@@ -453,7 +512,6 @@ def embed(
     return embeddings
 
 
-@torch.inference_mode()
 def embed_windows(
     model: Encoder,
     tokenizer: Tokenizer,
@@ -486,6 +544,10 @@ def embed_windows(
             if number % world == rank:
                 yield start, tokenizer(window, prompts[kind], max_length)
 
+    @torch.inference_mode()
+    def embed_chunk(ids: list[list[int]], chunk: list[int]) -> np.ndarray:
+        return encode(model, ids, chunk).cpu().numpy()
+
     model.eval()
     silent = None if progress and not rank else True  # None: silent where there is no terminal
     bar = tqdm(total=len(texts), unit="text", unit_scale=True, disable=silent)
@@ -496,9 +558,11 @@ def embed_windows(
             start, ids = window
             # The next window is read and tokenised while this one is encoded.
             next_window = pool.submit(next, windows, None)
+            chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
             embeddings = np.empty((len(ids), model.config.hidden_size), np.float32)
-            for chunk in cut_chunks([len(text) for text in ids], chunk_tokens):
-                embeddings[chunk] = encode(model, ids, chunk).cpu().numpy()
+            encoded = side_by_side(partial(embed_chunk, ids), chunks, workers(device))
+            for chunk, part in zip(chunks, encoded, strict=True):
+                embeddings[chunk] = part
                 bar.update(len(chunk) * world)
             yield start, embeddings
 
@@ -626,10 +690,16 @@ class Settings:
         "float32", "of the products; weights stay float32", choices=["float32", "bfloat16"]
     )
     chunk_tokens: int = setting(
-        2048,
-        "tokens through the encoder at once: sets memory; otherwise only dropout's draws depend "
+        1024,
+        "tokens of a chunk, see backward(): sets memory; otherwise only dropout's draws depend "
         "on it",
         type=whole_number(1),
+    )
+    kept_tokens: int = setting(
+        4096,
+        "tokens of a batch whose graphs are kept, see backward(): more memory for less time; "
+        "nothing else depends on it",
+        type=whole_number(0),
     )
 
     def __post_init__(self):
@@ -683,6 +753,7 @@ def backward(
     seed: int,
     chunk_tokens: int,
     dtype: torch.dtype,
+    kept_tokens: int = 0,
     places: list[int] | None = None,
     total: int | None = None,
 ) -> tuple[float, float]:
@@ -693,29 +764,42 @@ def backward(
     (default: there are no others).
 
     Gradient caching (arXiv 2101.06983): the loss needs all embeddings at once, the encoder does
-    not. Memory is that of one chunk; a batch that fits one chunk is embedded once.
+    not. Chunks are embedded without a graph, and again with one when their gradient is known. The
+    first `kept_tokens` tokens keep their graphs, which saves embedding them again. So memory is
+    that of the graphs which are kept, and of the chunks that are computed side by side.
 
     Several processes: each has the embeddings of all and so the complete batch's loss, and sends
     back the gradient of its own texts; the sum over the processes is the gradient of the batch,
     with nothing to scale.
     """
-    words = model.words.weight
+    words, parameters = model.words.weight, list(model.parameters())
     rank, world = rank_and_world()
     chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
     places = range(len(ids)) if places is None else places
     order = [places[text] for chunk in chunks for text in chunk]
     order = torch.tensor(order, dtype=torch.int64, device=words.device)
+    ends = np.cumsum([sum(len(ids[text]) for text in chunk) for chunk in chunks])
+    kept = int((ends <= kept_tokens).sum())  # chunks
 
-    def embed_chunk(number: int) -> Tensor:
-        # A seed for each chunk, so that dropout is the same both times.
-        torch.manual_seed(seed + number * world + rank)
-        with torch.autocast(words.device.type, dtype, enabled=dtype != torch.float32):
-            return encode(model, ids, chunks[number])
+    def embed_chunk(number: int, graph: bool) -> Tensor:
+        # A seed for each chunk, so that dropout is the same both times. A GPU's draws come from
+        # torch's own generator.
+        generator = torch.Generator().manual_seed(seed + number * world + rank)
+        if words.device.type != "cpu":
+            torch.manual_seed(generator.initial_seed())
+        mixed = torch.autocast(words.device.type, dtype, enabled=dtype != torch.float32)
+        with torch.set_grad_enabled(graph), mixed:
+            return encode(model, ids, chunks[number], generator)
 
-    # 1. Embed chunk by chunk without a graph (with it, if there is one chunk only).
-    once = len(chunks) == 1
-    with torch.set_grad_enabled(once):
-        embedded = [embed_chunk(number) for number in range(len(chunks))]
+    def gradients_of(number: int) -> tuple[Tensor, ...]:
+        graph, embedded[number] = embedded[number], None  # freed with its gradient
+        if number >= kept:
+            graph = embed_chunk(number, graph=True)
+        return torch.autograd.grad(graph, parameters, gradient_parts[number], allow_unused=True)
+
+    # 1. Embed chunk by chunk, the first with a graph and the others without.
+    numbers, at_once = range(len(chunks)), workers(words.device)
+    embedded = list(side_by_side(lambda n: embed_chunk(n, graph=n < kept), numbers, at_once))
 
     # 2. Loss of the complete batch, and its gradient on the embeddings.
     exact = torch.promote_types(words.dtype, torch.float32)
@@ -728,9 +812,11 @@ def backward(
     loss.backward()
 
     # 3. Embed every chunk again, with a graph, and send its rows of the gradient back through it.
-    gradients = embeddings.grad[order].split([len(chunk) for chunk in chunks])
-    for number, gradient in enumerate(gradients):
-        (embedded[0] if once else embed_chunk(number)).backward(gradient)
+    gradient_parts = embeddings.grad[order].split([len(chunk) for chunk in chunks])
+    for gradients in side_by_side(gradients_of, numbers, at_once):
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         words.grad = words.grad.coalesce()
     if words.grad is not None:
         words.grad = words.grad.to_dense()
@@ -884,6 +970,7 @@ def train(
             seed=int(generator.integers(2**62)),
             chunk_tokens=settings.chunk_tokens,
             dtype=getattr(torch, settings.dtype),
+            kept_tokens=settings.kept_tokens,
             places=places,
             total=len(batch.rows) + len(batch.passages),
         )
@@ -1198,6 +1285,12 @@ class _Texts:
         return read_texts(self.path, self.field, blank=True)
 
 
+def _average(args) -> None:
+    average(*args.models, args.share, args.out, args.overwrite)
+    first, second = args.models
+    print(f"{args.out}: {1 - args.share:g} of {first}, {args.share:g} of {second}")
+
+
 def _embed(args) -> None:
     out = Path(args.out)
     if out.suffix not in (".npy", ".safetensors"):
@@ -1270,6 +1363,14 @@ def _train_options(command) -> None:
         settings.add_argument(name, default=field.default, **field.metadata)
 
 
+def _average_options(command) -> None:
+    help = "model folders that differ in weights only"
+    command.add_argument("models", nargs=2, metavar="MODEL", help=help)
+    command.add_argument("--share", type=real_number(0, 1), default=0.5, help="of the second")
+    command.add_argument("--out", required=True)
+    command.add_argument("--overwrite", action="store_true")
+
+
 def _embed_options(command) -> None:
     command.add_argument("--model", required=True, help="model folder or hub name")
     command.add_argument(
@@ -1292,6 +1393,7 @@ def main(argv=None) -> None:
     for name, run, options, about in (
         ("init", _init, _init_options, "a small XLM-R-type encoder with random weights"),
         ("train", _train, _train_options, "InfoNCE over training sources"),
+        ("average", _average, _average_options, "weights between those of two models"),
         ("embed", _embed, _embed_options, "texts to embeddings"),
     ):
         command = commands.add_parser(
@@ -1299,7 +1401,7 @@ def main(argv=None) -> None:
         )
         options(command)
         command.set_defaults(run=run)
-        if torch.cuda.is_available() and name != "init":
+        if torch.cuda.is_available() and name in ("train", "embed"):
             command.set_defaults(dtype="bfloat16", chunk_tokens=8192)
     args = parser.parse_args(argv)
     args.run(args)

@@ -6,6 +6,7 @@ worth. A check is a list of variants; the others are compared with its first, se
     mining          no hard negatives, top-k, NV-Retriever's rules, TopK-STDMarginPos with several
                     margins and its three sigmas; how many of the chosen negatives are known to be
                     false
+    settings        rate, temperature, averaging with the start, negatives of symmetric rows
     types           all sources, without one type of them, and fewer rows of the symmetric ones
     batches         batches of one source, or of all; how many in-batch negatives are known to be
                     false
@@ -15,6 +16,7 @@ worth. A check is a list of variants; the others are compared with its first, se
                     of old ones by parallel text (`--parallel`), random rows, or equal rows
 
     python -m tools.ablate masks --quick --seeds 1                       # that it runs
+    python -m tools.ablate settings --held-out                          # what the demo uses
     python -m tools.ablate mining types batches masks trimming           # hours on one thread
     python -m tools.ablate transtokenise --english all-MiniLM-L6-v2 --parallel nld-eng.tsv.gz
     python -m tools.ablate types --model clips/e5-base-trm --data mined.json --benchmark
@@ -45,10 +47,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse
 import scipy.stats
 import torch
-from scipy.sparse.csgraph import connected_components
 
 import demo
 import e5nl
@@ -61,7 +61,8 @@ import trim_vocab
 from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
 from evaluate import SHORT, table
 from files import InputError, cli, read_json, read_jsonl, whole_number, write_json, write_jsonl
-from tools import unpack
+from tools import held_out, unpack
+from tools.held_out import documents
 from tools.samples import wordpiece
 
 # Few and short texts, so that a variant takes minutes on one thread. None of it was searched for.
@@ -81,28 +82,6 @@ SOURCES, CORPUS = (sorted((demo.DEMO / name).glob("*.jsonl.gz")) for name in ("t
 # --- negatives that are known to be false ---------------------------------------------------------
 
 FALSE = ("same text", "same label", "same document")
-
-
-def documents(sources: list[Source]) -> dict[str, int]:
-    """{normalised text: its document}, as far as texts alone tell.
-
-    Two texts are of one document when a row holds both (as query or positive), or when a chain of
-    rows leads from one to the other, whatever their sources.
-
-    >>> rows = [Row("a", ("b",), ()), Row("d", ("e",), ()), Row("B", ("c",), ())]
-    >>> documents([Source("one", "retrieval", rows)])
-    {'a': 0, 'b': 0, 'd': 1, 'e': 1, 'c': 0}
-    """
-    ids: dict[str, int] = {}
-
-    def number(text: str) -> int:
-        return ids.setdefault(normalise(text), len(ids))
-
-    rows = [row for source in sources for row in source.rows]
-    links = [(number(row.query), number(positive)) for row in rows for positive in row.pos]
-    graph = scipy.sparse.coo_array((np.ones(len(links)), np.transpose(links)), 2 * (len(ids),))
-    _, numbers = connected_components(graph, directed=False)
-    return dict(zip(ids, numbers.tolist(), strict=True))
 
 
 def false_negatives(
@@ -236,15 +215,18 @@ class Lab:
         # Models and sources: mistakes in them are reported before anything is written.
         self.model = args.model and e5nl.find(args.model)
         files = list(map(Path, args.data or SOURCES))
+        read_sources(files)
+        self.data.mkdir(parents=True, exist_ok=True)
+        if args.held_out:
+            files, tasks_file = held_out.split(files, self.start(), self.data)
+        else:
+            tasks_file = args.tasks_file or bundled_tasks(self.data)
         self.sources = read_sources(files)
         self.entries = link_sources(files, self.data)
 
         # Tasks
-        if args.benchmark:
-            tasks, where = mteb_nl.TASKS, []
-        else:
-            where = ["--tasks-file", str(args.tasks_file or bundled_tasks(self.data))]
-            tasks = mteb_nl.read_tasks(where[1])
+        where = [] if args.benchmark else ["--tasks-file", str(tasks_file)]
+        tasks = mteb_nl.TASKS if args.benchmark else mteb_nl.read_tasks(tasks_file)
         self.protocol = [mteb_nl.fingerprint(task) for task in tasks]
         self.evaluation = [*where, "--tasks", "all"]
 
@@ -288,17 +270,16 @@ class Lab:
         """The start, trained on all sources: what most checks compare with."""
         return self.train(self.start(), self.entries, f"{self.first} {more}", seed)
 
-    def retrieval(self) -> list[dict]:
-        """The sources of type retrieval: those that are mined."""
+    def of_type(self, type: str) -> list[dict]:
         pairs = zip(self.entries, self.sources, strict=True)
-        return [entry for entry, source in pairs if source.type == "retrieval"]
+        return [entry for entry, source in pairs if source.type == type]
 
-    def mined(self, expert: Path, rule: str) -> list[dict]:
-        """The retrieval sources, with the expert's hard negatives."""
+    def mined(self, expert: Path, rule: str, type: str = "retrieval") -> list[dict]:
+        """The sources of a type, with the expert's hard negatives."""
         entries = []
         lengths = LENGTHS if self.bundled else ""
         options = f"--rule {rule} --negatives 7 {lengths} --examples 0 --overwrite --cache"
-        for entry in self.retrieval():
+        for entry in self.of_type(type):
             file = self.data / entry["file"]
             mined = Path(name_of(expert, file, options), Path(entry["file"]).name)
             if not Path(f"{self.data / mined}.json").exists():  # written last
@@ -316,6 +297,26 @@ class Lab:
         summary = read_json(folder / "summary.json")
         means = summary["types"] | {"mean": summary["mean_types"]}
         return {SHORT.get(type, type): 100 * mean for type, mean in means.items()}
+
+    def averaged(self, model: Path, share: float) -> Path:
+        """Between the start (0) and a model that was trained from it (1)."""
+        command = e5nl, "average", self.start(), model, f"--share {share}"
+        return self.made(["average", self.start(), model, share], *command)
+
+    def with_contradictions(self) -> list[dict]:
+        """The sources, with a made contradiction as the negative of each row of paraphrases."""
+        entries = []
+        for entry, source in zip(self.entries, self.sources, strict=True):
+            if source.name == held_out.PARAPHRASES:
+                pairs = [(row, contradiction(row.query)) for row in source.rows]
+                rows = [
+                    row._asdict() | {"type": source.type, "neg": [text] if text else []}
+                    for row, text in pairs
+                ]
+                entry = entry | {"file": f"contradictions_{source.name}.jsonl"}
+                write_jsonl(self.data / entry["file"], rows)
+            entries.append(entry)
+        return entries
 
     def transtokenised(self) -> Path:
         """The English encoder with a cased Dutch WordPiece tokenizer, as BERTje's is."""
@@ -345,14 +346,63 @@ class Lab:
         return folder
 
 
+# What contradicts a sentence, by the first of these that it has.
+OPPOSITES = [
+    (" geen ", " een "), (" niet", ""), ("nooit", "altijd"), ("altijd", "nooit"),
+    (" een ", " geen "), (" is ", " is niet "), (" zijn ", " zijn niet "), (" was ", " was niet "),
+    (" heb ", " heb niet "), (" heeft ", " heeft niet "), (" kan ", " kan niet "),
+    (" wil ", " wil niet "), (" moet ", " moet niet "), (" de ", " geen "),
+]  # fmt: skip
+
+
+def contradiction(text: str) -> str | None:
+    """
+    >>> contradiction("Tom is niet blij."), contradiction("Ik heb een fiets."), contradiction("Ja.")
+    ('Tom is blij.', 'Ik heb geen fiets.', None)
+    """
+    for here, there in OPPOSITES:
+        if here in text:
+            return text.replace(here, there, 1)
+    return None
+
+
 # --- the checks -----------------------------------------------------------------------------------
 
 # name -> (seed -> model folder); the first is what the others are compared with
 Variants = dict[str, Callable[[int], Path]]
 
 
+def settings(lab: Lab) -> Variants:
+    """What keeps the start's judgement of pairs while the rest improves."""
+
+    def trained(more: str, share: float, seed: int, entries: list | None = None) -> Path:
+        model = lab.train(lab.start(), entries or lab.entries, f"{lab.first} {more}", seed)
+        return model if share == 1 else lab.averaged(model, share)
+
+    def with_mined(seed: int) -> Path:
+        others = [e for e in lab.entries if e not in lab.of_type("symmetric_sts")]
+        mined = lab.mined(lab.start(), "topk-stdmarginpos", "symmetric_sts")
+        return trained("", 1, seed, others + mined)
+
+    def with_contradictions(seed: int) -> Path:
+        return trained("", 1, seed, lab.with_contradictions())
+
+    variants = {"start": lambda seed: lab.start()}
+    for rate in ("1e-5", "3e-5", "6e-5"):
+        for share in (1, 0.5):
+            name = f"rate {rate}" + (", averaged" if share < 1 else "")
+            variants[name] = partial(trained, f"--lr {rate}", share)
+    variants["tau 0.05"] = partial(trained, "--tau 0.05", 1)
+    variants["mined negatives of symmetric rows"] = with_mined
+    variants["made contradictions"] = with_contradictions
+    for name in (held_out.SIMILAR, held_out.PARAPHRASES):
+        others = [e for e in lab.entries if not e["file"].startswith(name)]
+        variants[f"without {name}"] = partial(trained, "", 1, entries=others)
+    return variants
+
+
 def mining(lab: Lab) -> Variants:
-    if not lab.retrieval():
+    if not lab.of_type("retrieval"):
         names = ", ".join(source.name for source in lab.sources)
         raise InputError(f"{names}: no source of type retrieval, so nothing to mine")
 
@@ -365,7 +415,7 @@ def mining(lab: Lab) -> Variants:
     rules += [f"topk-stdmarginpos --margin 1 --sigma {s}" for s in ("positives", "difference")]
     variants = {"topk": partial(trained, "topk")}
     variants["no negatives"] = lambda seed: lab.train(
-        lab.model or lab.tuned(seed), lab.retrieval(), lab.then, seed
+        lab.model or lab.tuned(seed), lab.of_type("retrieval"), lab.then, seed
     )
     for rule in rules:
         variants[re.sub(" --[a-z]+", "", rule)] = partial(trained, rule)
@@ -437,7 +487,8 @@ def transtokenise(lab: Lab) -> Variants:
 
 
 CHECKS = {
-    check.__name__: check for check in (mining, types, batches, masks, trimming, transtokenise)
+    check.__name__: check
+    for check in (settings, mining, types, batches, masks, trimming, transtokenise)
 }
 # What is counted in the data of a trained model, to print with the scores.
 FACTS = {"mining": in_rows, "batches": in_batches, "masks": in_batches}
@@ -468,7 +519,7 @@ def difference_cell(values: Iterable[float]) -> str:
         return f"{mean:+.2f}"
     error = np.std(values, ddof=1) / len(values) ** 0.5
     half = scipy.stats.t.ppf(0.975, len(values) - 1) * error
-    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]{' *' * (abs(mean) > half)}"
+    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}]{' *' if abs(mean) > half else ''}"
 
 
 def value_cells(figures: dict[str, list[dict[str, float]]]) -> list[list[str]]:
@@ -539,6 +590,8 @@ def main(argv=None) -> None:
     either = parser.add_mutually_exclusive_group()
     either.add_argument("--tasks-file", help="as for `evaluate.py run`")
     either.add_argument("--benchmark", action="store_true", help="MTEB-NL, from the hub")
+    help = "train on nine tenths of the bundled sources, score on tasks made of the rest"
+    either.add_argument("--held-out", action="store_true", help=help)
     args = parser.parse_args(argv)
 
     for name in args.checks:
