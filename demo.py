@@ -24,8 +24,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 import e5nl
 import evaluate
 import mine
@@ -109,6 +107,21 @@ def weak_pairs(texts: list[str]) -> Iterator[dict]:
         for i, sentence in enumerate(sentences if len(sentences) > 2 else []):
             rest = " ".join(sentences[:i] + sentences[i + 1 :])
             yield {"query": sentence, "pos": [rest], "type": "retrieval"}
+
+
+def verdict(trimmed: Path, trained: Path, mined: Path) -> str:
+    """What the results in these folders show, in two sentences."""
+    scores = [evaluate.summarise(evaluate.read_results(f, []))["tasks"] for f in
+              (trimmed, trained, mined)]  # fmt: skip
+    gains = {task: 100 * (scores[1][task] - before) for task, before in scores[0].items()}
+    best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
+    further = sum(after > scores[1][task] for task, after in scores[2].items())
+    return (
+        f"\nTraining changed {best} most for the better ({gains[best]:+.2f}) and {worst} least "
+        f"({gains[worst]:+.2f}); mined negatives then raised {further} of {len(gains)} scores.\n"
+        "It cannot show E5-NL's own scores: minutes instead of 970,000 rows, one seed, and all but "
+        "the tasks of SIB-200 and SICK-NL resemble what it was trained on."
+    )
 
 
 class Stages:
@@ -231,7 +244,7 @@ def main(argv=None) -> None:
     print("\nMain scores x 100; the first and the last column are published scores, quoted.")
     call(evaluate, "report --by task --format markdown", PUBLISHED[0], *results, PUBLISHED[1],
          f"--tasks {tasks}")  # fmt: skip
-    print(SHOWN.format(name=name))
+    print(verdict(*results[1:]))
     seconds = stages.seconds
     parts = ", ".join(f"{name} {time:.0f}" for name, time in seconds.items())
     print(f"\nseconds: {parts}; in all {sum(seconds.values()):.0f}")

@@ -1,5 +1,5 @@
-"""demo.py: the pieces that are its own. The demo itself is run by `.ci/run`, and its data is tested
-in test_demo_data.py.
+"""demo.py: the pieces that are its own, and the demo from random weights. `.ci/run` runs it from
+real ones; its data is tested in test_demo_data.py.
 
     python -m pytest tests/test_demo.py
 """
@@ -7,12 +7,14 @@ in test_demo_data.py.
 import subprocess
 import sys
 
-import numpy as np
+import pytest
 
 import demo
+import evaluate
 import mine
 from data import read_source
-from files import write_jsonl
+from files import read_json, write_json, write_jsonl
+from tools import unpack
 
 FIRST = "De eerste zin van deze tekst is lang genoeg."
 SECOND = "De tweede zin is dat ook, zoals men ziet!"
@@ -35,26 +37,20 @@ def test_weak_pairs_of_the_demo_hold_no_query_in_their_passage(tmp_path):
     assert len(rows) > 400 and repeated < len(rows) / 50, "laws do repeat themselves"
 
 
-def test_tfidf_knows_characters_and_their_rarity():
-    encode = demo.tfidf(["de kat", "de hond", "de vis", "de vos", "de ooievaar"])
-    rows = encode(["de ooievaars", "een ooievaar", "de kat"], "query").toarray()
-    cosines = rows / np.linalg.norm(rows, axis=1, keepdims=True) @ rows[0]
-    assert cosines[1] > cosines[2] > 0 and rows.dtype == np.float32
-
-
-def test_commands_are_printed_as_a_shell_takes_them(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("module, script", [(mine, "mine.py"), (unpack, "-m tools.unpack")])
+def test_commands_are_printed_as_a_shell_takes_them(tmp_path, monkeypatch, capsys, module, script):
     folder, given = tmp_path / "een map", []
     folder.mkdir()
     for name in ("b c.txt", "a.txt"):
         (folder / name).touch()
     monkeypatch.setattr(demo, "DEMO", tmp_path)
-    monkeypatch.setattr(mine, "main", lambda words: given.extend(words))
-    demo.call(mine, "--data", folder / "*.txt", "--top 3 --out", folder / "uit")
+    monkeypatch.setattr(module, "main", lambda words: given.extend(words))
+    demo.call(module, "--data", folder / "*.txt", "--top 3 --out", folder / "uit")
     files = [str(folder / name) for name in ("a.txt", "b c.txt")]
     assert given == ["--data", *files, "--top", "3", "--out", str(folder / "uit")]
     printed = capsys.readouterr().out
-    assert printed == f"$ python mine.py --data '{folder}/'*.txt --top 3 --out '{folder}/uit'\n"
-    command = printed.replace("$ python mine.py", "printf '%s\\n'")
+    assert printed == f"$ python {script} --data '{folder}/'*.txt --top 3 --out '{folder}/uit'\n"
+    command = printed.replace(f"$ python {script}", "printf '%s\\n'")
     shell = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert shell.stdout.splitlines() == given
 
@@ -67,3 +63,49 @@ def test_a_model_that_does_not_exist_costs_nothing(tmp_path):
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert result.stderr.startswith(f"error: {tmp_path / 'nergens'}: no such folder; expected a ")
     assert list((tmp_path / "out").iterdir()) == [tmp_path / "out/results"]
+
+
+def test_the_verdict_names_what_changed(tmp_path):
+    scores = {"trimmed": (50, 60, 70), "trained": (55.5, 59, 70), "mined": (56, 59, 70.25)}
+    for name, values in scores.items():
+        for task, value in zip("ABC", values, strict=True):
+            result = {"task_name": task, "task_type": "STS", "main_score": value / 100}
+            write_json(tmp_path / name / f"{task}.json", result)
+    line, _, limits = demo.verdict(*map(tmp_path.joinpath, scores)).strip().partition("\n")
+    assert "A most for the better (+5.50) and B least (-1.00)" in line
+    assert "then raised 2 of 3 scores" in line and limits.startswith("It cannot show")
+
+
+def test_the_time_left_is_in_proportion(monkeypatch, capsys):
+    clock = iter([0, 0, 10, 10, 30, 30, 60])
+    monkeypatch.setattr(demo.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(demo, "STAGES", {"a": 10, "b": 20, "c": 70})
+    stages = demo.Stages()
+    for name in "abc":
+        stages.begin(name, "something")
+    stages.end()
+    assert sum(demo.STAGES.values()) == 100
+    lines = capsys.readouterr().out.split("\n\n")
+    assert "left" not in lines[0] and "about" in lines[2]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_demo_from_random_weights(tmp_path, monkeypatch, capsys, installed):
+    monkeypatch.setattr(unpack, "packaged", lambda: installed)
+    out = tmp_path / "demo"
+    model = ["--model", "random"] if installed else []
+    demo.main(["--quick", "--out", str(out), *model])
+    printed = capsys.readouterr().out
+    assert ("is not installed: random weights instead" in printed) is not installed
+    names = [f"random-{stage}" for stage in ("untrimmed", "trimmed", "trained", "trained-on-mined")]
+    assert {folder.name for folder in (out / "results").iterdir()} == set(names)
+    untrimmed, trimmed, *_ = (
+        evaluate.summarise(evaluate.read_results(out / "results" / name, []))["tasks"]
+        for name in names
+    )
+    assert len(trimmed) == len(demo.QUICK_TASKS.split())
+    assert read_json(out / "trimmed" / "trim_report.json")["proof"]
+    header = next(line for line in printed.splitlines() if line.startswith("| task"))
+    assert [cell.strip() for cell in header.split("|")[3:-1]] == [
+        demo.PUBLISHED[0], *names, demo.PUBLISHED[1]
+    ]  # fmt: skip

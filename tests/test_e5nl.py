@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -456,6 +457,55 @@ def test_chunks_change_memory_but_not_the_gradient(
     assert_close(cached, take_gradient(model), tolerance)
 
 
+@pytest.fixture
+def threads():
+    """threads(count): torch computes with so many, until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_neither_threads_nor_kept_graphs_change_a_bit_of_the_gradient(
+    make_model, tokenizer, threads, monkeypatch
+):
+    model = make_model(0.2).train()
+    ids = tokenizer(TEXTS + ["nog een tekst"], "query: ", 30)
+    calls, encode = [], e5nl.encode
+    monkeypatch.setattr(e5nl, "encode", lambda *args: calls.append(args[2]) or encode(*args))
+    chunks = e5nl.cut_chunks([len(text) for text in ids], 25)
+    sizes = [sum(len(ids[text]) for text in chunk) for chunk in chunks]
+    gradients = []
+    for count, kept in ((1, 0), (3, 0), (1, sum(sizes[:2])), (2, 10**6)):
+        threads(count)
+        calls.clear()
+        e5nl.backward(model, ids, loss_of, 7, 25, torch.float32, kept)
+        gradients.append(take_gradient(model))
+        twice = {0: len(chunks), 10**6: 0}.get(kept, len(chunks) - 2)
+        assert len(calls) == len(chunks) + twice, "a chunk with its graph is embedded once"
+    assert all(gradient.equal(gradients[0]) for gradient in gradients)
+
+
+def test_chunks_side_by_side_come_in_order_and_not_all_at_once(threads):
+    threads(4)
+    begun, released = [], threading.Event()
+
+    def work(item: int) -> tuple[int, int]:
+        begun.append(item)
+        if item == 0:
+            released.wait(20)
+        return item, torch.get_num_threads()
+
+    results = e5nl.side_by_side(work, iter(range(50)), 2)
+    timer = threading.Timer(0.5, released.set)
+    timer.start()
+    first = next(results)
+    # The others wait for the first: two are computed and one more is asked for at a time.
+    assert first == (0, 2) and max(begun) <= 3
+    assert [first, *results] == [(item, 2) for item in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        list(e5nl.side_by_side(lambda item: 1 / item, [1, 0, 1], 2))
+
+
 def test_without_dropout_the_gradient_is_that_of_the_complete_batch(
     make_model, tokenizer, length_step
 ):
@@ -471,6 +521,31 @@ def test_without_dropout_the_gradient_is_that_of_the_complete_batch(
         assert_close(take_gradient(model), expected, 1e-9)
     e5nl.backward(model.float(), ids, loss_of, 7, 25, torch.bfloat16)
     assert torch.cosine_similarity(take_gradient(model), expected, dim=0) > 0.99
+
+
+# --- averages ---------------------------------------------------------------------------------------
+
+
+def test_an_average_lies_between_two_models(tmp_path, make_model, tokenizer, capsys):
+    models = [make_model(seed=seed) for seed in (1, 2)]
+    folders = [tmp_path / name for name in ("first", "second")]
+    for model, folder in zip(models, folders, strict=True):
+        e5nl.save(model, tokenizer, folder)
+    words = ["average", *map(str, folders), "--share", "0.25", "--out", str(tmp_path / "out")]
+    e5nl.main(words)
+    parts = [model.state_dict() for model in (*models, e5nl.load(tmp_path / "out", "cpu")[0])]
+    for name, between in parts[2].items():
+        expected = 0.75 * parts[0][name].double() + 0.25 * parts[1][name].double()
+        torch.testing.assert_close(between.double(), expected, rtol=1e-6, atol=1e-7)
+    assert f"0.75 of {folders[0]}, 0.25 of {folders[1]}" in capsys.readouterr().out
+
+
+def test_models_that_differ_in_more_than_weights_have_no_average(tmp_path, make_model, tokenizer):
+    e5nl.save(make_model(), tokenizer, tmp_path / "first")
+    e5nl.save(make_model(pooling="cls"), tokenizer, tmp_path / "second")
+    with pytest.raises(InputError, match="first and .*second have different configurations"):
+        e5nl.average(tmp_path / "first", tmp_path / "second", 0.5, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # --- training -------------------------------------------------------------------------------------

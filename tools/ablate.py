@@ -77,6 +77,7 @@ TASKS = (
     "FAQRetrieval SICK-NL-STS"
 )
 SICK_SHARE = 5
+SYMMETRIC = "symmetric_sts", "symmetric_clustering"
 SOURCES, CORPUS = (sorted((demo.DEMO / name).glob("*.jsonl.gz")) for name in ("train", "corpus"))
 
 # --- negatives that are known to be false ---------------------------------------------------------
@@ -437,7 +438,7 @@ def types(lab: Lab) -> Variants:
         variants[f"without {group}"] = partial(trained, others)
     for share in (0.25, 0.05):
         fewer = [
-            entry | ({"ratio": share} if source.type.startswith("symmetric") else {})
+            entry | ({"ratio": share * entry.get("ratio", 1)} if source.type in SYMMETRIC else {})
             for entry, _, source in pairs
         ]
         variants[f"{share} of the symmetric rows"] = partial(trained, fewer)

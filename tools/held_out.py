@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 import demo
 import e5nl
@@ -110,8 +111,13 @@ def paraphrase_pairs(rows: list) -> list[dict]:
     """
     queries = [row.query for row in rows]
     others = list(read_texts(demo.DEMO / "corpus" / "tatoeba.jsonl.gz"))
-    encode = demo.tfidf(others)
-    similarity = encode(queries, "query") @ encode(others, "query").T  # sparse
+    # Runs of 3 to 5 characters, weighted by their rarity; sparse.
+    grams = HashingVectorizer(
+        analyzer="char_wb", ngram_range=(3, 5), n_features=2**15, norm=None, alternate_sign=False
+    )
+    weights = TfidfTransformer(sublinear_tf=True).fit(grams.transform(others))
+    first, second = (weights.transform(grams.transform(texts)) for texts in (queries, others))
+    similarity = first @ second.T
     nearest = np.asarray(similarity.argmax(axis=1)).ravel().tolist()
     pairs = [(row.query, row.pos[0], 1) for row in rows]
     pairs += [(query, others[i], 0) for query, i in zip(queries, nearest, strict=True)]
