@@ -44,7 +44,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 import sklearn
 import torch
 
@@ -193,12 +192,7 @@ def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str,
         for job in jobs(task):
             embeddings, width = [], None
             for texts, kind in with_policy(task, job, prefix):
-                x = encode(texts, kind)
-                if scipy.sparse.issparse(x):
-                    # A baseline. Rows of zeros are texts without any known word.
-                    x = scipy.sparse.csr_matrix(x)
-                else:
-                    x = check_embeddings(x, texts, width)
+                x = check_embeddings(encode(texts, kind), texts, width)
                 embeddings.append(x)
                 width = x.shape[1]
             scores, items = job.score(*embeddings)
@@ -444,6 +438,23 @@ def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
         short = Path(name).resolve().name if Path(name).is_dir() else str(name)
         columns[str(name) if short in columns else short] = read_results(name, notes)
     return columns
+
+
+def only_tasks(columns: dict[str, Results], wanted: list[str]) -> dict[str, Results]:
+    """The results of the tasks that `wanted` lists by name or type."""
+    every = {name: result for results in columns.values() for name, result in results.items()}
+    known = sorted(every.keys() | {result["task_type"] for result in every.values()})
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"task {name!r} is in none of these results; {nearest(name, known)}")
+    return {
+        model: {
+            name: result
+            for name, result in results.items()
+            if name in wanted or result["task_type"] in wanted
+        }
+        for model, results in columns.items()
+    }
 
 
 def report_types(columns: dict[str, Results]) -> list[list[str]]:
@@ -771,6 +782,8 @@ def _download(args) -> None:
 def _report(args) -> None:
     notes = []
     columns = read_columns_of(args.results, notes)
+    if args.tasks:
+        columns = only_tasks(columns, args.tasks)
     cells = report_types(columns) if args.by == "type" else report_tasks(columns)
     print(table(cells, args.format, 2))
     print("".join(f"{line}\n" for line in notes), end="", file=sys.stderr)
@@ -831,6 +844,7 @@ def main(argv=None) -> None:
         nargs="+",
         help="folders that `run` wrote, and names of models with published scores",
     )
+    add("--tasks", nargs="+", help="only these tasks, by name or type (default: all)")
     add("--by", choices=["type", "task"], default="type")
     add("--format", choices=["text", "markdown", "csv"], default="text")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")

@@ -23,7 +23,6 @@ import random
 from collections import Counter
 
 import numpy as np
-import scipy.sparse
 import scipy.stats
 import sklearn.metrics
 import torch
@@ -32,7 +31,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import pairwise
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import MultiLabelBinarizer, normalize
+from sklearn.preprocessing import MultiLabelBinarizer
 from threadpoolctl import threadpool_limits
 
 import search
@@ -43,7 +42,7 @@ CLUSTERED = 16_384  # texts of one clustering, drawn with replacement however fe
 NEIGHBOURS = 5
 CUTS = (1, 3, 5, 10, 20, 100, 1000)  # ranks at which a ranking is measured; the last is its length
 
-Embeddings = np.ndarray | scipy.sparse.csr_matrix | scipy.sparse.csr_array  # (N, D) float32
+Embeddings = np.ndarray  # (N, D) float32
 Items = dict[str, np.ndarray]  # the first axis of each array runs over the items
 Scores = tuple[dict, Items]  # mteb's scores by name, and the items
 
@@ -208,13 +207,8 @@ def similarities(first: Embeddings, second: Embeddings) -> Items:
     normalised rows and as 1 - |a - b|² / 2. Only the second is exactly 1 for equal rows, so the two
     rank near-duplicates differently; mteb reports both.
     """
-    if scipy.sparse.issparse(first):
-        similarity, dot = _products(_unit(first), _unit(second)), _products(first, second)
-    else:
-        similarity = (
-            (torch.from_numpy(_unit(first)) * torch.from_numpy(_unit(second))).sum(-1).numpy()
-        )
-        dot = np.array([a @ b for a, b in zip(first, second, strict=True)])
+    similarity = (_unit(first) * _unit(second)).sum(-1).numpy()
+    dot = np.array([a @ b for a, b in zip(first, second, strict=True)])
     cosine = 1 - pairwise.paired_cosine_distances(first, second)
     manhattan = -pairwise.paired_manhattan_distances(first, second)
     euclidean = -pairwise.paired_euclidean_distances(first, second)
@@ -222,14 +216,9 @@ def similarities(first: Embeddings, second: Embeddings) -> Items:
     return {name: np.asarray(x, np.float64) for name, x in zip(SIMILARITIES, values, strict=True)}
 
 
-def _unit(x: Embeddings) -> Embeddings:
+def _unit(x: Embeddings) -> torch.Tensor:
     """Rows of length 1, so that cosines are their products."""
-    return normalize(x) if scipy.sparse.issparse(x) else F.normalize(torch.from_numpy(x)).numpy()
-
-
-def _products(first: Embeddings, second: Embeddings) -> np.ndarray:
-    """The product of row i of one and row i of the other, sparse rows."""
-    return np.asarray(first.multiply(second).sum(1)).ravel()
+    return F.normalize(torch.from_numpy(x))
 
 
 def pair_classification(first: Embeddings, second: Embeddings, gold: list[int]) -> Scores:
@@ -337,19 +326,10 @@ def rank_corpus(queries: list[str], q: Embeddings, ids: list[str], p: Embeddings
     search keeps and returns the first, trec_eval the one with the higher id.
     """
     assert all(a > b for a, b in zip(ids, ids[1:], strict=False))
-    q, p, names = _unit(q), _unit(p), np.array(ids, object)
-    # Dense rows: exact search. Sparse rows, of a baseline: all products of a query at a time.
-    if not scipy.sparse.issparse(p):
-        scores, best = search.top_k(q, p, CUTS[-1])
-        return {
-            query: (names[b].tolist(), s) for query, s, b in zip(queries, scores, best, strict=True)
-        }
-    ranking, columns = {}, p.T.tocsr()
-    for number, query in enumerate(queries):
-        scores = (q[[number]] @ columns).toarray().ravel()
-        best = np.argsort(-scores, kind="stable")[: CUTS[-1]]
-        ranking[query] = names[best].tolist(), scores[best]
-    return ranking
+    names = np.array(ids, object)
+    scores, best = search.top_k(_unit(q).numpy(), _unit(p).numpy(), CUTS[-1])
+    ranked = (names[numbers].tolist() for numbers in best)
+    return dict(zip(queries, zip(ranked, scores, strict=True), strict=True))
 
 
 def rank_candidates(
@@ -360,12 +340,12 @@ def rank_candidates(
     candidates: dict[str, list[str]],
 ) -> Ranking:
     """The cosines of the candidates of each query. queries, ids: of the rows of q and p."""
-    q, p, ranking = _unit(q), _unit(p), {}
+    q, p = _unit(q).numpy(), _unit(p).numpy()
     place = {id: number for number, id in enumerate(ids)}
-    score = _products if scipy.sparse.issparse(p) else search.score
+    ranking = {}
     for number, query in enumerate(queries):
         documents = p[[place[id] for id in candidates[query]]]
-        ranking[query] = candidates[query], score(q[[number]], documents)
+        ranking[query] = candidates[query], search.score(q[[number]], documents)
     return ranking
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.sparse
 import test_mteb_nl
 from parity import cases
 from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
@@ -28,6 +27,7 @@ from evaluate import compare, evaluate_task, read_columns_of, report_tasks, repo
 from files import InputError, write_json, write_jsonl
 from mteb_nl import RANKING, TASKS, read_tasks
 
+E5_BASE = "clips/e5-base-trm-nl"
 GOLDEN = json.loads((Path(__file__).parent / "parity" / "golden_mteb.json").read_text())
 
 
@@ -233,16 +233,6 @@ def test_embeddings_that_cannot_be_scored(tmp_path, change, message):
         evaluate_task(task, encode)
 
 
-@pytest.mark.parametrize("form", [scipy.sparse.csr_matrix, scipy.sparse.coo_array])
-def test_sparse_embeddings_may_have_rows_of_zeros(tmp_path, form):
-    (task,) = read_tasks(write_tasks(tmp_path, sts_entry(), sts=STS_ROWS))
-
-    def encode(texts, kind):
-        return form(cases.embed(texts, kind) * [[text != "d"] for text in texts])
-
-    assert evaluate_task(task, encode)["test"][1]["dot"][1] == 0
-
-
 # --- the run --------------------------------------------------------------------------------------
 
 
@@ -428,6 +418,7 @@ MISTAKES = [  # arguments, message
         "report nergens",
         "nergens: no such folder, and no model with published scores; e.g. clips/e5-small",
     ),
+    ("report results --tasks S C3", "task 'C3' is in none of these results; expected one of S"),
     ("report .", r"\.: no result files; expected a folder that `run` wrote"),
     (
         "report clips/e5-base-trm-nl --plot bars.txt",
@@ -499,6 +490,24 @@ def test_report_by_hand(tmp_path):
     assert markdown[1].replace("-", "") == "|  |  | : | : |"
     assert len({len(line) for line in markdown}) == 1
     assert table([["a, b", 'c "d"'], ["1", "2"]], "csv", 1) == '"a, b","c ""d"""\n1,2'
+
+
+def test_report_of_some_tasks(tmp_path, capsys):
+    write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
+    write_results(tmp_path / "b", S=0.75, C2=0.3)
+    folders, options = [str(tmp_path / "a"), str(tmp_path / "b")], ["--by", "task", "--format"]
+    for tasks, expected in (
+        (["C2", "STS"], ["C2 10.00 30.00", "S 50.00 75.00", "mean over tasks 30.00 52.50"]),
+        (["Clustering"], ["C1 20.00 -", "C2 10.00 30.00", "mean over tasks 15.00 -"]),
+    ):
+        evaluate.main(["report", *folders, *options, "text", "--tasks", *tasks])
+        lines = capsys.readouterr().out.splitlines()[2:]
+        rows = [line.replace("Clustering", "").replace("STS", "").split() for line in lines]
+        shown = [" ".join(row) for row in rows]
+        assert [row for row in shown if row[0] in "CS" or "tasks" in row] == expected
+    columns = read_columns_of([tmp_path / "a", "clips/e5-base-trm-nl"], [])
+    one = report_types(evaluate.only_tasks(columns, ["S"]))
+    assert [row[:4] for row in one[1:3]] == [["a", "all", "1", "50.00"], [E5_BASE, "all", "0", "-"]]
 
 
 def test_the_docs_have_all_tasks_and_the_report_as_it_is_printed():

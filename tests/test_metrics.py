@@ -12,7 +12,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import scipy.sparse
 import sklearn.metrics
 
 import metrics
@@ -275,11 +274,10 @@ def test_rankings_that_cannot_be_measured(ids, scores):
         retrieval({"q": (["a"], [1])}, {"q": {}})
 
 
-@pytest.mark.parametrize("form", [np.asarray, scipy.sparse.csr_matrix, scipy.sparse.csr_array])
-def test_ranking_by_cosine_with_ties_by_id(form):
+def test_ranking_by_cosine_with_ties_by_id():
     ids = ["b", "a", "9", "10", "1"]
-    corpus = form(np.float32([[0, 1, 0], [0, 0, 1], [2, 0, 0], [1, 0, 0], [3, 0, 0]]))
-    queries = form(np.float32([[1, 0, 0], [0, 2, 1]]))
+    corpus = np.float32([[0, 1, 0], [0, 0, 1], [2, 0, 0], [1, 0, 0], [3, 0, 0]])
+    queries = np.float32([[1, 0, 0], [0, 2, 1]])
     ranking = metrics.rank_corpus(["q", "r"], queries, ids, corpus)
     assert ranking["q"][0] == ["9", "10", "1", "b", "a"], "the lengths do not matter"
     assert ranking["r"][0] == ["b", "a", "9", "10", "1"]
@@ -289,31 +287,6 @@ def test_ranking_by_cosine_with_ties_by_id(form):
     assert {query: names for query, (names, _) in ranking.items()} == given
     assert ranking["q"][1].tolist() == [1, 0]
     assert ranking["r"][1] == pytest.approx([1 / 5**0.5, 2 / 5**0.5, 0])
-
-
-@pytest.mark.parametrize("form", [scipy.sparse.csr_matrix, scipy.sparse.csr_array])
-def test_sparse_rows_score_like_dense_ones(form):
-    generator = np.random.default_rng(7)
-    labels = generator.integers(0, 3, 60).tolist()
-    x = np.abs(generator.standard_normal((60, 11))) * (generator.random((60, 11)) < 0.4)
-    x[np.arange(60), labels] += 2
-    x = x.astype(np.float32)
-    y = np.roll(x, 1, axis=0)
-    draws, gold = metrics.draw_rows(labels, 8), (generator.random(60) > 0.5).astype(int).tolist()
-    several = [[label] * (i % 4 > 0) + [3] * (i % 3) for i, label in enumerate(labels)]
-    scored = []
-    for make in (np.asarray, form):
-        a, b = make(x), make(y)
-        pairs, _ = metrics.pair_classification(a, b, gold)
-        similar, _ = metrics.sts(a, b, gold)
-        scored.append([
-            metrics.classification(a, labels, b, labels, draws)[0]["f1"],
-            metrics.multilabel_classification(a, several, b, several, draws)[0]["f1"],
-            *(pairs[name] for name in ("dot_ap", "manhattan_ap")),
-            *(similar[name] for name in ("spearman", "euclidean_pearson")),
-            metrics.clustering(a, labels, random.Random(42))[0]["v_measure"],
-        ])  # fmt: skip
-    assert scored[0] == pytest.approx(scored[1], abs=1e-5)
 
 
 # --- a score of drawn items -----------------------------------------------------------------------
