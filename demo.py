@@ -109,13 +109,11 @@ def weak_pairs(texts: list[str]) -> Iterator[dict]:
             yield {"query": sentence, "pos": [rest], "type": "retrieval"}
 
 
-def verdict(trimmed: Path, trained: Path, mined: Path) -> str:
-    """What the results in these folders show, in two sentences."""
-    scores = [evaluate.summarise(evaluate.read_results(f, []))["tasks"] for f in
-              (trimmed, trained, mined)]  # fmt: skip
-    gains = {task: 100 * (scores[1][task] - before) for task, before in scores[0].items()}
+def verdict(trimmed: dict, trained: dict, mined: dict) -> str:
+    """What the scores, {task: score} of three models, show; in two sentences."""
+    gains = {task: 100 * (trained[task] - before) for task, before in trimmed.items()}
     best, worst = max(gains, key=gains.get), min(gains, key=gains.get)
-    further = sum(after > scores[1][task] for task, after in scores[2].items())
+    further = sum(after > trained[task] for task, after in mined.items())
     return (
         f"\nTraining changed {best} most for the better ({gains[best]:+.2f}) and {worst} least "
         f"({gains[worst]:+.2f}); mined negatives then raised {further} of {len(gains)} scores.\n"
@@ -244,7 +242,8 @@ def main(argv=None) -> None:
     print("\nMain scores x 100; the first and the last column are published scores, quoted.")
     call(evaluate, "report --by task --format markdown", PUBLISHED[0], *results, PUBLISHED[1],
          f"--tasks {tasks}")  # fmt: skip
-    print(verdict(*results[1:]))
+    summaries = (evaluate.summarise(evaluate.read_results(x, [])) for x in results[1:])
+    print(verdict(*(summary["tasks"] for summary in summaries)))
     seconds = stages.seconds
     parts = ", ".join(f"{name} {time:.0f}" for name, time in seconds.items())
     print(f"\nseconds: {parts}; in all {sum(seconds.values()):.0f}")

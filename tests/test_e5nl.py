@@ -523,7 +523,7 @@ def test_without_dropout_the_gradient_is_that_of_the_complete_batch(
     assert torch.cosine_similarity(take_gradient(model), expected, dim=0) > 0.99
 
 
-# --- averages ---------------------------------------------------------------------------------------
+# --- averages -------------------------------------------------------------------------------------
 
 
 def test_an_average_lies_between_two_models(tmp_path, make_model, tokenizer, capsys):
