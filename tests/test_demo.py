@@ -83,8 +83,8 @@ def test_the_time_left_is_in_proportion(monkeypatch, capsys):
     stages.begin("mine", "something")
     assert sum(demo.STAGES.values()) == 100 and stages.seconds["train"] == 69
     lines = capsys.readouterr().out.strip().split("\n\n")
-    # 26 parts of 100 took 78 seconds.
-    assert "left" not in lines[0] and lines[3].endswith("(about 222 s left in all)")
+    # 25 parts of 100 took 78 seconds.
+    assert "left" not in lines[0] and lines[3].endswith("(about 234 s left in all)")
 
 
 def test_without_the_package_the_demo_starts_from_random_weights(tmp_path, monkeypatch, capsys):
@@ -93,7 +93,7 @@ def test_without_the_package_the_demo_starts_from_random_weights(tmp_path, monke
     demo.main(["--quick", "--out", str(out)])
     printed = capsys.readouterr().out
     assert "is not installed: random weights instead" in printed
-    names = [f"random-{stage}" for stage in ("untrimmed", "trimmed", "trained", "trained-on-mined")]
+    names = [f"random-{stage}" for stage in ("untrimmed", "trimmed", "trained", "mined")]
     assert {folder.name for folder in (out / "results").iterdir()} == set(names)
     for name in names:
         results = evaluate.read_results(out / "results" / name, [])
