@@ -34,6 +34,8 @@ import argparse
 import collections
 import contextlib
 import dataclasses
+import fcntl
+import hashlib
 import itertools
 import json
 import lzma
@@ -412,6 +414,35 @@ def wait() -> None:
         torch.distributed.barrier()
 
 
+def agree(facts: dict, device) -> None:
+    """Stop all processes when one has other facts than the first.
+
+    facts: what decides a run (JSON values). Nodes without a shared disk may have other data, or
+    resume from other steps; what they would train together would be no run at all.
+    """
+    rank, world = rank_and_world()
+    if world == 1:
+        return
+    # Everybody's facts, as bytes padded to one length.
+    text = json.dumps(facts).encode()
+    length = torch.tensor(len(text), device=device)
+    torch.distributed.all_reduce(length, torch.distributed.ReduceOp.MAX)
+    padded = np.frombuffer(text.ljust(length.item()), np.uint8).copy()
+    texts = [torch.empty(length, dtype=torch.uint8, device=device) for _ in range(world)]
+    torch.distributed.all_gather(texts, torch.from_numpy(padded).to(device))
+    first, *others = (json.loads(bytes(text.tolist())) for text in texts)
+    for number, other in enumerate(others, 1):
+        differing = [f"{key} is {other.get(key)}, not {value}" for key, value in first.items()
+                     if other.get(key) != value]  # fmt: skip
+        if differing and rank:
+            sys.exit(2)  # the first process says it
+        if differing:
+            raise InputError(
+                f"process {number} differs from process 0: {'; '.join(differing)}; "
+                "give all nodes the same data, settings and --out"
+            )
+
+
 def add_up(tensor: Tensor) -> Tensor:
     """`tensor`, in place, as its sum over all processes."""
     if torch.distributed.is_initialized():
@@ -455,6 +486,7 @@ def encode(model: Encoder, ids: list[list[int]], chunk: list[int], generator=Non
     return model(packed, [len(ids[text]) for text in chunk], generator)
 
 
+LINE_SECONDS = 30  # between lines of progress where there is no terminal
 WINDOW = 8192  # texts tokenised at once: bounds memory, and is enough to sort by length
 CHUNK_TOKENS = {"cpu": 1024, "cuda": 65536}  # a CPU's caches like it small, a GPU needs work
 MOST_WORKERS = 8  # chunks at once: each has memory of its own
@@ -555,8 +587,19 @@ def embed_windows(
         return encode(model, ids, chunk).cpu().numpy()
 
     model.eval()
-    silent = None if progress and not rank else True  # None: silent where there is no terminal
-    bar = tqdm(total=len(texts), unit="text", unit_scale=True, disable=silent)
+    # Without a terminal, a line every half minute.
+    lines = {
+        "mininterval": LINE_SECONDS,
+        "delay": LINE_SECONDS,
+        "bar_format": "{n_fmt} of {total_fmt} texts, {rate_fmt}, {remaining} left\n",
+    }
+    bar = tqdm(
+        total=len(texts),
+        unit="text",
+        unit_scale=True,
+        disable=not progress or rank > 0,
+        **({} if sys.stderr.isatty() else lines),
+    )
     with ThreadPoolExecutor(1) as pool, bar:
         windows = tokenised()
         next_window = pool.submit(next, windows, None)
@@ -1032,10 +1075,19 @@ def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: 
         for moment in MOMENTS:
             tensors[f"{name} {moment}"] = optimizer.state[parameter][moment]
     with new_file(path) as temporary:
-        save_file(tensors, temporary, {"step": str(step)})
+        save_file(tensors, temporary, {"step": str(step), "digest": digest_of(tensors)})
 
     for other in sorted(folder.glob("step-*"))[:-keep]:
         other.unlink()
+
+
+def digest_of(tensors: dict[str, Tensor]) -> str:
+    """Differs where a bit of the tensors does, or a name."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW) -> int:
@@ -1050,21 +1102,25 @@ def load_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW) -> int
             print(f"{path}: damaged ({error}); skipped")
             continue
         with checkpoint:
-            step = int(checkpoint.metadata()["step"])
-            for name, parameter in model.named_parameters():
-                parameter.data.copy_(checkpoint.get_tensor(name))
-                state = optimizer.state[parameter]
-                state["step"] = torch.tensor(float(step), device=parameter.device)
-                for moment in MOMENTS:
-                    tensor = checkpoint.get_tensor(f"{name} {moment}")
-                    state[moment] = tensor.to(parameter.device, copy=True)
+            metadata = checkpoint.metadata()
+            tensors = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}
+        if metadata["digest"] != digest_of(tensors):
+            print(f"{path}: damaged (its content has changed); skipped")
+            continue
+        step = int(metadata["step"])
+        for name, parameter in model.named_parameters():
+            parameter.data.copy_(tensors[name])
+            state = optimizer.state[parameter]
+            state["step"] = torch.tensor(float(step), device=parameter.device)
+            for moment in MOMENTS:
+                state[moment] = tensors[f"{name} {moment}"].to(parameter.device, copy=True)
         return step
     return 0
 
 
 @contextlib.contextmanager
-def signals_noted() -> Iterator[list[int]]:
-    """Within the block SIGINT and SIGTERM are noted in the list, once each.
+def signals_noted(announce: Callable[[], str]) -> Iterator[list[int]]:
+    """Within the block SIGINT and SIGTERM are noted in the list, once each, and announced.
 
     A second one does what it always does.
     """
@@ -1074,6 +1130,7 @@ def signals_noted() -> Iterator[list[int]]:
     def note(number: int, _) -> None:
         noted.append(number)
         signal.signal(number, before[number])
+        print(announce(), flush=True)
 
     for number in before:
         signal.signal(number, note)
@@ -1082,6 +1139,23 @@ def signals_noted() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Within the block no other run writes into the folder (a lock that ends with the process)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a disk without locks
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                advice = "wait for it, or choose another output folder"
+                raise InputError(f"{folder}: another run is writing here; {advice}") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 # --- command line ---------------------------------------------------------------------------------
@@ -1141,9 +1215,10 @@ def _train(args) -> None:
     settings = Settings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Settings)})
     out = Path(args.out)
     refuse_plot(args.plot, args.overwrite or args.resume)
-    refuse_model(out, args.overwrite)
-    unfinished = (out / "checkpoints").exists() and not args.overwrite
-    if unfinished and not args.resume:
+    begun = (out / "checkpoints").exists() and not args.overwrite
+    if not (begun and args.resume):
+        refuse_model(out, args.overwrite)
+    if begun and not args.resume:
         raise InputError(
             f"{out}: holds a run that has not ended; add --resume to continue it, "
             "or --overwrite to start again"
@@ -1153,41 +1228,53 @@ def _train(args) -> None:
     with processes() as (rank, world):
         # What is trained, on which data, with which settings.
         folder = find(args.model)
+        if Path(folder).resolve() == out.resolve():
+            raise InputError(f"--out {out} is the model that is trained; choose another folder")
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
         print(describe(sources, settings.batch_size, settings.batching))
-        batches_of_epoch(sources, settings, epoch=0)  # here a mistake leaves no folder
+        plan = batches_of_epoch(sources, settings, epoch=0)  # here a mistake leaves no folder
         decisive = dataclasses.asdict(settings) | {"processes": world}
         print(f"settings: {', '.join(f'{key} {value}' for key, value in decisive.items())}\n")
+        _warn_of_few_steps(settings, len(plan))
 
         # A run resumes only with what it was started with.
         decisive["weights"] = weights_hash(folder)
         decisive["sources"] = {source.name: source.digest() for source in sources}
-        if unfinished:
-            _refuse_other_run(out, decisive)
-        elif rank == 0:
-            retire_model(out)
-            shutil.rmtree(out / "checkpoints", ignore_errors=True)
-            write_json(
-                out / "settings.json", {"model": args.model, "data": args.data} | decisive
-            )
-        wait()
-
-        # The check before a step cannot see what the last one does.
-        stopped = _take_steps(args, settings, model, tokenizer, sources)
-        for name, parameter in model.named_parameters():
-            if not parameter.isfinite().all():
-                raise InputError(
-                    f"{out}: the last step made {name} infinite or NaN, so no model was written; "
-                    "lower --lr"
-                )
-        if rank == 0 and not stopped:
-            save(model, tokenizer, out, args.overwrite)
-            if args.plot:
-                plot(args.plot, [line for _, line in read_jsonl(out / "log.jsonl")])
-        wait()
+        with only_writer(out) if rank == 0 else contextlib.nullcontext():
+            if begun:
+                _refuse_other_run(out, decisive)
+            if _is_complete(out, begun, model.words.weight.device):
+                return
+            if rank == 0 and not begun:
+                retire_model(out)
+                shutil.rmtree(out / "checkpoints", ignore_errors=True)
+                given = {"model": args.model, "data": args.data}
+                write_json(out / "settings.json", given | decisive)
+            wait()
+            stopped = _run(args, settings, model, tokenizer, sources, decisive)
     if stopped:
         sys.exit(128 + stopped)
+
+
+def _is_complete(out: Path, begun: bool, device) -> bool:
+    """Whether the run in `out` has ended. The first process may be the only one that can see it."""
+    config = out / "config.json"
+    complete = begun and config.exists()
+    if complete:
+        print(f"{out}: complete since {time.ctime(config.stat().st_mtime)}")
+    return bool(add_up(torch.tensor(int(complete), device=device)).item())
+
+
+def _warn_of_few_steps(settings: Settings, batches: int) -> None:
+    """A run of so few steps ends near where it began, and looks like success."""
+    steps = settings.steps or settings.epochs * batches
+    warmup = int(settings.warmup * steps)
+    if steps < 10 or warmup < 2:
+        print(
+            f"note: {steps} steps, {warmup} of them warm-up, change little at --lr {settings.lr:g};"
+            " lower --batch-size, or set --epochs, --warmup and --lr\n"
+        )
 
 
 def _refuse_other_run(out: Path, now: dict) -> None:
@@ -1200,24 +1287,56 @@ def _refuse_other_run(out: Path, now: dict) -> None:
                 f"{out}: cannot resume: the data of {', '.join(sorted(names))} has changed; "
                 "give the same data again, or --overwrite to start again"
             )
-        if before.get(key) != value:
+        if key == "processes" and before[key] != value:
+            print(f"{before[key]} processes before, {value} now: dropout draws other numbers")
+        elif before.get(key) != value:
             raise InputError(
                 f"{out}: cannot resume: {key} was {before.get(key)}, is now {value}; "
                 "give the same again, or --overwrite to start again"
             )
 
 
-def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
-    """Take the remaining steps, with a log line and now and then a checkpoint.
+def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict) -> int:
+    """Take the remaining steps and write the model.
 
     Returns the number of the signal that stopped it, or 0.
     """
-    out, device, (rank, _) = Path(args.out), model.words.weight.device, rank_and_world()
-    checkpoints, log_path = out / "checkpoints", out / "log.jsonl"
+    out, (rank, _) = Path(args.out), rank_and_world()
     optimizer = new_optimizer(model, settings.weight_decay, settings.decay_all)
-    done = load_checkpoint(checkpoints, model, optimizer)
+    done = load_checkpoint(out / "checkpoints", model, optimizer)
+    facts = decisive | {f"source {name}": value for name, value in decisive["sources"].items()}
+    agree(facts | {"sources": list(decisive["sources"]), "the step to resume after": done},
+          model.words.weight.device)  # fmt: skip
     if args.resume:
         print(f"resuming after step {done}" if done else "no checkpoint: starting at step 1")
+    stopped = _take_steps(args, settings, model, tokenizer, sources, optimizer, done)
+
+    # The check before a step cannot see what the last one does.
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise InputError(
+                f"{out}: the last step made {name} infinite or NaN, so no model was written; "
+                "lower --lr"
+            )
+    if rank == 0 and not stopped:
+        save(model, tokenizer, out, overwrite=True)
+        if args.plot:
+            plot(args.plot, [line for _, line in read_jsonl(out / "log.jsonl")])
+    wait()
+    return stopped
+
+
+SAVE_SECONDS = 600  # at most so much work is lost
+SAVE_SHARE = 0.01  # of the time, for saving
+
+
+def _take_steps(args, settings, model, tokenizer, sources, optimizer, done: int) -> int:
+    """Take the steps after `done`, with a log line each and now and then a checkpoint.
+
+    Returns the number of the signal that stopped it, or 0.
+    """
+    out, device, (rank, world) = Path(args.out), model.words.weight.device, rank_and_world()
+    checkpoints, log_path = out / "checkpoints", out / "log.jsonl"
     if rank == 0:
         # The steps after the checkpoint are taken again, so their lines go.
         kept = itertools.islice(read_lines(log_path), done) if done else ()
@@ -1226,16 +1345,25 @@ def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
             temporary.write_text("".join(lines), encoding="utf-8")
 
     rows = tokens = 0
-    began = time.perf_counter()
+    step = saved_step = done
+    began = saved = time.perf_counter()
+    saving, report, launcher = 0.0, {"seconds": 0.0}, os.getppid()
+
+    def stopping() -> str:
+        about = f" (about {report['seconds']:.0f} s)" if report["seconds"] else ""
+        lost = step + 1 - saved_step
+        return f"stopping after this step{about}; again to stop now and lose {lost} steps"
+
     options = {"optimizer": optimizer, "done": done} | dataclasses.asdict(settings)
-    with open(os.devnull if rank else log_path, "a") as log, signals_noted() as signals:
+    with open(os.devnull if rank else log_path, "a") as log, signals_noted(stopping) as signals:
         for report in train(model, tokenizer, sources, **options):
             print(json.dumps(report), file=log, flush=True)
 
             # Now and then a line about the run so far.
             step, steps = report["step"], report["steps"]
             rows, tokens = rows + report["rows"], tokens + report["tokens"]
-            seconds = time.perf_counter() - began
+            now = time.perf_counter()
+            seconds = now - began
             if step % args.every == 0 or step == steps:
                 print(
                     f"step {step}/{steps}, {report['source']}: loss {report['loss']:.3f}, "
@@ -1245,13 +1373,20 @@ def _take_steps(args, settings: Settings, model, tokenizer, sources) -> int:
                     flush=True,
                 )
 
-            # A checkpoint now and then, and when stopped: all processes stop where one was told to.
-            stopped = add_up(torch.tensor(max(signals, default=0), device=device)).item()
-            if step < steps and rank == 0 and (stopped or step % args.save_every == 0):
+            # All processes stop where one was told to, or where their launcher is gone.
+            orphaned = signal.SIGTERM * (world > 1 and os.getppid() != launcher)
+            stopped = max([orphaned, *signals])
+            stopped = add_up(torch.tensor(stopped, device=device)).item()
+
+            # A checkpoint now and then, by steps and by time, and when stopped.
+            due = now - saved > max(SAVE_SECONDS, saving / SAVE_SHARE)
+            if step < steps and rank == 0 and (stopped or due or step % args.save_every == 0):
                 save_checkpoint(checkpoints, model, optimizer, step, args.keep)
+                saved_step, saved = step, time.perf_counter()
+                saving = saved - now
             if step < steps and stopped:
                 print(f"stopped after step {step} of {steps}; add --resume to continue")
-                return max(signals, default=signal.SIGTERM)
+                return max([orphaned, *signals]) or signal.SIGTERM
     print(
         f"{out}: {steps} steps, {rows:,} rows, {tokens:,} tokens in {seconds:.0f} s; "
         f"{tokenizer.cut:,} of {tokenizer.texts:,} texts were cut"

@@ -218,6 +218,15 @@ def test_texts_are_read_as_they_are_needed(make_model, tokenizer, monkeypatch):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_without_a_terminal_progress_is_lines(make_model, tokenizer, monkeypatch, capsys):
+    monkeypatch.setattr(e5nl, "LINE_SECONDS", 0)
+    e5nl.embed(make_model(), tokenizer, TEXTS, "query", chunk_tokens=20, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert any(re.search(r"^\d\.00 of 7\.00 texts, .* left$", line) for line in lines), lines
+    e5nl.embed(make_model(), tokenizer, TEXTS, "query")
+    assert capsys.readouterr().err == ""
+
+
 def test_chunks_hold_every_text_once_within_the_budget():
     lengths = [5, 2, 9, 9, 1, 30, 4]
     chunks = [[lengths[text] for text in chunk] for chunk in e5nl.cut_chunks(lengths, 13)]
@@ -757,6 +766,7 @@ def test_the_command_line(tmp_path, training):
         (training("uit"), "holds a model already"),
         (training("fout", "--model", tmp_path / "weg"), "weg: no such folder"),
         (training("fout", "--batch-size", 200), "no source fills one batch of 200 rows"),
+        (training("base", "--overwrite"), "base is the model that is trained; choose another"),
     ):
         command = [sys.executable, e5nl.__file__, *words]
         refused = subprocess.run(command, capture_output=True, text=True)
@@ -823,7 +833,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_bytes(tmp_path, training, cap
         assert sorted(os.listdir(model.parent / "checkpoints")) == kept
 
 
-def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_resumes(tmp_path, training):
+def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_resumes(tmp_path, training, capsys):
     process = start(training("uit", "--save-every", 1000))
     for line in process.stdout:
         if line.startswith("step 5/"):
@@ -831,6 +841,8 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_resumes(tmp_path, tr
             break
     printed = process.stdout.read()
     assert process.wait() == 143
+    announced = r"^stopping after this step \(about 0 s\); again to stop now and lose [5-9] steps$"
+    assert re.search(announced, printed, re.M)
     assert re.search("stopped after step [0-9]+ of 40; add --resume to continue", printed)
     assert not (tmp_path / "uit/config.json").exists()
     new_base(tmp_path, "--seed", 1, name="other")
@@ -844,8 +856,92 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_resumes(tmp_path, tr
             e5nl.main(training("uit", *change))
     with pytest.raises(SystemExit, match="2"):
         e5nl.main(training("uit", "--resume", "--overwrite"))
+    # The number of processes may change: then dropout draws other numbers.
+    settings = files.read_json(tmp_path / "uit/settings.json")
+    files.write_json(tmp_path / "uit/settings.json", settings | {"processes": 2})
+    capsys.readouterr()
     e5nl.main(training("uit", "--resume", "--save-every", 7))
+    assert "2 processes before, 1 now: dropout draws other numbers" in capsys.readouterr().out
     assert [line["step"] for line in log_of(tmp_path / "uit")] == list(range(1, 41))
+
+    # A run that has ended is complete, and stays as it is.
+    before = (tmp_path / "uit/model.safetensors").stat()
+    e5nl.main(training("uit", "--resume"))
+    assert f"{tmp_path / 'uit'}: complete since " in capsys.readouterr().out
+    assert (tmp_path / "uit/model.safetensors").stat() == before
+    with pytest.raises(InputError, match="base: holds a model already"):
+        e5nl.main(training("base", "--resume", "--model", tmp_path / "other"))
+
+
+def test_checkpoints_are_written_by_time_too(tmp_path, training, monkeypatch):
+    e5nl.main(training("uit", "--steps", 4, "--save-every", 1000))
+    assert not list(tmp_path.glob("uit/checkpoints/*"))
+    monkeypatch.setattr(e5nl, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(e5nl, "SAVE_SHARE", 1e9)
+    e5nl.main(training("uit", "--steps", 4, "--save-every", 1000, "--overwrite"))
+    assert len(list(tmp_path.glob("uit/checkpoints/*"))) == 2
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path, training):
+    with e5nl.only_writer(tmp_path / "uit"):
+        with pytest.raises(InputError, match="uit: another run is writing here; wait for it"):
+            e5nl.main(training("uit"))
+    assert os.listdir(tmp_path / "uit") == []
+    e5nl.main(training("uit", "--steps", 1))
+
+
+@pytest.mark.parametrize("words, noted", [("--steps 9", True), ("--steps 10", False),
+                                          ("--steps 12 --warmup 0.1", True)])  # fmt: skip
+def test_a_run_of_few_steps_is_noted(training, capsys, words, noted):
+    e5nl.main(training("uit", *words.split()))
+    assert ("change little at --lr 0.01; lower --batch-size" in capsys.readouterr().out) == noted
+
+
+def test_processes_that_differ_stop_before_the_first_step(tmp_path, training):
+    """Two nodes without a shared disk: a row of the data differs; one has a checkpoint."""
+    e5nl.main(training("one", "--steps", 3))
+    (tmp_path / "one/config.json").unlink()
+    (tmp_path / "b").mkdir()
+    lines = (tmp_path / "waar.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "b/waar.jsonl").write_text("".join(lines[:-1]))
+    cases = (
+        (["a", "--data", tmp_path / "waar.jsonl"], ["a", "--data", tmp_path / "b/waar.jsonl"],
+         "source waar is "),
+        (["one", "--steps", 3, "--resume"], ["two", "--steps", 3, "--resume"],
+         "the step to resume after is 0, not 2"),
+    )  # fmt: skip
+    for first, second, difference in cases:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        nodes = []
+        for rank, words in enumerate((first, second)):
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
+            command = [sys.executable, e5nl.__file__, *training(*words)]
+            node = os.environ | place | {"WORLD_SIZE": "2"}
+            nodes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=node))
+        errors = [node.communicate(timeout=100)[1] for node in nodes]
+        assert [node.returncode for node in nodes] == [2, 2]
+        lines = [line for text in errors for line in text.splitlines() if "error" in line]
+        assert len(lines) == 1 and f"process 1 differs from process 0: {difference}" in lines[0]
+        assert not (tmp_path / "a/log.jsonl").exists()
+
+
+def test_processes_end_when_their_launcher_is_gone(tmp_path, training):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc_per_node", "2", e5nl.__file__]
+    words = training("uit", "--steps", 10**6, "--save-every", 10**6)
+    log = (tmp_path / "printed").open("w+")
+    launcher = subprocess.Popen([*command, *words], stdout=log, stderr=log)
+    deadline = time.monotonic() + 120
+    while "step 3/" not in (tmp_path / "printed").read_text():
+        assert time.monotonic() < deadline and launcher.poll() is None
+        time.sleep(0.1)
+    launcher.kill()
+    while "stopped after step" not in (tmp_path / "printed").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert len(list(tmp_path.glob("uit/checkpoints/*"))) == 1
 
 
 def test_two_processes_give_the_gradient_of_one(tmp_path, training):
@@ -885,7 +981,9 @@ def test_checkpoints_that_are_damaged_are_skipped_and_named(tmp_path, stepped, m
     for step in (1, 2, 3):
         e5nl.save_checkpoint(tmp_path, *stepped, step, keep=2)
     assert sorted(os.listdir(tmp_path)) == names[2:4]
-    os.truncate(tmp_path / names[3], 999)
+    content = bytearray((tmp_path / names[3]).read_bytes())
+    content[-5] ^= 1  # in a tensor: the header is sound
+    (tmp_path / names[3]).write_bytes(content)
     (tmp_path / names[5]).write_bytes(b"half")
     (tmp_path / ".step-00000004.safetensors.77.tmp").touch()
 
