@@ -51,7 +51,16 @@ import e5nl
 import metrics
 import model_folder
 from cache import Cache, check_embeddings, model_cache
-from files import InputError, cli, new_file, read_json, refuse_plot, whole_number, write_json
+from files import (
+    InputError,
+    cli,
+    new_file,
+    read_json,
+    reading,
+    refuse_plot,
+    whole_number,
+    write_json,
+)
 from metrics import SEED, Embeddings, Items, Scores
 from mteb_nl import (
     FILE_NAME,
@@ -303,6 +312,7 @@ def _plain(value):
 
 # --- result files ---------------------------------------------------------------------------------
 
+MODEL_META = "model_meta.json"  # what mteb writes next to its results
 PUBLISHED = Path(__file__).with_name("published.json")
 E5_NL = [f"clips/e5-{size}-trm-nl" for size in ("small", "base", "large")]  # the paper's own
 
@@ -310,8 +320,10 @@ Results = dict[str, dict]  # task: its result
 
 
 def read_result(path: Path) -> dict:
-    """One result file, checked."""
+    """One result file of `run` or of mteb, checked."""
     result = read_json(path)
+    if "mteb_version" in result and "settings" not in result:
+        result = _from_mteb(path, result)
     is_object = lambda value: isinstance(value, dict)  # noqa: E731
     expected = {
         "task_name": (
@@ -335,9 +347,40 @@ def read_result(path: Path) -> dict:
     return result
 
 
+def _from_mteb(path: Path, result: dict) -> dict:
+    """A result file that mteb wrote, with the fields of ours. Its main score is that of the Dutch
+    part of a task of the benchmark."""
+    facts, name = {task.name: task for task in TASKS}, result.get("task_name")
+    if name not in facts:
+        raise InputError(f"{path}: task {name!r} is not in MTEB-NL")
+    task = facts[name]
+    with reading(path):
+        scores = {
+            (split, subset["hf_subset"]): subset["main_score"]
+            for split, subsets in result["scores"].items()
+            for subset in subsets
+        }
+        main_score = float(np.mean([scores[split, task.subset] for split in task.splits]))
+    return result | {
+        "task_type": task.type,
+        "main_score": main_score,
+        "main_score_name": task.main_score,
+        "translated": task.translated,
+        "settings": {"by mteb": f"{_short_name(path.parent)}, mteb {result['mteb_version']}"},
+    }
+
+
+def _short_name(name) -> str:
+    """What a folder of results is called in tables. mteb names the model in `model_meta.json`."""
+    folder = Path(name)
+    if (folder / MODEL_META).is_file():
+        return str(read_json(folder / MODEL_META).get("name"))
+    return folder.resolve().name if folder.is_dir() else str(name)
+
+
 def read_results(name, notes: list[str]) -> Results:
-    """The results in a folder that `run` wrote, or of a model with published scores (main scores
-    only).
+    """The results in a folder that `run` or mteb wrote, or of a model with published scores (main
+    scores only).
 
     notes: gets a line for each file of the folder that is no result file.
     """
@@ -345,7 +388,7 @@ def read_results(name, notes: list[str]) -> Results:
         return _published(str(name))
     results, refused = {}, []
     for path in sorted(Path(name).glob("*.json")):
-        if path.name == "summary.json":
+        if path.name in ("summary.json", MODEL_META):
             continue
         try:
             result = read_result(path)
@@ -358,7 +401,8 @@ def read_results(name, notes: list[str]) -> Results:
         raise InputError(
             refused[0]
             if refused
-            else f"{name}: no result files; expected a folder that `run` wrote"
+            else f"{name}: no result files; expected a folder that `run` or mteb wrote "
+            "(of mteb results/<model>/<revision>)"
         )
     notes += [f"skipped: {line}" for line in refused]
     return results
@@ -374,7 +418,7 @@ def _published(name: str) -> Results:
             f"{name}: no such folder, and no model with published scores; {close}"
         )
     model, facts = published["models"][name], {task.name: task for task in TASKS}
-    settings = {"published": f"{name}, revision {model['revision'][:8]}"}
+    settings = {"by mteb": f"{name}, revision {model['revision'][:8]}, published"}
     return {
         task: {
             "task_name": task, "task_type": facts[task].type, "main_score": score,
@@ -435,7 +479,7 @@ def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
     """{short name: results} of several folders or published models. notes: see `read_results`."""
     columns = {}
     for name in names:
-        short = Path(name).resolve().name if Path(name).is_dir() else str(name)
+        short = _short_name(name)
         columns[str(name) if short in columns else short] = read_results(name, notes)
     return columns
 
@@ -644,18 +688,17 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
     """What pairs of results of the same tasks differ in, apart from the scores: one line each."""
     lines = {}  # a set that keeps its order
     for pair in pairs:
-        published = [
-            result["settings"]["published"] for result in pair if "published" in result["settings"]
-        ]
-        for name in published:
-            lines.setdefault(
-                f"{name}: published, settings not recorded here; "
-                "mteb gives E5 its prefixes as --prefix mteb does"
-            )
-        if published:
-            continue
         a, b = map(_settings, pair)
-        for field in [name for name in a | b if a.get(name) != b.get(name)]:
+        fields = a | b
+        if by_mteb := [settings["by mteb"] for settings in (a, b) if "by mteb" in settings]:
+            for name in by_mteb:
+                lines.setdefault(
+                    f"{name}: settings not recorded; "
+                    "mteb gives E5 its prefixes as --prefix mteb does"
+                )
+            revisions = [settings["data set revision"] for settings in (a, b)]
+            fields = [] if None in revisions else ["data set revision"]
+        for field in [name for name in fields if a.get(name) != b.get(name)]:
             x, y = a.get(field), b.get(field)
             if field in ("task", "weights"):  # hashes
                 x, y = (value and str(value)[:12] for value in (x, y))
@@ -794,7 +837,7 @@ def _report(args) -> None:
 def _compare(args) -> None:
     notes = []
     rows, lines = compare(args.a, args.b, args.resamples, notes)
-    names = [Path(x).resolve().name if Path(x).is_dir() else str(x) for x in (args.a, args.b)]
+    names = [_short_name(args.a), _short_name(args.b)]
     if names[0] == names[1]:
         names = [str(args.a), str(args.b)]
     print(table(describe_comparison(rows, *names), args.format, 2))
@@ -842,7 +885,7 @@ def main(argv=None) -> None:
     add(
         "results",
         nargs="+",
-        help="folders that `run` wrote, and names of models with published scores",
+        help="folders that `run` or mteb wrote, and names of models with published scores",
     )
     add("--tasks", nargs="+", help="only these tasks, by name or type (default: all)")
     add("--by", choices=["type", "task"], default="type")
@@ -855,7 +898,7 @@ def main(argv=None) -> None:
         "compare", help="B over A, task by task, with intervals", **defaults
     )
     add = command.add_argument
-    add("a", help="a folder that `run` wrote, or a model with published scores")
+    add("a", help="a folder that `run` or mteb wrote, or a model with published scores")
     add("b")
     add("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
     add("--format", choices=["text", "markdown", "csv"], default="text")

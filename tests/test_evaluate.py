@@ -419,7 +419,7 @@ MISTAKES = [  # arguments, message
         "nergens: no such folder, and no model with published scores; e.g. clips/e5-small",
     ),
     ("report results --tasks S C3", "task 'C3' is in none of these results; expected one of S"),
-    ("report .", r"\.: no result files; expected a folder that `run` wrote"),
+    ("report .", r"\.: no result files; expected a folder that `run` or mteb wrote"),
     (
         "report clips/e5-base-trm-nl --plot bars.txt",
         "expected a name that ends in .png, .svg or .pdf",
@@ -658,9 +658,58 @@ def test_comparison_with_published_scores(tmp_path, evaluated):
     found = [(row["task"], row["b"], row["low"]) for row in rows]
     assert found == [("VABBClusteringS2S", 0.353201, None)]
     assert lines == [
-        "clips/e5-base-trm-nl, revision 6bd5722f: published, settings not recorded here; "
+        "clips/e5-base-trm-nl, revision 6bd5722f, published: settings not recorded; "
         "mteb gives E5 its prefixes as --prefix mteb does"
     ]
+
+
+def write_mteb_results(folder, *changes):
+    """Result files as mteb 2.26 writes them: rounded scores of each split and language."""
+
+    def subset(main_score, name):
+        return {"pearson": 0.5, "main_score": main_score, "hf_subset": name, "languages": ["x"]}
+
+    name = "STSBenchmarkMultilingualSTS"
+    content = {
+        "dataset_revision": "29afa256",
+        "task_name": name,
+        "mteb_version": "2.26.24",
+        "scores": {
+            "dev": [subset(0.9, "fr"), subset(0.25, "nl")],
+            "test": [subset(0.75, "nl")],
+            "train": [subset(0.8, "nl")],
+        },
+        "evaluation_time": 1.5,
+        "kg_co2_emissions": None,
+    }
+    write_json(folder / f"{name}.json", content)
+    for number, change in enumerate(changes):
+        write_json(folder / f"{number}.json", content | change)
+    write_json(folder / "model_meta.json", {"name": "clips/e5", "revision": "abc"})
+
+
+def test_results_of_mteb_are_read(tmp_path, capsys, evaluated):
+    name, of_mteb = "STSBenchmarkMultilingualSTS", tmp_path / "results" / "clips__e5" / "abc"
+    others = [{"task_name": "STS12"}, {"scores": {"test": []}}]
+    write_mteb_results(of_mteb, *others)
+    (short,) = columns = read_columns_of([of_mteb], notes := [])
+    result = columns[short][name]
+    assert short == "clips/e5" and result["task_type"] == "STS" and result["translated"]
+    assert result["main_score"] == 0.5, "of the Dutch part of the splits that count"
+    assert "0.json: task 'STS12' is not in MTEB-NL" in notes[0]
+    assert "1.json: no field ('dev', 'nl')" in notes[1] and len(notes) == 2
+
+    a, _ = evaluated(tmp_path, name)
+    (row,), lines = compare(a, of_mteb, 5, [])
+    assert (row["b"], row["low"]) == (0.5, None)
+    assert lines == [
+        "clips/e5, mteb 2.26.24: settings not recorded; "
+        "mteb gives E5 its prefixes as --prefix mteb does",
+        f"data set revision of {name}: 'local' and '29afa256'",
+    ]
+    (of_mteb / "model_meta.json").unlink()
+    evaluate.main(["report", str(of_mteb)])
+    assert "abc    all" in capsys.readouterr().out
 
 
 def test_settings_that_differ_are_listed(tmp_path, evaluated):

@@ -332,6 +332,24 @@ def test_mteb_reads_our_result_files(tmp_path):
         )
 
 
+@pytest.mark.parametrize("name", ["VABBClusteringS2S", "STSBenchmarkMultilingualSTS"])
+def test_we_read_mtebs_result_files(tmp_path, name):
+    files = cases.write_case(name, tmp_path)
+    (task,) = mteb_nl.read_tasks(tmp_path / "tasks.json")
+    (reference,) = mteb.get_tasks(tasks=[name], languages=["nld"], exclusive_language_filter=True)
+    scores = mteb_scores(task, files)
+    scores = {split: {reference.hf_subsets[0]: values} for split, values in scores.items()}
+    result = mteb.TaskResult.from_task_results(reference, scores, evaluation_time=1.5)
+    folder = tmp_path / "results" / "parity__words" / "1"
+    folder.mkdir(parents=True)
+    result.to_disk(folder / f"{name}.json")
+    write_json(folder / "model_meta.json", Model.mteb_model_meta.to_dict())
+    columns = evaluate.read_columns_of([folder], [])
+    assert columns["parity/words"][name]["main_score"] == pytest.approx(
+        result.get_score(), abs=1e-6
+    )
+
+
 REAL = ["SIB200Classification", "SIB200ClusteringS2S", "SICKNLPairClassification", "SICK-NL-STS"]
 
 
