@@ -759,6 +759,8 @@ def _tasks(args) -> list[Task]:
 
 def _run(args, rank: int, world: int) -> None:
     tasks, out = _tasks(args), Path(args.out)
+    for path in filter(None, (out, args.cache)):
+        Path(path).mkdir(parents=True, exist_ok=True)  # raises before the work, not after it
     folder = e5nl.find(args.model)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)

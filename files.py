@@ -18,9 +18,11 @@ file leads out of its folder.
 import argparse
 import contextlib
 import csv
+import errno
 import fcntl
 import fnmatch
 import gzip
+import hashlib
 import importlib.util
 import json
 import math
@@ -31,7 +33,7 @@ import shutil
 import signal
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -141,11 +143,20 @@ def _number_type(kind: type, name: str, low: float, high: float):
     return parse
 
 
-def refuse_existing(path, overwrite: bool) -> None:
-    """Stop before the work, not after it, when its result would replace something."""
-    if Path(path).exists() and not overwrite:
+def refuse_existing(path, overwrite: bool, folder: bool = False) -> None:
+    """Stop before the work, not after it, when its result would replace something.
+
+    Or when it cannot be written there. folder: the result is a folder.
+    """
+    path = Path(path)
+    if path.is_dir() and not folder:
+        raise InputError(f"{path}: is a folder; expected the name of a file to write")
+    if path.exists() and not overwrite:
         advice = "choose another name, or add --overwrite to replace it"
         raise InputError(f"{path}: exists already; {advice}")
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{path}: {parent} is no folder that you may write to")
 
 
 def refuse_plot(path, overwrite: bool) -> None:
@@ -194,7 +205,7 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
     must not cost other files.
     """
     path = Path(path).resolve()
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, folder=True)
     if path.exists():
         names = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
         if names and not names & {"config.json", "tokenizer.json"}:
@@ -230,8 +241,22 @@ def _workspace(path: Path) -> Iterator[Path]:
     with lock:
         try:
             yield workspace
+        except Exception as error:
+            if not _is_disk_full(error):
+                raise
+            shutil.rmtree(workspace, ignore_errors=True)
+            free = shutil.disk_usage(path.parent).free / 1e6
+            reason = f"No space left on device, of which {free:,.0f} MB are free"
+            raise InputError(f"{path}: {reason}; it needs more than that") from None
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether there was no room: safetensors and numpy say so in words of their own."""
+    no_room = "No space left on device|[0-9]+ requested and [0-9]+ written"
+    number = getattr(error, "errno", None)
+    return number in (errno.ENOSPC, errno.EDQUOT) or bool(re.search(no_room, str(error)))
 
 
 def _lock(workspace: Path) -> IO:
@@ -274,22 +299,45 @@ def write_jsonl(path, rows) -> None:
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
-def write_array(path, array: np.ndarray) -> None:
-    """A `.npy` file of numbers."""
+def write_array(path, array: np.ndarray, digest: str = "") -> None:
+    """A `.npy` file of numbers. The digest of the texts that they belong to is a second array in
+    it, which `np.load` does not read."""
     with new_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array, allow_pickle=False)
+        if digest:
+            np.save(file, np.frombuffer(bytes.fromhex(digest), np.uint8))
+
+
+def read_array(path) -> tuple[np.ndarray, str]:
+    """A `.npy` file, memory-mapped, and the digest that `write_array` put there, or ""."""
+    with reading(path):
+        array = np.lib.format.open_memmap(existing(path), mode="r")
+        with open(path, "rb") as file:
+            file.seek(array.offset + array.nbytes)
+            return array, np.load(file).tobytes().hex() if file.peek(1) else ""
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """What distinguishes these texts, in this order, from others."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8) + data)
+    return digest.hexdigest()
 
 
 # --- text and JSON --------------------------------------------------------------------------------
 
 
 def existing(path) -> Path:
-    """The path of a file that is read."""
+    """The path of a file that is read, which may be more than once."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: is a pipe or a device; write it to a file, and name that")
     return path
 
 
@@ -306,11 +354,17 @@ def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
 def _raw_lines(path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line with its end). A byte order mark is no part of the text."""
     path = existing(path)
-    unpack = gzip.open if path.suffix == ".gz" else open
-    with reading(path, 1) as place, unpack(path, "rb") as file:
+    with reading(path, 1) as place, _unpacked(path) as file:
         for line in file:
             yield place.line, line.decode("utf-8-sig" if place.line == 1 else "utf-8")
             place.line += 1
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """A file opened, by gzip if its name or its first two bytes say so."""
+    with open(path, "rb") as file:
+        packed = path.suffix == ".gz" or file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else open(path, "rb")
 
 
 def read_json(path, kind: type = dict):

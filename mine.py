@@ -69,9 +69,9 @@ from data import KINDS, Source, beir_files, normalise, read_id_texts, read_sourc
 from files import (
     InputError,
     cli,
-    existing,
+    digest_of,
+    read_array,
     read_jsonl,
-    reading,
     real_number,
     refuse_existing,
     whole_number,
@@ -298,17 +298,19 @@ def embed_texts(
     return embeddings.stored(texts, kind)
 
 
-def read_embeddings(path, count: int, what: str) -> np.ndarray:
-    """A `.npy` of `count` normalised rows, memory-mapped."""
-    with reading(path):
-        array = np.lib.format.open_memmap(existing(path), mode="r")
+def read_embeddings(path, texts: list[str], what: str) -> np.ndarray:
+    """A `.npy` of normalised rows, one for each text, memory-mapped."""
+    array, digest = read_array(path)
     if array.ndim != 2 or array.dtype not in (np.float32, np.float16, np.uint16):
         expected = "float32, float16 or uint16 (bfloat16), one row per text"
         raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected {expected}")
     # Rows belong to texts by their place alone
+    count, advice = len(texts), "--write-texts DIR writes the texts to embed, in their order"
     if len(array) != count:
-        advice = "--write-texts DIR writes the texts to embed, in their order"
         raise InputError(f"{path}: {len(array):,} rows for {count:,} {what}; {advice}")
+    if digest and digest != digest_of(texts):
+        found = f"embeddings of other texts than the {count:,} {what}, or in another order"
+        raise InputError(f"{path}: {found}; {advice}")
     # A dot product is the cosine only where every row has length 1 (which NaN has not)
     for start in range(0, count, 8192):
         lengths = np.linalg.norm(as_float32(array[start : start + 8192]), axis=1)
@@ -566,8 +568,8 @@ def _write_texts(folder, texts: Texts, kinds: tuple[str, str]) -> None:
 def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: int):
     """Embeddings of queries and passages, given or made, and what says which they are."""
     if args.query_embeddings:
-        q = read_embeddings(args.query_embeddings, len(texts.queries), "queries")
-        p = read_embeddings(args.corpus_embeddings, len(texts.passages), "passages")
+        q = read_embeddings(args.query_embeddings, texts.queries, "queries")
+        p = read_embeddings(args.corpus_embeddings, texts.passages, "passages")
         return q, p, {}
     folder = e5nl.find(args.model)
     weights = model_folder.weights_hash(folder)
@@ -708,6 +710,8 @@ def main(argv=None) -> None:
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
+    for folder in filter(None, (args.cache, args.write_texts)):
+        Path(folder).mkdir(parents=True, exist_ok=True)  # raises now where it cannot be
     if args.rule == "topk" and args.margin:
         advice = "leave it out, or choose another --rule"
         raise InputError(f"--margin {args.margin:g}: the rule topk has none; {advice}")

@@ -10,14 +10,17 @@ import decimal
 import gzip
 import io
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import safetensors
 
 import files
 from files import InputError
@@ -224,6 +227,20 @@ def test_a_file_that_is_absent_is_named(tmp_path, read, name):
         list(read(tmp_path))
 
 
+def test_gzip_under_another_name_is_read_as_gzip(tmp_path):
+    for name in ("c.jsonl", "c.csv", "c.txt"):
+        plain = write(tmp_path / name, '"text"\n' if name == "c.csv" else GOOD)
+        expected = list(files.read_lines(plain))
+        (tmp_path / name).write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+        assert list(files.read_lines(plain)) == expected
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "p.jsonl")
+    with pytest.raises(InputError, match="p.jsonl: is a pipe or a device; write it to a file"):
+        list(files.read_rows(tmp_path / "p.jsonl"))
+
+
 @pytest.mark.parametrize(
     "error", [KeyError("x"), TypeError("x"), MemoryError("x"), OverflowError("x"), EOFError("x")]
 )
@@ -301,6 +318,54 @@ def test_files_are_complete_or_absent(tmp_path):
     assert list(files.read_jsonl(path)) == [(1, GOOD)]
     files.write_jsonl(path, [GOOD])
     assert path.read_bytes() == before, "no time stamp inside"
+
+
+def full_safetensors(path):
+    # It renames what it writes, so it cannot be given /dev/full; this is what it says
+    reason = "Error while serializing: I/O error: No space left on device (os error 28)"
+    raise safetensors.SafetensorError(reason)
+
+
+FULL = {  # /dev/full answers every write with ENOSPC
+    "text": lambda path: open("/dev/full", "w", 1).write("x\n"),
+    "numpy": lambda path: np.zeros(10_000).tofile("/dev/full"),
+    "safetensors": full_safetensors,
+    "a file inside": lambda path: files.write_jsonl(path / "a", map(full_safetensors, "a")),
+}
+
+
+@pytest.mark.parametrize("writer", FULL)
+def test_a_full_disk_is_one_line_with_the_file_and_what_is_free(tmp_path, writer):
+    said = r"uit: No space left on device, of which [\d,]+ MB are free; it needs more than that"
+    with pytest.raises(InputError, match=f"^{tmp_path}/{said}$"):
+        with files.new_folder(tmp_path / "uit") as folder:
+            FULL[writer](folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+    (tmp_path / "map").mkdir()
+    (tmp_path / "tekst").touch()
+    for name, message in {
+        "map": "is a folder; expected the name of a file to write",
+        "tekst": "exists already; choose another name, or add --overwrite",
+        "tekst/uit": f"{tmp_path}/tekst is no folder that you may write to",
+    }.items():
+        with pytest.raises(InputError, match=f"{name}: {message}"):
+            files.refuse_existing(tmp_path / name, overwrite=name == "map")
+    files.refuse_existing(tmp_path / "tekst", overwrite=True)
+    files.refuse_existing(tmp_path / "new/er" / "uit", overwrite=False)
+
+
+def test_an_array_keeps_the_digest_of_its_texts(tmp_path):
+    array, digest = np.float32([[1, 2], [3, 4], [5, 6]]), files.digest_of(["a", "bc"])
+    others = [["bc", "a"], ["ab", "c"], ["a", "bc", ""]]
+    assert digest not in map(files.digest_of, others)
+    for given in (digest, ""):
+        files.write_array(tmp_path / "a.npy", array, given)
+        stored, carried = files.read_array(tmp_path / "a.npy")
+        assert (stored == array).all() and carried == given
+        assert (np.load(tmp_path / "a.npy") == array).all(), "others read the array alone"
 
 
 def test_a_new_file_has_the_usual_permissions(tmp_path):

@@ -317,12 +317,21 @@ def test_given_embeddings_mine_as_the_model_does(folder, data, run, capsys):
     expected, texts = run(), data.parent / "texts"
     mine.main(["--data", str(data), "--write-texts", str(texts)])
     assert "to embed as query" in capsys.readouterr().out
-    model, tokenizer = e5nl.load(folder)
     for name, kind in (("queries", "query"), ("passages", "passage")):
-        written = [row["text"] for row in rows_of(texts / f"{name}.jsonl")]
-        np.save(texts / f"{kind}.npy", e5nl.embed(model, tokenizer, written, kind))
+        paths = {"--input": texts / f"{name}.jsonl", "--out": texts / f"{kind}.npy"}
+        options = [str(word) for option in paths.items() for word in option]
+        e5nl.main(["embed", "--model", str(folder), "--kind", kind, *options])
     given = f"--query-embeddings {texts}/query.npy --corpus-embeddings {texts}/passage.npy"
     assert run(given) == expected
+
+    # As many other texts, of another version of the source
+    write_jsonl(data, rows_of(data)[::-1])
+    with pytest.raises(InputError, match="query.npy: embeddings of other texts than the 39 quer"):
+        run(given)
+    # Those of other tools carry no digest
+    for kind in ("query", "passage"):
+        np.save(texts / f"{kind}.npy", np.load(texts / f"{kind}.npy"))
+    run(given)
 
 
 def test_a_corpus_is_searched_too(data, run):
