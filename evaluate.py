@@ -776,8 +776,6 @@ def _run(args, rank: int, world: int) -> None:
     )
 
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
-    for path in cache.damaged:
-        print(f"{path}: damaged; its texts are embedded again")
     if world > 1:
         e5nl.wait()  # until all have read the same files
         for task in tasks:

@@ -176,13 +176,10 @@ def choose(
     margin: float,
     sigma: str = "query",
     negatives: int = 7,
-    select: str = "top",
-    seed: int = 42,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Negatives of each query: their columns (Q, negatives) int64, and reasons (Q, K) uint8.
 
-    The columns are in order, hardest first, -1 where there are too few. select: the 'top' survivors
-    of the rule, or 'random' ones.
+    The columns are in order, hardest first, -1 where there are too few.
 
     >>> scores, known = np.array([[0.9, 0.8, 0.7, 0.5]]), np.array([[POSITIVE, 0, 0, 0]])
     >>> candidates = Candidates(None, scores, known, [np.array([0.9])])
@@ -199,12 +196,8 @@ def choose(
         reasons[free & (free.cumsum(1) <= margin)] = SHIFTED
     survived = reasons == NOT_NEEDED
 
-    # The first of them in order, or in a random order
-    rank = survived.cumsum(1, dtype=np.int32)
-    if select == "random":
-        draws = np.random.default_rng(seed).random(survived.shape)
-        rank = np.where(survived, draws, 1).argsort(1).argsort(1) + 1
-    taken = survived & (rank <= negatives)
+    # The first of them
+    taken = survived & (survived.cumsum(1, dtype=np.int32) <= negatives)
     reasons[taken] = TAKEN
 
     # From one mark per candidate to a list of columns per query
@@ -288,8 +281,6 @@ def embed_texts(
         options = {"max_length": max_length, "progress": True}
         return stored_as(store, e5nl.embed(model, tokenizer, texts, kind, **options))
     embeddings = model_cache(cache, model, tokenizer, weights, max_length, store)
-    for path in embeddings.damaged:
-        print(f"{path}: damaged; its texts are embedded again")
     # No process writes before all have read, and none searches before all have written
     e5nl.wait()
     embeddings.fill(texts, kind, share)
@@ -412,10 +403,9 @@ def replaced(path, keep_negatives: bool) -> str:
 
 def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) -> dict:
     """The figures of a report on what `choose` returned."""
-    # Hard ones: above the lowest positive (margin 0), and what topk-percpos would leave out
+    # Perhaps no negatives: those above the lowest positive (margin 0)
     scores, taken = candidates.scores, reasons == TAKEN
     above_lowest = scores > thresholds(candidates, "topk-marginpos", 0)[:, None]
-    above_margin = scores >= thresholds(candidates, "topk-percpos", 0.95)[:, None]
     return {
         "queries": len(columns),
         "candidates": reasons.size,
@@ -428,7 +418,6 @@ def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) 
         "s(q,n) taken": _quantiles(scores[taken]),
         "s(q,n) above threshold": _quantiles(scores[reasons == ABOVE]),
         "taken above a positive": _mean(above_lowest[taken]) or 0.0,
-        "above a 5% margin": _mean(above_margin[candidates.known == 0]) or 0.0,
     }
 
 
@@ -460,10 +449,6 @@ def describe(figures: dict) -> str:
     lines.append(
         f"taken negatives above a positive of their query: {figures['taken above a positive']:.2%}"
     )
-    if figures["above a 5% margin"] > 0.9:
-        share = f"{figures['above a 5% margin']:.0%}"
-        advice = f"topk-percpos with its usual 0.95 would leave out {share} of the candidates"
-        lines.append(f"note: the scores are in a narrow band; {advice}")
     return "\n".join(lines)
 
 
@@ -498,29 +483,13 @@ GRID = {  # (rule, sigma): margins
 }
 
 
-def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
-    """Every rule over a grid of margins, on one search: one dict per line of the table.
-
-    'known positives' tests a rule against labels: of the queries with several positives, each
-    positive in turn is the only one that is known, and the share of the negatives taken that are
-    among the others is counted. None without such queries.
-    """
-    # One case per positive of a query with several: the others are candidates like any passage
-    query, number = _flat(texts.positives)
-    several = np.bincount(query)[query] > 1
-    alone = list(np.concatenate(candidates.positives)[several][:, None])
-    query, number = query[several], number[several]
-    scores, known = candidates.scores[query], candidates.known[query]
-    others = (known == POSITIVE) & (candidates.passages[query] != number[:, None])
-    cases = Candidates(None, scores, np.where(others, 0, known), alone)
-
-    # Each rule on the real candidates, and on those cases
+def sweep(candidates: Candidates, negatives: int) -> list[dict]:
+    """Every rule over a grid of margins, on one search: one dict per line of the table."""
     lines = []
     for (rule, sigma), margins in GRID.items():
         for margin in margins:
             settings = {"margin": margin, "sigma": sigma, "negatives": negatives}
             columns, reasons = choose(candidates, rule, **settings)
-            positive = others[choose(cases, rule, **settings)[1] == TAKEN] if alone else others
             lines.append({
                 "rule": rule,
                 "sigma": sigma,
@@ -528,19 +497,17 @@ def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
                 "survivors": float((reasons <= NOT_NEEDED).sum(1).mean()),
                 "short": int((columns < 0).any(1).sum()),
                 "mean score": _mean(candidates.scores[reasons == TAKEN]),
-                "known positives": _mean(positive),
             })  # fmt: skip
     return lines
 
 
 def describe_sweep(lines: list[dict]) -> str:
-    head = f"{'rule':<18}{'sigma':<12}{'margin':>7}{'survivors':>11}{'short':>9}"
-    table = [f"{head}{'mean score':>12}{'known positives':>17}"]
+    head = f"{'rule':<18}{'sigma':<12}{'margin':>7}{'survivors':>11}{'short':>9}{'mean score':>12}"
+    table = [head]
     for line in lines:
-        values = [line["mean score"], line["known positives"]]
-        mean, share = ("-" if value is None else f"{value:.3f}" for value in values)
+        mean = "-" if line["mean score"] is None else f"{line['mean score']:.3f}"
         start = f"{line['rule']:<18}{line['sigma'] or '':<12}{line['margin']:>7}"
-        table.append(f"{start}{line['survivors']:>11.1f}{line['short']:>9,}{mean:>12}{share:>17}")
+        table.append(f"{start}{line['survivors']:>11.1f}{line['short']:>9,}{mean:>12}")
     return "\n".join(table)
 
 
@@ -596,8 +563,7 @@ def _mine(args, rank: int, world: int) -> None:
 
     # Negatives: those that the rule takes
     rule = {"rule": args.rule, "margin": args.margin, "sigma": args.sigma}
-    settings = {"negatives": args.negatives, "select": args.select, "seed": args.seed}
-    columns, reasons = choose(candidates, **rule, **settings)
+    columns, reasons = choose(candidates, **rule, negatives=args.negatives)
 
     # Report
     figures = summarise(candidates, columns, reasons)
@@ -605,7 +571,7 @@ def _mine(args, rank: int, world: int) -> None:
     print(f"\n{named}, the best {args.top} passages")
     print(describe(figures))
     if args.sweep:
-        figures["sweep"] = sweep(texts, candidates, args.negatives)
+        figures["sweep"] = sweep(candidates, args.negatives)
         print("\n" + describe_sweep(figures["sweep"]))
     print("\n" + examples(texts, candidates, columns, args.examples), end="")
     if not args.out:
@@ -678,8 +644,6 @@ def _parse(argv) -> argparse.Namespace:
     add("--margin", type=real_number(-1e6), help=f"N, m, factor of sigma; {usual}")
     add("--sigma", choices=["query", "positives", "difference"], default="query")
     add("--negatives", type=whole_number(1), default=7)
-    help = "which of those that the rule keeps"
-    add("--select", choices=["top", "random"], default="top", help=help)
     help = "a row with fewer: leave it out, keep it, or add random passages"
     add("--when-short", choices=["drop", "keep", "random"], default="keep", help=help)
     add("--seed", type=whole_number(0), default=42)
