@@ -31,9 +31,7 @@ the largest task: 371 thousand documents.
 """
 
 import argparse
-import csv
 import functools
-import io
 import platform
 import random
 import re
@@ -64,6 +62,7 @@ from files import (
 from metrics import SEED, Embeddings, Items, Scores
 from mteb_nl import (
     FILE_NAME,
+    PUBLISHED,
     RANKING,
     TASKS,
     TRAINED,
@@ -313,8 +312,6 @@ def _plain(value):
 # --- result files ---------------------------------------------------------------------------------
 
 MODEL_META = "model_meta.json"  # what mteb writes next to its results
-PUBLISHED = Path(__file__).with_name("published.json")
-E5_NL = [f"clips/e5-{size}-trm-nl" for size in ("small", "base", "large")]  # the paper's own
 
 Results = dict[str, dict]  # task: its result
 
@@ -324,26 +321,18 @@ def read_result(path: Path) -> dict:
     result = read_json(path)
     if "mteb_version" in result and "settings" not in result:
         result = _from_mteb(path, result)
-    is_object = lambda value: isinstance(value, dict)  # noqa: E731
-    expected = {
-        "task_name": (
-            lambda value: re.fullmatch(FILE_NAME, str(value or "")),
-            "the name of a task",
-        ),
-        "task_type": (lambda value: str(value) in TYPES, f"one of {', '.join(TYPES)}"),
-        "main_score": (is_number, "a number"),
-        "scores": (is_object, "an object"),
-        "settings": (
-            lambda value: is_object(value) and is_object(value.get("versions", {})),
-            "an object",
-        ),
+    settings = result.get("settings")
+    checks = {
+        "task_name": re.fullmatch(FILE_NAME, str(result.get("task_name") or "")),
+        "task_type": str(result.get("task_type")) in TYPES,
+        "main_score": is_number(result.get("main_score")),
+        "scores": isinstance(result.get("scores"), dict),
+        "settings": isinstance(settings, dict) and isinstance(settings.get("versions", {}), dict),
     }
-    for field, (fits, words) in expected.items():
-        if not fits(result.get(field)):
+    for field, fits in checks.items():
+        if not fits:
             value = str(result.get(field))[:60]
-            raise InputError(
-                f"{path}: not a result file of evaluate.py: {field} is {value!r}; expected {words}"
-            )
+            raise InputError(f"{path}: not a result file of evaluate.py: {field} is {value!r}")
     return result
 
 
@@ -398,12 +387,8 @@ def read_results(name, notes: list[str]) -> Results:
         except InputError as error:
             refused.append(f"{error}")
     if not results:
-        raise InputError(
-            refused[0]
-            if refused
-            else f"{name}: no result files; expected a folder that `run` or mteb wrote "
-            "(of mteb results/<model>/<revision>)"
-        )
+        expected = "expected a folder that `run` wrote, or mteb (results/<model>/<revision>)"
+        raise InputError(refused[0] if refused else f"{name}: no result files; {expected}")
     notes += [f"skipped: {line}" for line in refused]
     return results
 
@@ -411,9 +396,7 @@ def read_results(name, notes: list[str]) -> Results:
 def _published(name: str) -> Results:
     published = read_json(PUBLISHED)
     if name not in published["models"]:
-        close = f"e.g. {', '.join(E5_NL)}"
-        if "/" in name:
-            close = nearest(name, list(published["models"]))
+        close = nearest(name, published["models"]) if "/" in name else "e.g. clips/e5-small-trm-nl"
         raise FileNotFoundError(
             f"{name}: no such folder, and no model with published scores; {close}"
         )
@@ -426,17 +409,6 @@ def _published(name: str) -> Results:
         }
         for task, score in zip(published["tasks"], model["scores"], strict=True)
     }  # fmt: skip
-
-
-def read_items(path: Path) -> dict[str, Items]:
-    """{split: items} as `write_items` wrote them; empty without the file."""
-    splits = {}
-    if path.is_file():
-        with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
-            for name in stored.files:
-                split, _, item = name.partition("/")
-                splits.setdefault(split, {})[item] = stored[name]
-    return splits
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -484,9 +456,14 @@ def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
     return columns
 
 
+def _every(columns: dict[str, Results]) -> Results:
+    """A result of each task that a column has."""
+    return {name: result for results in columns.values() for name, result in results.items()}
+
+
 def only_tasks(columns: dict[str, Results], wanted: list[str]) -> dict[str, Results]:
     """The results of the tasks that `wanted` lists by name or type."""
-    every = {name: result for results in columns.values() for name, result in results.items()}
+    every = _every(columns)
     known = sorted(every.keys() | {result["task_type"] for result in every.values()})
     for name in wanted:
         if name not in known:
@@ -504,7 +481,7 @@ def only_tasks(columns: dict[str, Results], wanted: list[str]) -> dict[str, Resu
 def report_types(columns: dict[str, Results]) -> list[list[str]]:
     """Cells: models down, types and means across; of all tasks, and of those on native and on
     translated text alone. Left open (-): see `summarise`."""
-    every = {name: result for results in columns.values() for name, result in results.items()}
+    every = _every(columns)
     used = {result["task_type"] for result in every.values()}
     types = [type for type in SHORT if type in used]
     cells = [["model", "text", "tasks", *map(SHORT.get, types), "mean tasks", "mean types"]]
@@ -523,12 +500,8 @@ def report_types(columns: dict[str, Results]) -> list[list[str]]:
 
 def report_tasks(columns: dict[str, Results]) -> list[list[str]]:
     """Cells: tasks down, models across, then the means. Left open (-): see `summarise`."""
-    every = {
-        name: result["task_type"]
-        for results in columns.values()
-        for name, result in results.items()
-    }
     order = list(TYPES)
+    every = {name: result["task_type"] for name, result in _every(columns).items()}
     tasks = dict(sorted(every.items(), key=lambda item: (order.index(item[1]), item[0])))
     means = [summarise(results, tasks) for results in columns.values()]
     cells = [["task", "type", *columns]]
@@ -547,29 +520,21 @@ def _cell(score: float | None) -> str:
 
 
 def table(cells: list[list[str]], format: str, left: int) -> str:
-    """Cells as text, markdown or csv; the first `left` columns are words, the others numbers."""
-    if format == "csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(cells)
-        return text.getvalue().rstrip("\n")
+    """Cells as text or markdown; the first `left` columns are words, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         [
-            cell.ljust(width) if i < left else cell.rjust(width)
+            cell.rjust(width) if i >= left else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         for row in cells
     ]
+    # Markdown sets a column of numbers to the right by a colon
+    end = ":" if format == "markdown" else "-"
+    rule = ["-" * (width - 1) + ("-" if i < left else end) for i, width in enumerate(widths)]
+    lines.insert(1, rule)
     if format == "markdown":
-        lines.insert(
-            1,
-            [
-                "-" * width if i < left else "-" * (width - 1) + ":"
-                for i, width in enumerate(widths)
-            ],
-        )
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    lines.insert(1, ["-" * width for width in widths])
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
@@ -631,7 +596,7 @@ def interval(
     type, score = first["task_type"], first.get("main_score_name")
     if (type, score) != (second["task_type"], second.get("main_score_name")):
         return None, None
-    items = [checked_items(folder, result) for folder, result in ((a, first), (b, second))]
+    items = [read_items(folder, result) for folder, result in ((a, first), (b, second))]
     about = [_about(splits) for splits in items]
     if not about[0] or about[0] != about[1]:
         return None, None
@@ -664,23 +629,25 @@ def _about(splits: dict[str, Items]) -> dict:
     }
 
 
-def checked_items(folder: Path, result: dict) -> dict[str, Items]:
-    """{split: items} of a result; an InputError unless its main score is made of them."""
-    type, score = result["task_type"], result.get("main_score_name")
+def read_items(folder: Path, result: dict) -> dict[str, Items]:
+    """{split: items} of a result, as `write_items` wrote them; empty without the file.
+
+    An InputError unless its main score is made of them.
+    """
     path = folder / "items" / f"{result['task_name']}.npz"
-    try:
-        splits = read_items(path)
-        for split, items in splits.items():
-            if len({len(array) for array in items.values()}) > 1:
-                raise ValueError(f"{split}: arrays of different lengths")
+    if not path.is_file():
+        return {}
+    splits = {}
+    with reading(path):
+        with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
+            for name in stored.files:
+                split, _, item = name.partition("/")
+                splits.setdefault(split, {})[item] = stored[name]
+        type, score = result["task_type"], result["main_score_name"]
         again = [metrics.score_items(type, score, items) for items in splits.values()]
-    except Exception as error:  # whatever reading or scoring makes of a file of another tool
-        raise InputError(f"{path}: {score} cannot be computed from it ({error!r})") from None
-    if splits and not abs(np.mean(again) - result["main_score"]) < 1e-6:
-        raise InputError(
-            f"{path}: {score} of it is {np.mean(again):.6f}; "
-            f"the result file says {result['main_score']:.6f}"
-        )
+    if splits and not abs((again := np.mean(again)) - result["main_score"]) < 1e-6:
+        found = f"{score} of it is {again:.6f}"
+        raise InputError(f"{path}: {found}; the result file says {result['main_score']:.6f}")
     return splits
 
 
@@ -829,9 +796,13 @@ def _report(args) -> None:
         columns = only_tasks(columns, args.tasks)
     cells = report_types(columns) if args.by == "type" else report_tasks(columns)
     print(table(cells, args.format, 2))
-    print("".join(f"{line}\n" for line in notes), end="", file=sys.stderr)
+    _print_notes(notes)
     if args.plot:
         plot(args.plot, columns)
+
+
+def _print_notes(notes: list[str]) -> None:
+    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
 
 
 def _compare(args) -> None:
@@ -842,7 +813,7 @@ def _compare(args) -> None:
         names = [str(args.a), str(args.b)]
     print(table(describe_comparison(rows, *names), args.format, 2))
     print("\nsettings that differ:" if lines else "\nno settings differ", *lines, sep="\n  ")
-    print("".join(f"{line}\n" for line in notes), end="", file=sys.stderr)
+    _print_notes(notes)
 
 
 def main(argv=None) -> None:
@@ -889,7 +860,7 @@ def main(argv=None) -> None:
     )
     add("--tasks", nargs="+", help="only these tasks, by name or type (default: all)")
     add("--by", choices=["type", "task"], default="type")
-    add("--format", choices=["text", "markdown", "csv"], default="text")
+    add("--format", choices=["text", "markdown"], default="text")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
     add("--overwrite", action="store_true", help="replace --plot")
     command.set_defaults(function=_report)
@@ -901,7 +872,7 @@ def main(argv=None) -> None:
     add("a", help="a folder that `run` or mteb wrote, or a model with published scores")
     add("b")
     add("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
-    add("--format", choices=["text", "markdown", "csv"], default="text")
+    add("--format", choices=["text", "markdown"], default="text")
     command.set_defaults(function=_compare)
 
     args = parser.parse_args(argv)

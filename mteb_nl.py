@@ -116,6 +116,7 @@ TYPES = {
         "cosine_spearman", "((cosine|manhattan|euclidean)_)?(spearman|pearson)",
         PAIR | {"score": (["score"], NUMBER)}, "Retrieve semantically similar text."),
 }  # fmt: skip
+PUBLISHED = Path(__file__).with_name("published.json")  # what mteb publishes of tasks and models
 TRAINED, RANKING = ("Classification", "MultilabelClassification"), ("Retrieval", "Reranking")
 FILE_NAME = r"\w[\w.-]*"  # what a task or a split may be called: it becomes part of a file's name
 
@@ -142,12 +143,8 @@ class Task:
     transform: Callable[[Table, str], object] | None = None  # (rows, split) -> rows or a Ranking
     language: str = "nld-Latn"  # for the result file: ISO 639-3 and ISO 15924
     translated: bool | None = None  # from another language by people or machines; None: not known
-    sizes: dict[str, tuple[int, int]] = dataclasses.field(
-        default_factory=dict
-    )  # mteb's: texts, characters
-    files: dict[str, dict[str, list[Path]]] = dataclasses.field(
-        default_factory=dict
-    )  # see `locate`
+    # See `locate`
+    files: dict[str, dict[str, list[Path]]] = dataclasses.field(default_factory=dict)
 
     @property
     def revision(self) -> str:
@@ -155,9 +152,9 @@ class Task:
 
 
 def _task(name: str, type: str, repository: str, **fields) -> Task:
+    """A task with its type's main score and prompt; one of the benchmark is native unless said."""
     usual = {"main_score": TYPES[type].main_score, "prompt": TYPES[type].prompt}
-    if repository:
-        usual["translated"] = False
+    usual["translated"] = False if repository else None
     return Task(name, type, repository, **(usual | fields))
 
 
@@ -241,206 +238,180 @@ def belebele_tables(rows: Table, split: str) -> tuple[dict, dict, dict]:
 
 # Facts as in mteb 2.26 (tests/parity/test_mteb.py compares every field). `translated` is mteb's
 # account of how a text was made, except for Belebele: mteb says "created", but its passages are
-# those of FLORES, translated from English by people. `sizes` are mteb's descriptive statistics.
+# those of FLORES, translated from English by people.
 TASKS = [
     # Classification
     _task("DutchBookReviewSentimentClassification.v2", "Classification",
         "mteb/dutch_book_review_sentiment@73cffedb578b628588db03b8608880cf95688bb2",
-        sizes={"train": (20_012, 29_161_136), "test": (2_223, 3_209_173)},
         prompt="Classificeer de gegeven boekrecensie als positieve of negatieve sentiment"),
     _task("MassiveIntentClassification", "Classification",
         "mteb/amazon_massive_intent@4672e20407010da34463acc759c162ca9734bca6",
         subset="nl", splits=("validation", "test"), config="default", only_lang="nl",
         translated=True,
-        sizes={"train": (11_514, 458_912), "validation": (2_033, 80_046),
-                "test": (2_974, 117_126)},
         prompt="Given a user utterance as query, find the user intents"),
     _task("MassiveScenarioClassification", "Classification",
         "mteb/amazon_massive_scenario@fad2c6e8459f9e1c45d9315f4953d921437d70f8",
         subset="nl", splits=("validation", "test"), config="default", only_lang="nl",
         translated=True,
-        sizes={"train": (11_514, 458_912), "validation": (2_033, 80_046),
-                "test": (2_974, 117_126)},
         prompt="Given a user utterance as query, find the user scenarios"),
     _task("SIB200Classification", "Classification",
         "mteb/sib200@a74d7350ea12af010cfb1c21e34f1f81fd2e615b",
         subset="nld_Latn", splits=("train", "validation", "test"), columns={"label": "category"},
-        translated=True,
-        sizes={"train": (701, 101_519), "validation": (99, 13_304), "test": (204, 29_778)}),
+        translated=True),
     _task("MultiHateClassification", "Classification",
         "mteb/multi-hatecheck@8f95949846bb9e33c6aaf730ccfdb8fe6bcfb7a9",
         subset="nld", config="default", only_lang="nld", transform=hatecheck_split,
-        parts={"train": ("test",), "test": ("test",)},
-        sizes={"train": (1_000, 53_534), "test": (1_000, 53_056)}),
+        parts={"train": ("test",), "test": ("test",)}),
     _task("VaccinChatNLClassification", "Classification",
         "clips/VaccinChatNL@bd27d0058bea2ad52470d9072a3b5da6b97c1ac3",
         main_score="f1", columns={"text": "sentence1"},
-        sizes={"train": (10_542, 471_783), "test": (1_170, 52_630)},
         prompt="Gegeven een gebruikersuiting als query, bepaal de gebruikersintenties"),
     _task("DutchColaClassification", "Classification",
         "clips/mteb-nl-dutch-cola@2269ed7d95d8abaab829f1592b4b2047372e9f81",
         main_score="f1", samples_per_label=128,
-        sizes={"train": (19_893, 761_416), "test": (2_400, 92_146)},
         prompt="Classificeer de gegeven zin als grammaticaal aanvaardbaar of niet aanvaardbaar"),
     _task("DutchGovernmentBiasClassification", "Classification",
         "clips/mteb-nl-dutch-government-bias-detection@bf5e20ee2d3ce2e24e4de50f5dd8573e0e0e2fec",
         main_score="f1", samples_per_label=32,
-        sizes={"train": (1_718, 390_362), "test": (752, 171_956)},
         prompt="Classificeer het gegeven overheidsdocument als bevooroordeeld of niet "
             "bevooroordeeld"),
     _task("DutchSarcasticHeadlinesClassification", "Classification",
         "clips/mteb-nl-sarcastic-headlines@7e520e36394795859583f84f81fcb97de915d05a",
         main_score="f1", columns={"text": "headline", "label": "is_sarcastic"},
-        sizes={"train": (10_609, 658_787), "test": (1_326, 82_644)},
         prompt="Classificeer de gegeven krantenkop als sarcastisch of niet sarcastisch"),
     _task("DutchNewsArticlesClassification", "Classification",
         "clips/mteb-nl-news-articles-cls@0a7227d31f85c5676be92767f8df5405ea93de54",
-        main_score="f1", sizes={"train": (5_600, 9_620_538), "test": (1_200, 2_034_506)},
+        main_score="f1",
         prompt="Classificeer het gegeven nieuwsartikel in het juiste onderwerp of thema"),
     _task("OpenTenderClassification", "Classification",
         "clips/mteb-nl-opentender-cls-pr@9af5657575a669dc18c7f897a67287ff7d1a0c65",
-        main_score="f1", sizes={"train": (20_777, 10_089_834), "test": (4_485, 2_177_123)},
+        main_score="f1",
         prompt="Classificeer de gegeven aanbestedingsbeschrijving in het juiste "
             "onderwerp of thema"),
     _task("IconclassClassification", "Classification",
         "clips/mteb-nl-iconclass-cls@1cd02f1579dab39fedc95de8cc15fd620557a9f2",
         main_score="f1", samples_per_label=32,
-        sizes={"train": (945, 52_510), "test": (202, 11_827)},
         prompt="Classificeer de gegeven titel van het kunstwerk in het juiste onderwerp of thema"),
     # PairClassification
     _task("SICKNLPairClassification", "PairClassification",
         "clips/mteb-nl-sick-pcls-pr@a13a1892bcb4c077dc416d390389223eea5f20f0",
-        translated=True, sizes={"test": (2_115, 194_569)},
+        translated=True,
         prompt="Zoek tekst die semantisch vergelijkbaar is met de gegeven tekst."),
     _task("XLWICNLPairClassification", "PairClassification",
         "clips/mteb-nl-xlwic@0b33ce358b1b5d500ff3715ba3d777b4d2c21cb0",
-        sizes={"test": (1_004, 103_768)},
         prompt="Zoek tekst die semantisch vergelijkbaar is met de gegeven tekst."),
     # MultilabelClassification
     _task("CovidDisinformationNLMultiLabelClassification", "MultilabelClassification",
         "clips/mteb-nl-COVID-19-disinformation@7ad922bdef875db1f530847c6ffff05fc154f2e8",
         transform=covid_labels,
-        sizes={"train": (929, 174_673), "test": (252, 48_963)},
         prompt="Classificeer COVID-19-gerelateerde sociale media-berichten in alle "
             "toepasselijke desinformatiecategorieën"),
     _task("MultiEURLEXMultilabelClassification", "MultilabelClassification",
         "mteb/eurlex-multilingual@2aea5a6dc8fdcfeca41d0fb963c0a338930bde5c",
-        main_score="accuracy", subset="nl",
-        sizes={"train": (55_000, 426_734_054), "test": (5_000, 64_289_871)}),
+        main_score="accuracy", subset="nl"),
     _task("VABBMultiLabelClassification", "MultilabelClassification",
         "clips/mteb-nl-vabb-mlcls-pr@584c70f5104671772119f21e9f8a3c912ac07d4a",
-        samples_per_label=128, sizes={"train": (6_471, 5_847_151), "test": (3_235, 2_927_178)},
+        samples_per_label=128,
         prompt="Classificeer de onderwerpen van een wetenschappelijk artikel op basis "
             "van de abstract"),
     # Clustering
     _task("DutchNewsArticlesClusteringS2S", "Clustering",
         "clips/mteb-nl-news-articles-cls@0a7227d31f85c5676be92767f8df5405ea93de54",
-        columns={"text": "title", "label": "label"}, sizes={"test": (1_200, 59_242)},
+        columns={"text": "title", "label": "label"},
         prompt="Identificeer de hoofdcategorie van nieuwsartikelen op basis van de titels"),
     _task("DutchNewsArticlesClusteringP2P", "Clustering",
         "clips/mteb-nl-news-articles-cls@0a7227d31f85c5676be92767f8df5405ea93de54",
-        columns={"text": "text", "label": "label"}, sizes={"test": (1_200, 2_034_506)},
+        columns={"text": "text", "label": "label"},
         prompt="Identificeer de hoofdcategorie van nieuwsartikelen op basis van de "
             "titels en de inhoud"),
     _task("SIB200ClusteringS2S", "Clustering",
         "mteb/sib200@a74d7350ea12af010cfb1c21e34f1f81fd2e615b",
         subset="nld_Latn", columns={"text": "text", "label": "category"},
-        parts={"test": ("train", "validation", "test")}, translated=True,
-        sizes={"test": (1_004, 144_601)}),
+        parts={"test": ("train", "validation", "test")}, translated=True),
     _task("VABBClusteringS2S", "Clustering",
         "clips/mteb-nl-vabb-cls@544acc2e46909eab2b49962b043a18b9c9772770",
-        columns={"text": "title", "label": "org_discipline"}, sizes={"test": (195, 14_155)},
+        columns={"text": "title", "label": "org_discipline"},
         prompt="Identificeer de hoofdcategorie van wetenschappelijke artikelen op "
             "basis van de titels"),
     _task("VABBClusteringP2P", "Clustering",
         "clips/mteb-nl-vabb-cls@544acc2e46909eab2b49962b043a18b9c9772770",
         columns={"text": "text", "label": "org_discipline"}, transform=title_and_abstract,
-        sizes={"test": (195, 186_620)},
         prompt="Identificeer de hoofdcategorie van wetenschappelijke artikelen op "
             "basis van de titels en abstracts"),
     _task("OpenTenderClusteringS2S", "Clustering",
         "clips/mteb-nl-opentender-clst-s2s-pr@ad86cf1813d130e17dda0092d1c4f2c664e68d0c",
-        sizes={"test": (4_381, 264_422)},
         prompt="Identificeer de hoofdcategorie van aanbestedingen op basis van de titels"),
     _task("OpenTenderClusteringP2P", "Clustering",
         "clips/mteb-nl-opentender-cls-pr@9af5657575a669dc18c7f897a67287ff7d1a0c65",
-        columns={"text": "text", "label": "label"}, sizes={"test": (4_485, 2_177_123)},
+        columns={"text": "text", "label": "label"},
         prompt="Identificeer de hoofdcategorie van aanbestedingen op basis van de "
             "titels en beschrijvingen"),
     _task("IconclassClusteringS2S", "Clustering",
         "clips/mteb-nl-iconclass-cls@1cd02f1579dab39fedc95de8cc15fd620557a9f2",
-        columns={"text": "text", "label": "label"}, sizes={"test": (202, 11_827)},
+        columns={"text": "text", "label": "label"},
         prompt="Identificeer het onderwerp of thema van kunstwerken op basis van de titels"),
     # Reranking
     _task("WikipediaRerankingMultilingual", "Reranking",
         "mteb/WikipediaRerankingMultilingual@803771c366038ed587b21e3d8fe25f8f73134fad",
-        subset="nl", sizes={"corpus": (13_500, 5_071_539), "queries": (1_500, 98_017)}),
+        subset="nl"),
     # Retrieval
     _task("ArguAna-NL.v2", "Retrieval",
         "clips/beir-nl-arguana@4cd085d148fe2cac923bb7758d6ef585926170ba",
         ignore_identical_ids=True, translated=True,
-        sizes={"corpus": (8_674, 9_897_099), "queries": (1_406, 1_844_920)},
         prompt="Gegeven een bewering, vind documenten die de bewering weerleggen"),
     _task("SCIDOCS-NL.v2", "Retrieval",
         "clips/beir-nl-scidocs@4e018aa220029f9d1bd5a31de3650e322e32ea38",
-        translated=True, sizes={"corpus": (25_657, 34_181_168), "queries": (1_000, 80_314)},
+        translated=True,
         prompt="Gegeven de titel van een wetenschappelijk artikel, haal de abstracts "
             "op van artikelen die door het gegeven artikel worden geciteerd"),
     _task("SciFact-NL.v2", "Retrieval",
         "clips/beir-nl-scifact@856d8dfc294b138856bbf3042450e3782321e44e",
-        translated=True, sizes={"corpus": (5_183, 8_496_576), "queries": (300, 30_086)},
+        translated=True,
         prompt="Given a scientific claim, retrieve documents that support or refute the claim"),
     _task("NFCorpus-NL.v2", "Retrieval",
         "clips/beir-nl-nfcorpus@942953e674fd0f619ff89897abb806dc3df5dd39",
-        translated=True, sizes={"corpus": (3_633, 6_337_710), "queries": (323, 7_638)},
+        translated=True,
         prompt="Gegeven een vraag, haal relevante documenten op die de vraag het "
             "beste beantwoorden"),
     _task("BelebeleRetrieval", "Retrieval",
         "mteb/belebele@979a211276faa22f671e69d096634193567cfd05",
-        subset="nld_Latn-nld_Latn", config="nld_Latn", transform=belebele_tables, translated=True,
-        sizes={"corpus": (488, 258_222), "queries": (900, 67_813)}),
+        subset="nld_Latn-nld_Latn", config="nld_Latn", transform=belebele_tables, translated=True),
     _task("WebFAQRetrieval", "Retrieval",
         "mteb/WebFAQRetrieval@f64f483ad0f31d2e78209d524c14a4a867965959",
-        subset="nld", sizes={"corpus": (370_662, 119_455_444), "queries": (10_000, 497_021)}),
+        subset="nld"),
     _task("DutchNewsArticlesRetrieval", "Retrieval",
         "clips/mteb-nl-news-articles-ret@c8042a86f3eb0d1fcec79a4a44ebf1eafe635462",
-        sizes={"corpus": (255_524, 414_968_472), "queries": (1_000, 48_130)},
         prompt="Gegeven een titel, haal het nieuwsartikel op dat het beste bij de titel past"),
     _task("bBSARDNLRetrieval", "Retrieval",
         "clips/mteb-nl-bbsard@52027c212ba9765a3e9737c9cbf9a06ae83cbb93",
         ignore_identical_ids=True,
-        sizes={"corpus": (22_415, 21_197_901), "queries": (222, 20_710)},
         prompt="Gegeven een juridische vraag, haal documenten op die kunnen helpen "
             "bij het beantwoorden van de vraag"),
     _task("LegalQANLRetrieval", "Retrieval",
         "clips/mteb-nl-legalqa-pr@8f593522dfbe7ec07055ca9d38a700e7643d3882",
         ignore_identical_ids=True,
-        sizes={"corpus": (30_803, 20_619_027), "queries": (102, 10_638)},
         prompt="Gegeven een juridische vraag, haal documenten op die kunnen helpen "
             "bij het beantwoorden van de vraag"),
     _task("OpenTenderRetrieval", "Retrieval",
         "clips/mteb-nl-opentender-ret@83eec1aa9c58f1dc8acfac015f653a9c25bda3f4",
-        sizes={"corpus": (137_633, 59_576_581), "queries": (1_000, 63_054)},
         prompt="Gegeven een titel, haal de aanbestedingsbeschrijving op die het beste "
             "bij de titel past"),
     _task("VABBRetrieval", "Retrieval",
         "clips/mteb-nl-vabb-ret@af4a1e5b3ed451103894f86ff6b3ce85085d7b48",
-        sizes={"corpus": (9_318, 7_765_564), "queries": (1_000, 73_852)},
         prompt="Gegeven een titel, haal de wetenschappelijke abstract op die het "
             "beste bij de titel past"),
     _task("WikipediaRetrievalMultilingual", "Retrieval",
         "mteb/WikipediaRetrievalMultilingual@5f6c91d21f2f5b9afb663858d19848fbd223c775",
-        subset="nl", sizes={"corpus": (13_500, 5_071_539), "queries": (1_500, 98_017)}),
+        subset="nl"),
     # STS
     _task("SICK-NL-STS", "STS",
         "clips/mteb-nl-sick-sts-pr@7f88f003fc4e37ed8cd9ade84e390d871b032fef",
-        translated=True, sizes={"test": (4_902, 463_327)},
+        translated=True,
         prompt="Haal semantisch vergelijkbare tekst op"),
     _task("STSBenchmarkMultilingualSTS", "STS",
         "mteb/stsb_multi_mt@29afa2569dcedaaa2fe6a3dcfebab33d28b82e8c",
         subset="nl", splits=("dev", "test"), config="default", only_lang="nl",
-        columns={"score": "similarity_score"}, translated=True,
-        sizes={"dev": (1_500, 216_574), "test": (1_379, 166_173)}),
+        columns={"score": "similarity_score"}, translated=True),
 ]  # fmt: skip
 
 
@@ -493,12 +464,9 @@ def read_tasks(path, language: str = "nld-Latn") -> list[Task]:
     """The tasks of a task file, checked; their files exist. language: of tasks that name none."""
     path = Path(path)
     entries = read_json(path).get("tasks")
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) for entry in entries or [0]
-    ):
-        raise InputError(
-            f'{path}: expected {{"tasks": [{{"name": …, "type": …, "splits": …}}, …]}}'
-        )
+    if not isinstance(entries, list) or {type(entry) for entry in entries} != {dict}:
+        expected = '{"tasks": [{"name": …, "type": …, "splits": …}, …]}'
+        raise InputError(f"{path}: expected {expected}")
     tasks = [_parse_task({"language": language} | entry, path) for entry in entries]
     for name, times in Counter(task.name for task in tasks).items():
         if times > 1:
@@ -518,9 +486,10 @@ def _parse_task(entry: dict, path: Path) -> Task:
         raise InputError(f"{where}: type {type!r} is unknown; {nearest(type, TYPES)}")
 
     columns, trained = TYPES[type].columns, type in TRAINED
+    flag = (lambda v: isinstance(v, bool), "true or false")
     checks = {  # field: (whether a value fits, what is expected)
-        "name": (lambda v: True, ""),
-        "type": (lambda v: True, ""),
+        "name": (bool, ""),
+        "type": (bool, ""),
         "splits": (lambda v: _keys_match(v, FILE_NAME), "{split: files, …}"),
         "train": (lambda v: trained, f"no training data in a task of type {type}"),
         "main_score": (
@@ -534,9 +503,9 @@ def _parse_task(entry: dict, path: Path) -> Task:
             f"{{what: column}} for what in {', '.join(columns)}",
         ),
         "samples_per_label": (lambda v: isinstance(v, int) and v > 0, "a whole number above 0"),
-        "ignore_identical_ids": (lambda v: isinstance(v, bool), "true or false"),
+        "ignore_identical_ids": flag,
         "prompt": (lambda v: isinstance(v, str), "a text"),
-        "translated": (lambda v: isinstance(v, bool), "true or false"),
+        "translated": flag,
         "language": (
             lambda v: isinstance(v, str) and re.fullmatch("[a-z]{3}-[A-Z][a-z]{3}", v),
             "a language and a script as in nld-Latn",
@@ -817,9 +786,7 @@ class Ranking(NamedTuple):
     queries: dict[str, str]  # id: text
     corpus: dict[str, str]  # id: text, its title before it
     qrels: dict[str, dict[str, int]]  # query id: {document id: grade}
-    candidates: dict[
-        str, list[str]
-    ]  # query id: document ids; empty: the complete corpus is searched
+    candidates: dict[str, list[str]]  # query id: document ids; empty: the corpus is searched
 
 
 def read_ranking(task: Task, split: str) -> Ranking:
@@ -868,12 +835,12 @@ def _top_ranked(files: list[Path]) -> dict[str, list[str]]:
 
 
 def remarks(task: Task, split: str, content: dict | Ranking) -> list[str]:
-    """What a user should know of a split: judged documents that do not exist, sizes unlike
-    mteb's."""
+    """What a user should know of a split: judged documents that do not exist, and texts of the
+    benchmark that are not as many, or as long, as mteb counts."""
     lines = []
     if isinstance(content, Ranking):
-        texts = {"corpus": content.corpus.values(), "queries": content.queries.values()}
-        counts = {what: len(some) for what, some in texts.items()}
+        texts = {"corpus": [*content.corpus.values()], "queries": [*content.queries.values()]}
+        count = {what: len(of_what) for what, of_what in texts.items()}
         judged = [id for grades in content.qrels.values() for id in grades]
         if missing := [id for id in judged if id not in content.corpus]:
             lines.append(
@@ -882,11 +849,13 @@ def remarks(task: Task, split: str, content: dict | Ranking) -> list[str]:
             )
     else:
         columns = [content[what] for what in ("text", "sentence1", "sentence2") if what in content]
-        texts, counts = {split: sum(columns, [])}, {split: len(columns[0])}
-    for what, count in counts.items():
-        size = count, sum(map(len, texts[what]))
-        if size != task.sizes.get(what, size):
-            ours, mtebs = ("{:,} with {:,} characters".format(*x) for x in (size, task.sizes[what]))
+        texts, count = {split: sum(columns, [])}, {split: len(columns[0])}
+
+    expected = read_json(PUBLISHED)["sizes"][task.name] if task.repository else {}
+    for what, of_what in texts.items():
+        size = [count[what], sum(map(len, of_what))]
+        if size != expected.get(what, size):
+            ours, mtebs = ("{:,} with {:,} characters".format(*x) for x in (size, expected[what]))
             lines.append(
                 f"{what}: {ours}, mteb counts {mtebs}; is this revision {task.revision[:12]}?"
             )

@@ -156,17 +156,6 @@ def test_prefix_policies(tmp_path, policy, symmetric, query, document, before):
             assert all(text.startswith(words) for _, texts in inputs for text in texts)
 
 
-def test_the_instruct_policy_gives_what_mteb_gives_e5_instruct():
-    task = test_mteb_nl.NAMED["SIB200ClusteringS2S"]
-    job = evaluate.Job(
-        "test", [("symmetric", ["De fiets."]), ("document", ["De fiets."])], None, []
-    )
-    assert evaluate.with_policy(task, job, "instruct") == [
-        (["Instruct: Identify categories in user passages.\nQuery: De fiets."], "none"),
-        (["De fiets."], "none"),
-    ]
-
-
 def test_only_drawn_training_texts_are_embedded(tmp_path):
     train = rows(["zelden"] + ["veel"] * 399)
     test = [{"text": f"v{i}", "label": ["veel", "zelden"][i % 2]} for i in range(5)]
@@ -205,15 +194,10 @@ def test_random_draws_continue_over_the_splits_of_a_task(tmp_path):
     assert evaluate_task(task, cases.embed)["one"][0]["f1"] == twice["one"][0]["f1"]
 
 
-UNFIT_EMBEDDINGS = [
-    (lambda x: x[1:], r"the model gave embeddings \(2, 24\) for 3 texts; expected \(3, 24\)"),
+UNFIT_EMBEDDINGS = [  # see also test_cache.py
     (lambda x: x[:, 1:], r"the model gave embeddings \(3, 23\) for 3 texts; expected \(3, 24\)"),
     (lambda x: x * [[1], [np.nan], [1]], "NaN or infinite for 1 of 3 texts, the first is 'd'"),
-    (lambda x: x * [[1], [0], [1]], "all zero for 1 of 3 texts, the first is 'd'"),
-    (
-        lambda x: np.ones((3, 24)),
-        "split test: cosine_spearman is nan; is it defined for these labels?",
-    ),
+    (lambda x: 0 * x + x[0], r"split test: cosine_spearman is nan; is it defined for these labels"),
 ]
 
 
@@ -226,10 +210,7 @@ def test_embeddings_that_cannot_be_scored(tmp_path, change, message):
     def encode(texts, kind):
         return first if texts == ["a b", "a b", "c d"] else change(cases.embed(texts, kind))
 
-    with pytest.raises(
-        InputError, match=f"^Sts: .*{re.escape(message) if '?' in message else message}"
-    ):
-        first = np.ones((3, 24), np.float32) if "?" in message else first
+    with pytest.raises(InputError, match=f"^Sts: .*{message}"):
         evaluate_task(task, encode)
 
 
@@ -419,7 +400,7 @@ MISTAKES = [  # arguments, message
         "nergens: no such folder, and no model with published scores; e.g. clips/e5-small",
     ),
     ("report results --tasks S C3", "task 'C3' is in none of these results; expected one of S"),
-    ("report .", r"\.: no result files; expected a folder that `run` or mteb wrote"),
+    ("report .", r"\.: no result files; expected a folder that `run` wrote, or mteb"),
     (
         "report clips/e5-base-trm-nl --plot bars.txt",
         "expected a name that ends in .png, .svg or .pdf",
@@ -458,56 +439,56 @@ def write_results(folder, **scores):
         write_json(folder / f"{task}.json", result)
 
 
+def words(cells):
+    return [" ".join(row) for row in cells]
+
+
 def test_report_by_hand(tmp_path):
     write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
     write_results(tmp_path / "b", S=0.75, C2=0.3)
     write_json(tmp_path / "a" / "summary.json", {"anything": 1})
     columns = read_columns_of([tmp_path / "a", tmp_path / "b"], [])
-    assert table(report_tasks(columns), "csv", 2).splitlines() == [
-        "task,type,a,b",
-        "C1,Clustering,20.00,-",
-        "C2,Clustering,10.00,30.00",
-        "S,STS,50.00,75.00",
-        "mean Clustering,,15.00,-",
-        "mean STS,,50.00,75.00",
-        "mean over tasks,,26.67,-",
-        "mean over types,,32.50,-",
+    assert words(report_tasks(columns)) == [
+        "task type a b",
+        "C1 Clustering 20.00 -",
+        "C2 Clustering 10.00 30.00",
+        "S STS 50.00 75.00",
+        "mean Clustering  15.00 -",
+        "mean STS  50.00 75.00",
+        "mean over tasks  26.67 -",
+        "mean over types  32.50 -",
     ]
-    assert table(report_types(columns), "csv", 2).splitlines() == [
-        "model,text,tasks,Clust,STS,mean tasks,mean types",
-        "a,all,3,15.00,50.00,26.67,32.50",
-        "b,all,2,-,75.00,-,-",
-        "a,native,1,20.00,-,20.00,20.00",
-        "b,native,0,-,-,-,-",
-        "a,translated,1,-,50.00,50.00,50.00",
-        "b,translated,1,-,75.00,75.00,75.00",
+    assert words(report_types(columns)) == [
+        "model text tasks Clust STS mean tasks mean types",
+        "a all 3 15.00 50.00 26.67 32.50",
+        "b all 2 - 75.00 - -",
+        "a native 1 20.00 - 20.00 20.00",
+        "b native 0 - - - -",
+        "a translated 1 - 50.00 50.00 50.00",
+        "b translated 1 - 75.00 75.00 75.00",
     ]
-    text, markdown = (
-        table(report_tasks(columns), form, 2).splitlines() for form in ("text", "markdown")
-    )
-    assert text[0].split() == ["task", "type", "a", "b"] and len(text) == 9
-    assert text[2].split() == ["C1", "Clustering", "20.00", "-"]
-    assert markdown[1].replace("-", "") == "|  |  | : | : |"
-    assert len({len(line) for line in markdown}) == 1
-    assert table([["a, b", 'c "d"'], ["1", "2"]], "csv", 1) == '"a, b","c ""d"""\n1,2'
 
 
 def test_report_of_some_tasks(tmp_path, capsys):
     write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
     write_results(tmp_path / "b", S=0.75, C2=0.3)
-    folders, options = [str(tmp_path / "a"), str(tmp_path / "b")], ["--by", "task", "--format"]
-    for tasks, expected in (
-        (["C2", "STS"], ["C2 10.00 30.00", "S 50.00 75.00", "mean over tasks 30.00 52.50"]),
-        (["Clustering"], ["C1 20.00 -", "C2 10.00 30.00", "mean over tasks 15.00 -"]),
-    ):
-        evaluate.main(["report", *folders, *options, "text", "--tasks", *tasks])
-        lines = capsys.readouterr().out.splitlines()[2:]
-        rows = [line.replace("Clustering", "").replace("STS", "").split() for line in lines]
-        shown = [" ".join(row) for row in rows]
-        assert [row for row in shown if row[0] in "CS" or "tasks" in row] == expected
-    columns = read_columns_of([tmp_path / "a", "clips/e5-base-trm-nl"], [])
-    one = report_types(evaluate.only_tasks(columns, ["S"]))
-    assert [row[:4] for row in one[1:3]] == [["a", "all", "1", "50.00"], [E5_BASE, "all", "0", "-"]]
+    columns = read_columns_of([tmp_path / "a", tmp_path / "b", E5_BASE], [])
+    some = words(report_tasks(evaluate.only_tasks(columns, ["C2", "S"])))
+    assert [row for row in some if "mean" not in row] == [
+        f"task type a b {E5_BASE}",
+        "C2 Clustering 10.00 30.00 -",
+        "S STS 50.00 75.00 -",
+    ]
+    assert some[-2:] == ["mean over tasks  30.00 52.50 -", "mean over types  30.00 52.50 -"]
+    evaluate.main(["report", str(tmp_path / "a"), "--tasks", "Clustering"])
+    assert "a      all         2  15.00       15.00       15.00\n" in capsys.readouterr().out
+
+
+def test_tables_as_text_and_markdown():
+    cells = [["task", "a", "b"], ["C1", "20.00", "-"]]
+    text = "task      a  b\n----  -----  -\nC1    20.00  -"
+    markdown = "| task |     a | b |\n| ---- | ----: | : |\n| C1   | 20.00 | - |"
+    assert (table(cells, "text", 1), table(cells, "markdown", 1)) == (text, markdown)
 
 
 def test_the_docs_have_all_tasks_and_the_report_as_it_is_printed():
@@ -724,27 +705,22 @@ def test_settings_that_differ_are_listed(tmp_path, evaluated):
     assert f"weights: None and '{'e' * 12}'" in lines and warning in lines
     data = [line for line in lines if line.startswith("data or protocol of VABBClusteringS2S: '")]
     assert len(data) == 1 and data[0].endswith(f"' and '{'f' * 12}'")
-    # of other tools: shown as they are
-    settings["weights"] = 7
-    for version in ("dev", "1", "", None, [1, 9], "2.x"):
+    for version in ("dev", None, [1, 9]):  # of other tools: shown as they are
         settings["versions"]["sklearn"] = version
         change_result(b, "VABBClusteringS2S", settings=settings)
         _, lines = compare(a, b, 5, [])
-        assert any(
-            line.startswith("sklearn: '") and line.endswith(f" and {version!r}") for line in lines
-        )
-        assert "weights: None and '7'" in lines and warning not in lines
+        assert any(re.fullmatch(f"sklearn: '.*' and {re.escape(repr(version))}", x) for x in lines)
+        assert warning not in lines
 
 
 OTHER_RESULTS = [  # fields of a result file changed (None: taken out), what the note says
-    ({"task_name": None}, "task_name is 'None'; expected the name of a task"),
-    ({"task_name": "../../other"}, "task_name is '../../other'; expected the name of a task"),
-    ({"task_type": "BitextMining"}, "task_type is 'BitextMining'; expected one of Classification"),
-    ({"main_score": None}, "main_score is 'None'; expected a number"),
-    ({"main_score": "0.5"}, "main_score is '0.5'; expected a number"),
-    ({"main_score": float("nan")}, "main_score is 'nan'; expected a number"),
-    ({"scores": [1]}, "scores is '.1.'; expected an object"),
-    ({"settings": {"versions": "dev"}}, "settings is .*; expected an object"),
+    ({"task_name": None}, "task_name is 'None'"),
+    ({"task_name": "../../other"}, "task_name is '../../other'"),
+    ({"task_type": "BitextMining"}, "task_type is 'BitextMining'"),
+    ({"main_score": "0.5"}, "main_score is '0.5'"),
+    ({"main_score": float("nan")}, "main_score is 'nan'"),
+    ({"scores": [1]}, "scores is '.1.'"),
+    ({"settings": {"versions": "dev"}}, "settings is .*"),
     (
         {"task_name": "STSBenchmarkMultilingualSTS"},
         "task_name is 'STS.*', and so is that of another file",
@@ -752,9 +728,7 @@ OTHER_RESULTS = [  # fields of a result file changed (None: taken out), what the
 ]
 
 
-@pytest.mark.parametrize(
-    "changes, message", OTHER_RESULTS, ids=[message[:30] for _, message in OTHER_RESULTS]
-)
+@pytest.mark.parametrize("changes, message", OTHER_RESULTS)
 def test_files_that_are_no_results_are_skipped_and_named(
     tmp_path, capsys, evaluated, changes, message
 ):
@@ -764,50 +738,36 @@ def test_files_that_are_no_results_are_skipped_and_named(
     result = {field: value for field, value in result.items() if value is not None}
     (b / "Zother.json").write_text(json.dumps(result))
     for command in (["compare", "--resamples", "5"], ["report", "--by", "task"]):
-        evaluate.main([command[0], str(a), str(b), *command[1:], "--format", "csv"])
+        evaluate.main([command[0], str(a), str(b), *command[1:]])
         printed = capsys.readouterr()
-        assert re.fullmatch(f"skipped: .*b/Zother.json: .*{message}.*\n", printed.err)
-        assert f"\n{name},STS," in printed.out and "Other" not in printed.out
+        assert re.fullmatch(f"skipped: .*b/Zother.json: .*{message}\n", printed.err)
+        assert f"\n{name}  STS " in printed.out and "Other" not in printed.out
     (b / f"{name}.json").unlink()
     if "another file" not in message:
         with pytest.raises(InputError, match=f"b/Zother.json: .*{message}"):
             evaluate.main(["report", str(b)])
 
 
-OF_TWO_SPLITS = "STSBenchmarkMultilingualSTS"
 OTHER_ITEMS = [  # task, what is done to an array of it (None: taken out), what the note says
-    (OF_TWO_SPLITS, "dev/cosine", lambda x: x[:-1], "cosine_spearman cannot be computed"),
-    (OF_TWO_SPLITS, "dev/cosine", None, "cosine_spearman cannot be .*KeyError.'cosine'"),
-    (OF_TWO_SPLITS, "test/cosine", lambda x: x * np.nan, "cosine_spearman of it is nan"),
-    (OF_TWO_SPLITS, "dev/cosine", lambda x: -x, "of it is .*; the result file says -0.12"),
-    ("SciFact-NL.v2", "test/query", lambda x: x[1:], "test: arrays of different lengths"),
-    ("SciFact-NL.v2", "test/ndcg_at_10", None, "ndcg_at_10 cannot be computed from it .KeyError"),
-    ("XLWICNLPairClassification", "test/dot", None, "max_ap cannot be computed from it .KeyError"),
-    ("VaccinChatNLClassification", "test/predicted", lambda x: x[:, 0], "f1 cannot be computed"),
-    ("VABBMultiLabelClassification", "test/predicted", lambda x: x[:, :, 1:], "f1 cannot be"),
+    ("STSBenchmarkMultilingualSTS", "dev/cosine", lambda x: x[:-1], "cannot be read"),
+    ("STSBenchmarkMultilingualSTS", "dev/cosine", lambda x: -x, "of it is .*; the result file say"),
+    ("STSBenchmarkMultilingualSTS", "test/cosine", lambda x: x * np.nan, "spearman of it is nan"),
+    ("SciFact-NL.v2", "test/ndcg_at_10", None, "no field 'ndcg_at_10'"),
+    ("VaccinChatNLClassification", "test/predicted", lambda x: x[:, 0], "cannot be read"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("task, name, change, message", OTHER_ITEMS)
 def test_items_that_are_not_ours_cost_their_interval_alone(
-    tmp_path, capsys, evaluated, task, name, change, message
+    tmp_path, evaluated, task, name, change, message
 ):
     a, b = evaluated(tmp_path, task)
     path = b / "items" / f"{task}.npz"
     stored = dict(np.load(path))
     changed = stored.pop(name)
     np.savez(path, **stored | ({name: change(changed)} if change else {}))
-    for damaged in (False, True):
-        if damaged:
-            path.write_bytes(b"PK")
-        evaluate.main(["compare", str(a), str(b), "--resamples", "5", "--format", "csv"])
-        printed = capsys.readouterr()
-        words = "cannot be computed from it .BadZipFile" if damaged else message
-        assert re.fullmatch(
-            f"no interval for {task}: .*b/items/{task}.npz: .*{words}.*\n", printed.err
-        )
-        row = next(line for line in printed.out.splitlines() if line.startswith(task)).split(",")
-        assert (
-            float(row[4]) == pytest.approx(float(row[3]) - float(row[2]), abs=0.011)
-            and row[5] == "-"
-        )
+    for words in (message, "cannot be read .BadZipFile"):
+        (row,), _ = compare(a, b, 5, notes := [])
+        assert row["low"] is None and row["difference"] == row["b"] - row["a"]
+        assert re.match(f"no interval for {task}: .*b/items/{task}.npz: .*{words}", notes[0])
+        path.write_bytes(b"PK")
