@@ -473,62 +473,35 @@ def _read_delimited(path) -> Iterator[tuple[int, dict]]:
             place.line = records.line_num + 1
 
 
-# Types of arrow that JSON has no values for. In a struct or list the names of its fields come first
-_NOT_JSON = re.compile("date|time|duration|decimal|binary|interval|extension|union|map")
-_FIELD_NAME = re.compile("[^<,]*: ")
-
-
 def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
     import pyarrow.parquet  # here: slow to import, and few runs read parquet
 
     with reading(path) as place:
         file = pyarrow.parquet.ParquetFile(existing(path))
-        schema = file.schema_arrow
-        names = _wanted(schema.names, columns, optional, str(path))
-
-        # Before any row: a value that JSON has not would stop the work at its end
-        for name in names:
-            kind = str(schema.field(name).type)
-            if _NOT_JSON.search(_FIELD_NAME.sub("", kind)):
-                advice = "JSON has no value for it; write it as text, or leave the column out"
-                raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
-
-        # Column by column, then row by row
+        names = _wanted(file.schema_arrow.names, columns, optional, str(path))
         place.line = 1
         for batch in file.iter_batches(1024, columns=names):
-            values = [_values(batch[name], f"column {name!r}", place) for name in names]
+            # Column by column, then row by row
+            values = []
+            for name in names:
+                with reading(f"{path}: column {name!r}"):
+                    values.append(batch[name].to_pylist())
             for row in zip(*values, strict=True):
-                yield place.line, dict(zip(names, row, strict=True))
+                yield place.line, {n: _as_json(x, n) for n, x in zip(names, row, strict=True)}
                 place.line += 1
 
 
-def _values(column, name: str, place: reading) -> list:
-    """A column of a batch, NaN as None. A value that cannot be read is named by its row."""
-    try:
-        values = column.to_pylist()
-    except ValueError:
-        # Which one is it?
-        for number, value in enumerate(column, place.line):
-            with reading(f"{place.path}:{number}: {name}"):
-                value.as_py()
-        raise
-    if not re.search("float|double", str(column.type)):
-        return values
-    for number, value in enumerate(values):
-        with reading(f"{place.path}:{place.line + number}: {name}"):
-            values[number] = _as_json(value)
-    return values
-
-
-def _as_json(value):
+def _as_json(value, column: str):
     """A value of parquet as JSON can hold it: NaN, which pandas writes for nothing, is None."""
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float) and not math.isinf(value):
+        return None if math.isnan(value) else value
     if isinstance(value, list):
-        return [_as_json(item) for item in value]
+        return [_as_json(item, column) for item in value]
     if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, float) and math.isinf(value):
-        raise ValueError("Infinity is no number that JSON has")
-    return None if value != value else value
+        return {key: _as_json(item, column) for key, item in value.items()}
+    raise ValueError(f"column {column!r}: {value!r} is no value that JSON has; write it as text")
 
 
 def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:
@@ -603,11 +576,8 @@ def find_files(name) -> list[Path]:
     repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
     pattern = pattern or "*.parquet"
     folder = hub_folder(str(name), [pattern])
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and fnmatch.fnmatch(path.relative_to(folder).as_posix(), pattern)
-    ]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [p for p in paths if fnmatch.fnmatch(p.relative_to(folder).as_posix(), pattern)]
     if not paths:
         page = f"https://huggingface.co/datasets/{repository}/tree/main"
         raise InputError(f"{name}: no file {pattern!r} there; look at {page}")
