@@ -108,13 +108,9 @@ def test_every_candidate_has_its_reason():
     assert columns.tolist() == [[4, 5], [-1, -1], [-1, -1], [-1, -1], [5, 6], [3, 4]]
     assert reasons[0].tolist() == [ABOVE, POSITIVE, ABOVE, ABOVE, TAKEN, TAKEN, *[NOT_NEEDED] * 4]
     assert reasons[5].tolist() == [QUERY, POSITIVE, POSITIVE, TAKEN, TAKEN, *[NOT_NEEDED] * 5]
-    _, reasons = choose(CANDIDATES, "topk-shifted", margin=2, negatives=1)
-    assert reasons[0].tolist() == [SHIFTED, POSITIVE, SHIFTED, TAKEN, *[NOT_NEEDED] * 6]
-
-
-def test_more_negatives_than_candidates():
-    columns, _ = choose(CANDIDATES, "topk", margin=0, negatives=12)
-    assert columns.shape == (6, 12) and columns[5].tolist() == [*range(3, 10), -1, -1, -1, -1, -1]
+    columns, reasons = choose(CANDIDATES, "topk-shifted", margin=2, negatives=9)
+    assert reasons[0].tolist() == [SHIFTED, POSITIVE, SHIFTED, *[TAKEN] * 7]
+    assert columns[0].tolist() == [*range(3, 10), -1, -1], "more are wanted than there are"
 
 
 def test_a_query_with_one_candidate_or_none_has_no_sigma():
@@ -123,15 +119,6 @@ def test_a_query_with_one_candidate_or_none_has_no_sigma():
     candidates = Candidates(None, scores, known, [np.float32([0.5]), np.float32([0.6])])
     columns, _ = choose(candidates, "topk-stdmarginpos", margin=1, negatives=1)
     assert columns.tolist() == [[1], [-1]]
-
-
-def test_choosing_changes_nothing_it_was_given():
-    before = SCORES.copy(), KNOWN.copy()
-    for rule, margin in mine.RULES.items():
-        choose(CANDIDATES, rule, margin=margin)
-    assert (before[0] == SCORES).all() and (before[1] == KNOWN).all()
-    with pytest.raises(InputError, match="rule 'bottomk' is unknown; expected one of topk,"):
-        choose(CANDIDATES, "bottomk", margin=0)
 
 
 # --- texts ----------------------------------------------------------------------------------------
@@ -157,12 +144,6 @@ def test_equal_texts_have_one_number():
     assert texts.row_positives == [[1, 2], [3], [4]] and texts.row_negatives == [[], [4], [5]]
     assert texts.positives == [[1, 2, 3], [4]], "a query's positives over all its rows"
     assert texts.own.tolist() == [-1, 5]
-
-
-def test_positives_and_the_query_are_never_free():
-    candidates = np.array([[5, 1, 4, 3], [0, 1, 2, 3]])
-    known = mine.known_reasons(candidates, [[4], [2, 0]], np.array([5, -1]))
-    assert known.tolist() == [[QUERY, 0, POSITIVE, 0], [POSITIVE, 0, POSITIVE, 0]]
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -211,12 +192,10 @@ def test_rows_come_back_with_negatives_and_scores(folder, data, run):
     passages = [text for row in given for text in row["pos"]]
     p = dict(zip(passages, e5nl.embed(model, tokenizer, passages, "passage"), strict=True))
     queries = e5nl.embed(model, tokenizer, [row["query"] for row in given], "query")
-    positives = {}
-    for row in given:
-        positives.setdefault(row["query"], set()).update(row["pos"])
     for row, before, q in zip(rows, given, queries, strict=True):
         assert (row["query"], row["pos"]) == (before["query"], before["pos"])
-        assert len(set(row["neg"])) == 3 and not set(row["neg"]) & positives[row["query"]]
+        positives = [other["pos"] for other in given if other["query"] == row["query"]]
+        assert len(set(row["neg"])) == 3 and not set(row["neg"]) & set(sum(positives, []))
         scores = [float(q @ p[text]) for text in row["pos"] + row["neg"]]
         assert row["pos_scores"] + row["neg_scores"] == pytest.approx(scores, abs=1e-5)
         assert row["neg_scores"] == sorted(row["neg_scores"], reverse=True)
@@ -324,32 +303,19 @@ def test_random_passages_are_no_positives(run):
         assert len(row["neg"]) > 30 and not set(row["pos"]) & set(row["neg"])
 
 
-def test_a_killed_run_resumes_with_its_cache(data, run, monkeypatch):
-    monkeypatch.setattr(e5nl, "WINDOW", 16)
-    expected, cache = run(), data.parent / "cache"
+def test_a_cache_embeds_each_text_once(data, run, monkeypatch):
+    """What a killed run embedded is kept: see test_cache.py."""
     embed_windows, embedded = e5nl.embed_windows, []
 
-    def kill_after(limit: int) -> None:
-        def counted(*arguments, **options):
-            for start, embeddings in embed_windows(*arguments, **options):
-                if len(embedded) == limit:
-                    raise KeyboardInterrupt
-                embedded.append(len(embeddings))
-                yield start, embeddings
+    def counted(model, tokenizer, texts, *arguments, **options):
+        embedded.append(len(texts))
+        return embed_windows(model, tokenizer, texts, *arguments, **options)
 
-        monkeypatch.setattr(e5nl, "embed_windows", counted)
-
-    kill_after(4)
-    with pytest.raises(KeyboardInterrupt):
-        run(f"--cache {cache}", out="again.jsonl")
-    assert not (data.parent / "again.jsonl").exists() and len(list(cache.rglob("*.npy"))) == 4
-    kill_after(-1)
-    assert run(f"--cache {cache}") == expected
-    assert max(embedded) == 16 and sum(embedded) == 39 + 41, "no text was embedded twice"
-    embedded.clear()
-    assert run(f"--cache {cache}") == expected and not embedded
-    run(f"--cache {cache} --query-length 4")
-    assert sum(embedded) == 39, "another limit is another embedding, of the queries only"
+    expected, cache = run(), f"--cache {data.parent}/cache"
+    monkeypatch.setattr(e5nl, "embed_windows", counted)
+    assert run(cache) == run(cache) == expected and embedded == [39, 41]
+    run(f"{cache} --query-length 4")
+    assert embedded == [39, 41, 39], "another limit is another embedding, of the queries only"
 
 
 def test_two_processes_mine_as_one_does(folder, data, monkeypatch, capsys):
@@ -375,26 +341,17 @@ def test_two_processes_mine_as_one_does(folder, data, monkeypatch, capsys):
 # --- the report -----------------------------------------------------------------------------------
 
 
-def test_report_and_sweep(data, run, capsys):
-    run("--sweep --rule topk-abs --margin 2 --negatives 2")
+def test_report_sweep_and_examples(data, run, capsys):
+    run("--sweep --rule topk-abs --margin 2 --negatives 2 --examples 3")
     printed = capsys.readouterr().out
     report = read_json(data.parent / "mined.jsonl.json")["report"]
     assert f"{report['candidates']:,} candidates of 39 queries" in printed
     table = printed.split("mean score\n")[1].split("\n\n")[0].splitlines()
     lines = {(line["rule"], line["sigma"], line["margin"]): line for line in report["sweep"]}
     assert len(lines) == len(table) == 25 and lines["topk", None, 0]["short"] == 0
-    survivors = [
-        lines["topk-stdmarginpos", "query", 2.0]["survivors"],
-        lines["topk-stdmarginpos", "query", 0.5]["survivors"],
-        lines["topk", None, 0]["survivors"],
-    ]
-    assert survivors == sorted(survivors)
-
-
-def test_examples_are_printed_as_asked(run, capsys):
-    for count in (0, 3):
-        run(f"--rule topk --examples {count}")
-        assert capsys.readouterr().out.count("\n+ ") == count
+    narrow, wide = (lines["topk-stdmarginpos", "query", m]["survivors"] for m in (2.0, 0.5))
+    assert narrow < wide < lines["topk", None, 0]["survivors"]
+    assert printed.count("\n+ ") == 3
 
 
 GIVEN = "--query-embeddings {} --corpus-embeddings p.npy"
