@@ -148,10 +148,8 @@ def thresholds(
         return p - margin
     if rule == "topk-percpos":
         return p - (1 - margin) * np.abs(p)
-    if rule != "topk-stdmarginpos":
-        raise InputError(f"rule {rule!r} is unknown; expected one of {', '.join(RULES)}")
 
-    # sigma is over what may be a negative at all, in float64
+    # topk-stdmarginpos: sigma is over what may be a negative at all, in float64
     s, free = candidates.scores.astype(np.float64), candidates.known == 0
     if sigma == "query":
         return p - margin * _row_std(s, free)

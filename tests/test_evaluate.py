@@ -233,7 +233,8 @@ def test_two_processes_share_the_embedding(tmp_path, monkeypatch, folder, capsys
         assert one[task]["main_score"] == pytest.approx(two[task]["main_score"], abs=1e-6)
 
     files = {name: list((tmp_path / name / "cache").rglob("*.npy")) for name in ("one", "two")}
-    keys = [sorted(x for file in files[name] for x in np.load(file)["text"].tolist()) for name in files]
+    stored = [[np.load(file)["text"].tolist() for file in files[name]] for name in files]
+    keys = [sorted(sum(lists, [])) for lists in stored]
     assert keys[0] == keys[1] and len(set(keys[0])) == len(keys[0]) == 5, "each text once"
     assert len(files["two"]) == 4, "of each of two lists a part each"
 
