@@ -724,7 +724,13 @@ def _tasks(args) -> list[Task]:
     return select_tasks(tasks, args.tasks)
 
 
-def _run(args, rank: int, world: int) -> None:
+def _run(args) -> None:
+    with e5nl.processes() as (rank, world):
+        _run_share(args, rank, world)
+
+
+def _run_share(args, rank: int, world: int) -> None:
+    """The run, by one of `world` processes, which share the embedding."""
     tasks, out = _tasks(args), Path(args.out)
     for path in filter(None, (out, args.cache)):
         Path(path).mkdir(parents=True, exist_ok=True)  # raises before the work, not after it
@@ -790,6 +796,7 @@ def _download(args) -> None:
 
 
 def _report(args) -> None:
+    refuse_plot(args.plot, args.overwrite)
     notes = []
     columns = read_columns_of(args.results, notes)
     if args.tasks:
@@ -817,71 +824,49 @@ def _compare(args) -> None:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(
-        description="Score embeddings on MTEB-NL, with mteb's numbers."
-    )
+    about = "Score embeddings on MTEB-NL, with mteb's numbers."
+    parser = argparse.ArgumentParser(description=about)
     commands = parser.add_subparsers(dest="command", required=True)
-    defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
-    command = commands.add_parser("run", help="evaluate a model", **defaults)
-    add = command.add_argument
+    def add_command(name: str, function, help: str):
+        formatter = argparse.ArgumentDefaultsHelpFormatter
+        command = commands.add_parser(name, help=help, formatter_class=formatter)
+        command.set_defaults(function=function)
+        return command.add_argument
+
+    add = add_command("run", _run, "evaluate a model")
     add("--model", required=True, help="model folder or hub name")
-    add(
-        "--tasks",
-        nargs="+",
-        default=["all"],
-        help="names or types of tasks, native, translated or all",
-    )
+    wanted = "names or types of tasks, native, translated or all"
+    add("--tasks", nargs="+", default=["all"], help=wanted)
     add("--tasks-file", help="JSON file of tasks next to their data, instead of the benchmark's")
     add("--language", help="of the tasks in --tasks-file that name none (nld-Latn)")
     add("--out", required=True, help="folder of the result files")
     add("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
     add("--overwrite", action="store_true", help="evaluate finished tasks again")
-    add(
-        "--prefix",
-        choices=list(POLICIES),
-        default="mteb",
-        help="policy, see the top of evaluate.py",
-    )
+    policy = "policy, see the top of evaluate.py"
+    add("--prefix", choices=list(POLICIES), default="mteb", help=policy)
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="published: float32")
 
-    command = commands.add_parser(
-        "download", help="fetch the tasks' data to the hub's cache", **defaults
-    )
-    command.add_argument("--tasks", nargs="+", default=["all"], help="as for `run`")
-    command.set_defaults(function=_download)
+    add = add_command("download", _download, "fetch the tasks' data to the hub's cache")
+    add("--tasks", nargs="+", default=["all"], help=wanted)
 
-    command = commands.add_parser("report", help="print a table of results")
-    add = command.add_argument
-    add(
-        "results",
-        nargs="+",
-        help="folders that `run` or mteb wrote, and names of models with published scores",
-    )
-    add("--tasks", nargs="+", help="only these tasks, by name or type (default: all)")
-    add("--by", choices=["type", "task"], default="type")
-    add("--format", choices=["text", "markdown"], default="text")
+    results = "that `run` or mteb wrote, or a model with published scores"
+    add = add_command("report", _report, "print a table of results")
+    add("results", nargs="+", help=f"folder {results}")
+    add("--tasks", nargs="+", help="only these tasks, by name or type")
+    add("--by", choices=["type", "task"], default="type", help="columns of types, rows of tasks")
+    add("--format", choices=["text", "markdown"], default="text", help="of the table")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
     add("--overwrite", action="store_true", help="replace --plot")
-    command.set_defaults(function=_report)
 
-    command = commands.add_parser(
-        "compare", help="B over A, task by task, with intervals", **defaults
-    )
-    add = command.add_argument
-    add("a", help="a folder that `run` or mteb wrote, or a model with published scores")
-    add("b")
+    add = add_command("compare", _compare, "B over A, task by task, with intervals")
+    add("a", help=f"folder {results}")
+    add("b", help="likewise")
     add("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
-    add("--format", choices=["text", "markdown"], default="text")
-    command.set_defaults(function=_compare)
+    add("--format", choices=["text", "markdown"], default="text", help="of the table")
 
     args = parser.parse_args(argv)
-    if args.command == "report":
-        refuse_plot(args.plot, args.overwrite)
-    if args.command != "run":
-        return args.function(args)
-    with e5nl.processes() as (rank, world):
-        _run(args, rank, world)
+    args.function(args)
 
 
 if __name__ == "__main__":
