@@ -854,7 +854,7 @@ def main(argv=None) -> None:
     add = add_command("report", _report, "print a table of results")
     add("results", nargs="+", help=f"folder {results}")
     add("--tasks", nargs="+", help="only these tasks, by name or type")
-    add("--by", choices=["type", "task"], default="type", help="columns of types, rows of tasks")
+    add("--by", choices=["type", "task"], default="type", help="types of tasks, or each task")
     add("--format", choices=["text", "markdown"], default="text", help="of the table")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
     add("--overwrite", action="store_true", help="replace --plot")
