@@ -80,8 +80,7 @@ from mteb_nl import (
     select_tasks,
 )
 
-# The kind of text (see `e5nl.embed`) by its role in a task. `instruct` puts words before the
-# others.
+# The kind of text (see `e5nl.embed`) by its role in a task; see also `with_policy`
 POLICIES = {
     "mteb": {"symmetric": "none", "query": "query", "document": "passage"},
     "e5": {"symmetric": "query", "query": "query", "document": "passage"},
@@ -112,15 +111,20 @@ def jobs(task: Task) -> Iterator[Job]:
     """
     shuffles, draws = random.Random(SEED), np.random.default_rng(SEED)
     train = read_columns(task, "train") if task.type in TRAINED else {}
-    for number, split in enumerate(task.splits):
+    for split in task.splits:
+        # Queries in a corpus, or in lists of candidates
         if task.type in RANKING:
             yield _ranking_job(task, split)
             continue
+
+        # What is said of the data: of the training texts with the first split
         rows = read_columns(task, split)
         lines = remarks(task, split, rows)
+        if train and split == task.splits[0] != "train":
+            lines = remarks(task, "train", train) + lines
+
+        # Texts with labels, texts to cluster, or pairs of texts
         if train:
-            if number == 0 and split != "train":
-                lines = remarks(task, "train", train) + lines
             texts, score = _trained(task, split, train, rows, draws)
         elif task.type == "Clustering":
             texts = [rows["text"]]
@@ -129,29 +133,27 @@ def jobs(task: Task) -> Iterator[Job]:
             texts = [rows["sentence1"], rows["sentence2"]]
             score = metrics.sts if task.type == "STS" else metrics.pair_classification
             score = functools.partial(score, gold=flat_labels(rows))
-        yield Job(split, [("symmetric", some) for some in texts], score, lines)
+        yield Job(split, [("symmetric", column) for column in texts], score, lines)
 
 
 def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tuple[list, Callable]:
     """Texts and score of a classification. Only the training texts that are drawn are embedded."""
     labels = train["label"]
     if isinstance(flat_labels(train)[0], str) != isinstance(flat_labels(rows)[0], str):
-        raise InputError(
-            f"labels are texts in one of train and {split}, numbers in the other; "
-            "write all in one way"
-        )
+        advice = "numbers in the other; write all in one way"
+        raise InputError(f"labels are texts in one of train and {split}, {advice}")
+
+    # The training rows of each experiment
     if task.type == "Classification":
         classify, draws = metrics.classification, metrics.draw_rows(labels, task.samples_per_label)
     else:
         classify = metrics.multilabel_classification
         draws = metrics.draw_multilabel_rows(labels, task.samples_per_label, generator)
-        if (fewest := min(map(len, draws))) < metrics.NEIGHBOURS:
-            raise InputError(
-                f"{fewest} training rows with labels; {metrics.NEIGHBOURS} nearest neighbours "
-                "need as many"
-            )
+        if (fewest := min(map(len, draws))) < (needed := metrics.NEIGHBOURS):
+            reason = f"{needed} nearest neighbours need as many"
+            raise InputError(f"{fewest} training rows with labels; {reason}")
 
-    # Of the training texts keep those drawn; draws are then places among them.
+    # Of the training texts keep those drawn; draws are then places among them
     used = sorted(set().union(*draws))
     place = {row: number for number, row in enumerate(used)}
     draws = [[place[row] for row in rows] for rows in draws]
@@ -164,6 +166,7 @@ def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tupl
 
 
 def _ranking_job(task: Task, split: str) -> Job:
+    # Documents by descending id: see `metrics.rank_corpus`
     content = read_ranking(task, split)
     queries, ids = list(content.queries), sorted(content.corpus, reverse=True)
 
@@ -172,7 +175,8 @@ def _ranking_job(task: Task, split: str) -> Job:
             ranking = metrics.rank_candidates(queries, q, ids, p, content.candidates)
         else:
             ranking = metrics.rank_corpus(queries, q, ids, p)
-        if task.ignore_identical_ids:  # after the cut, as in mteb
+        # After the ranking was cut, as in mteb
+        if task.ignore_identical_ids:
             for query, (documents, scores) in ranking.items():
                 other = [id != query for id in documents]
                 ranking[query] = [id for id in documents if id != query], scores[other]
@@ -198,18 +202,18 @@ def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str,
     with naming(task.name):
         results = {}
         for job in jobs(task):
+            # All texts of a split with embeddings of one width
             embeddings, width = [], None
             for texts, kind in with_policy(task, job, prefix):
-                x = check_embeddings(encode(texts, kind), texts, width)
-                embeddings.append(x)
-                width = x.shape[1]
+                embeddings.append(check_embeddings(encode(texts, kind), texts, width))
+                width = embeddings[0].shape[1]
+
+            # Scores of the split
             scores, items = job.score(*embeddings)
             main = scores[task.main_score]
             if not np.isfinite(main):
-                raise InputError(
-                    f"split {job.split}: {task.main_score} is {main}; "
-                    "is it defined for these labels?"
-                )
+                reason = f"{task.main_score} is {main}; is it defined for these labels?"
+                raise InputError(f"split {job.split}: {reason}")
             results[job.split] = {"main_score": main, "remarks": job.remarks} | scores, items
         return results
 
@@ -222,6 +226,7 @@ def finished(
 ) -> tuple[dict, dict | None, str]:
     """All settings of a task's result; the result of an earlier run, if it is complete and of these
     settings; 'done', 'kept' or 'damaged file replaced', for the log."""
+    # Is there one that can be read?
     path, settings = out / f"{task.name}.json", settings | {"task": fingerprint(task)}
     if overwrite or not path.exists():
         return settings, None, "done"
@@ -229,13 +234,14 @@ def finished(
         result = read_result(path)
     except InputError:
         return settings, None, "damaged file replaced"
+
+    # Of the same settings: the model's name does not matter where its weights are known
     for field, value in settings.items():
         before = result["settings"].get(field)
         if before != value and not (field == "model" and "weights" in settings):
-            raise InputError(
-                f"{path}: result of another run ({field} {before!r}, now it is {value!r}); "
-                "choose another output folder, or add --overwrite to replace it"
-            )
+            found = f"result of another run ({field} {before!r}, now it is {value!r})"
+            advice = "choose another output folder, or add --overwrite to replace it"
+            raise InputError(f"{path}: {found}; {advice}")
     return settings, result, "kept"
 
 
@@ -259,6 +265,7 @@ def run(
             start = time.perf_counter()
             splits = evaluate_task(task, encode, prefix)
             seconds = time.perf_counter() - start
+            # The result file last: where it is, everything is
             write_items(out, task, {split: items for split, (_, items) in splits.items()})
             scores = {split: scores for split, (scores, _) in splits.items()}
             result = _plain(result_of(task, scores, seconds, decisive | {"versions": versions}))
@@ -291,6 +298,7 @@ def write_items(out: Path, task: Task, splits: dict[str, Items]) -> None:
     """`<out>/items/<task>.npz`: of each split the arrays that the main score is made of."""
     arrays = {}
     for split, items in splits.items():
+        # Of the many measures of a ranking the one that counts
         if task.type in RANKING:
             items = {name: items[name] for name in ("query", metrics.ranking_item(task.main_score))}
         arrays |= {f"{split}/{name}": array for name, array in items.items()}
@@ -343,6 +351,8 @@ def _from_mteb(path: Path, result: dict) -> dict:
     if name not in facts:
         raise InputError(f"{path}: task {name!r} is not in MTEB-NL")
     task = facts[name]
+
+    # Its mean as the benchmark takes it: other languages and splits may be in the file too
     with reading(path):
         scores = {
             (split, subset["hf_subset"]): subset["main_score"]
@@ -362,9 +372,8 @@ def _from_mteb(path: Path, result: dict) -> dict:
 def _short_name(name) -> str:
     """What a folder of results is called in tables. mteb names the model in `model_meta.json`."""
     folder = Path(name)
-    if (folder / MODEL_META).is_file():
-        return str(read_json(folder / MODEL_META).get("name"))
-    return folder.resolve().name if folder.is_dir() else str(name)
+    model = read_json(folder / MODEL_META) if (folder / MODEL_META).is_file() else {}
+    return model.get("name") or (folder.resolve().name if folder.is_dir() else str(name))
 
 
 def read_results(name, notes: list[str]) -> Results:
@@ -375,6 +384,8 @@ def read_results(name, notes: list[str]) -> Results:
     """
     if not Path(name).is_dir():
         return _published(str(name))
+
+    # A file of another kind is skipped, unless there is nothing else
     results, refused = {}, []
     for path in sorted(Path(name).glob("*.json")):
         if path.name in ("summary.json", MODEL_META):
@@ -413,7 +424,7 @@ def _published(name: str) -> Results:
 
 # --- tables ---------------------------------------------------------------------------------------
 
-# The paper's names of the types, in its order.
+# The paper's names of the types, in its order
 SHORT = {
     "Classification": "Cls",
     "MultilabelClassification": "MLCls",
@@ -481,10 +492,13 @@ def only_tasks(columns: dict[str, Results], wanted: list[str]) -> dict[str, Resu
 def report_types(columns: dict[str, Results]) -> list[list[str]]:
     """Cells: models down, types and means across; of all tasks, and of those on native and on
     translated text alone. Left open (-): see `summarise`."""
+    # The types that there are, in the paper's order
     every = _every(columns)
     used = {result["task_type"] for result in every.values()}
     types = [type for type in SHORT if type in used]
     cells = [["model", "text", "tasks", *map(SHORT.get, types), "mean tasks", "mean types"]]
+
+    # All models on all texts, then on native ones, then on translated ones
     for text, translated in (("all", None), ("native", False), ("translated", True)):
         tasks = {
             name: result["task_type"]
@@ -500,18 +514,21 @@ def report_types(columns: dict[str, Results]) -> list[list[str]]:
 
 def report_tasks(columns: dict[str, Results]) -> list[list[str]]:
     """Cells: tasks down, models across, then the means. Left open (-): see `summarise`."""
+    # Type by type, by name
     order = list(TYPES)
     every = {name: result["task_type"] for name, result in _every(columns).items()}
     tasks = dict(sorted(every.items(), key=lambda item: (order.index(item[1]), item[0])))
-    means = [summarise(results, tasks) for results in columns.values()]
+
+    # A line of cells for each task, each type and each of the two means
+    summaries = [summarise(results, tasks) for results in columns.values()]
     cells = [["task", "type", *columns]]
-    cells += [[name, tasks[name], *(_cell(m["tasks"][name]) for m in means)] for name in tasks]
-    cells += [
-        [f"mean {type}", "", *(_cell(m["types"][type]) for m in means)]
-        for type in means[0]["types"]
-    ]
+    for name, type in tasks.items():
+        cells.append([name, type, *(_cell(summary["tasks"][name]) for summary in summaries)])
+    for type in dict.fromkeys(tasks.values()):
+        cells.append([f"mean {type}", "", *(_cell(x["types"][type]) for x in summaries)])
     for name in ("tasks", "types"):
-        cells.append([f"mean over {name}", "", *(_cell(m[f"mean_{name}"]) for m in means)])
+        scores = (_cell(summary[f"mean_{name}"]) for summary in summaries)
+        cells.append([f"mean over {name}", "", *scores])
     return cells
 
 
@@ -574,10 +591,11 @@ def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[st
         raise InputError(f"{a} and {b} have no task in common")
     rows = []
     for name in tasks:
+        # Without an interval the scores can be compared all the same
         low, high = None, None
         try:
             low, high = interval(Path(a), Path(b), first[name], second[name], resamples)
-        except InputError as error:  # the scores can be compared all the same
+        except InputError as error:
             notes.append(f"no interval for {name}: {error}")
         x, y = first[name]["main_score"], second[name]["main_score"]
         row = {"task": name, "type": first[name]["task_type"], "a": x, "b": y, "difference": y - x}
@@ -601,22 +619,21 @@ def interval(
     if not about[0] or about[0] != about[1]:
         return None, None
 
-    # Each draw: as many items as there are, with replacement, and what B has over A on them.
-    generator, drawn = np.random.default_rng(SEED), []
+    def score_of(items: Items, chosen: np.ndarray) -> float:
+        items = {name: array[chosen] for name, array in items.items()}
+        return metrics.score_items(type, score, items)
+
+    # Each draw: as many items as there are, with replacement, and what B has over A on them
+    generator, gains = np.random.default_rng(SEED), []
     for _ in range(resamples):
-        gains = []
+        of_splits = []
         for split, arrays in items[0].items():
             count = len(next(iter(arrays.values())))
             chosen = generator.integers(0, count, count)
-            x, y = (
-                metrics.score_items(
-                    type, score, {name: array[chosen] for name, array in splits[split].items()}
-                )
-                for splits in items
-            )
-            gains.append(y - x)
-        drawn.append(np.mean(gains))
-    return tuple(np.percentile(drawn, [2.5, 97.5]).tolist())
+            x, y = (score_of(splits[split], chosen) for splits in items)
+            of_splits.append(y - x)
+        gains.append(np.mean(of_splits))
+    return tuple(np.percentile(gains, [2.5, 97.5]).tolist())
 
 
 def _about(splits: dict[str, Items]) -> dict:
@@ -655,28 +672,27 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
     """What pairs of results of the same tasks differ in, apart from the scores: one line each."""
     lines = {}  # a set that keeps its order
     for pair in pairs:
+        # Of mteb's results little more is known than the data set
         a, b = map(_settings, pair)
         fields = a | b
-        if by_mteb := [settings["by mteb"] for settings in (a, b) if "by mteb" in settings]:
-            for name in by_mteb:
-                lines.setdefault(
-                    f"{name}: settings not recorded; "
-                    "mteb gives E5 its prefixes as --prefix mteb does"
-                )
-            revisions = [settings["data set revision"] for settings in (a, b)]
-            fields = [] if None in revisions else ["data set revision"]
+        for settings in (a, b):
+            if "by mteb" in settings:
+                prefixes = "mteb gives E5 its prefixes as --prefix mteb does"
+                lines.setdefault(f"{settings['by mteb']}: settings not recorded; {prefixes}")
+                known = a["data set revision"] and b["data set revision"]
+                fields = ["data set revision"] if known else []
+
+        # Each field that differs; of hashes the first digits
         for field in [name for name in fields if a.get(name) != b.get(name)]:
             x, y = a.get(field), b.get(field)
-            if field in ("task", "weights"):  # hashes
+            if field in ("task", "weights"):
                 x, y = (value and str(value)[:12] for value in (x, y))
             name = "data or protocol" if field == "task" else field
             where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
             lines.setdefault(f"{name}{where}: {x!r} and {y!r}")
         if {_new_batches(a), _new_batches(b)} == {True, False}:
-            lines.setdefault(
-                "scikit-learn draws other batches from 1.9 on: "
-                "clustering scores of the two cannot be compared"
-            )
+            advice = "clustering scores of the two cannot be compared"
+            lines.setdefault(f"scikit-learn draws other batches from 1.9 on: {advice}")
     return list(lines)
 
 
@@ -700,14 +716,14 @@ def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
         mark = "" if low is None or low <= 0 <= high else "*"
         scores = _cell(row["a"]), _cell(row["b"]), f"{100 * row['difference']:+.2f}"
         cells.append([row["task"], row["type"], *scores, ends, mark])
-    means = [
-        summarise(
-            {row["task"]: {"task_type": row["type"], "main_score": row[side]} for row in rows}
-        )
-        for side in "ab"
-    ]
+
+    # The means of the tasks that both have
+    summaries = []
+    for side in "ab":
+        results = {x["task"]: {"task_type": x["type"], "main_score": x[side]} for x in rows}
+        summaries.append(summarise(results))
     for name in ("tasks", "types"):
-        x, y = (summary[f"mean_{name}"] for summary in means)
+        x, y = (summary[f"mean_{name}"] for summary in summaries)
         cells.append([f"mean over {name}", "", _cell(x), _cell(y), f"{100 * (y - x):+.2f}", "", ""])
     return cells
 
@@ -717,9 +733,8 @@ def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
 
 def _tasks(args) -> list[Task]:
     if args.language and not args.tasks_file:
-        raise InputError(
-            "--language is for the tasks of a --tasks-file; the benchmark's are nld-Latn"
-        )
+        advice = "the benchmark's are nld-Latn"
+        raise InputError(f"--language is for the tasks of a --tasks-file; {advice}")
     tasks = read_tasks(args.tasks_file, args.language or "nld-Latn") if args.tasks_file else TASKS
     return select_tasks(tasks, args.tasks)
 
@@ -731,51 +746,44 @@ def _run(args) -> None:
 
 def _run_share(args, rank: int, world: int) -> None:
     """The run, by one of `world` processes, which share the embedding."""
+    # Mistakes that can be seen before the model is read
     tasks, out = _tasks(args), Path(args.out)
-    for path in filter(None, (out, args.cache)):
-        Path(path).mkdir(parents=True, exist_ok=True)  # raises before the work, not after it
+    for folder in filter(None, (args.out, args.cache)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+    # What decides the numbers
     folder = e5nl.find(args.model)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
-    settings = {
-        "model": str(args.model),
-        "weights": weights,
-        "dtype": args.dtype,
-        "prompts": prompts,
-    }
-    print(
-        f"{args.model}: {len(tasks)} tasks, --prefix {args.prefix}, "
-        f"{model_folder.describe_prefixes(model.config)}, {args.dtype}, weights {weights[:12]}"
-    )
+    settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}
+    settings |= {"prompts": prompts}
+    prefixes = f"--prefix {args.prefix}, {model_folder.describe_prefixes(model.config)}"
+    print(f"{args.model}: {len(tasks)} tasks, {prefixes}, {args.dtype}, weights {weights[:12]}")
 
+    # Each process embeds its share, between the times when all read the files; then one scores
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
     if world > 1:
-        e5nl.wait()  # until all have read the same files
+        e5nl.wait()
         for task in tasks:
             if finished(task, out, {"prefix": args.prefix} | settings, args.overwrite)[1] is None:
                 _embed_share(task, cache, args.prefix, (rank, world))
         e5nl.wait()
         cache.read()
-    if rank:  # one scores
+    if rank:
         return
 
     results = run(tasks, cache, out, settings, args.prefix, args.overwrite)
     for number, (result, state) in enumerate(results, 1):
         name, score = result.get("main_score_name", "score"), 100 * result["main_score"]
-        seconds = f"{result.get('evaluation_time', 0):.1f} s" + (
-            "" if state == "done" else f", {state}"
-        )
-        print(
-            f"{number}/{len(tasks)} {result['task_name']}: {name} {score:.2f} ({seconds})",
-            flush=True,
-        )
+        seconds = f"{result.get('evaluation_time', 0):.1f} s"
+        seconds += "" if state == "done" else f", {state}"
+        line = f"{number}/{len(tasks)} {result['task_name']}: {name} {score:.2f} ({seconds})"
+        print(line, flush=True)
         for split, (scores, *_) in result["scores"].items():
             for remark in scores.get("remarks", ()):
                 print(f"    {split}: {remark}", flush=True)
-    print(
-        f"{out}: {len(tasks)} results and summary.json; "
-        f"{len(cache.places):,} embeddings in {cache.folder}"
-    )
+    embeddings = f"{len(cache.places):,} embeddings in {cache.folder}"
+    print(f"{out}: {len(tasks)} results and summary.json; {embeddings}")
 
 
 def _embed_share(task: Task, cache: Cache, prefix: str, share: tuple[int, int]) -> None:
