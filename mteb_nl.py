@@ -164,15 +164,12 @@ def _task(name: str, type: str, repository: str, **fields) -> Task:
 def covid_labels(rows: Table, split: str) -> Table:
     """Only texts with a claim that can be checked (question 1); the labels are those of the other
     six questions whose answer is yes, numbered from 0."""
-    questions = [f"q{number}_label" for number in range(2, 8)]
-    return [
-        {
-            "text": row["text"],
-            "label": [i for i, name in enumerate(questions) if row[name] == "yes"],
-        }
-        for row in rows
-        if row["q1_label"] == "yes"
-    ]
+
+    def yes(row: dict) -> list[int]:
+        return [i for i in range(6) if row[f"q{i + 2}_label"] == "yes"]
+
+    checkable = (row for row in rows if row["q1_label"] == "yes")
+    return [{"text": row["text"], "label": yes(row)} for row in checkable]
 
 
 def title_and_abstract(rows: Table, split: str) -> Table:
@@ -183,9 +180,8 @@ def title_and_abstract(rows: Table, split: str) -> Table:
 def hatecheck_split(rows: Table, split: str) -> Table:
     """1,000 texts to train on and 1,000 others to test on, in the proportions of the kinds of hate;
     'hateful' is label 0."""
-    parts = stratified_split(
-        [row["functionality"] for row in rows], (1000, 1000), np.random.default_rng(42)
-    )
+    strata = [row["functionality"] for row in rows]
+    parts = stratified_split(strata, (1000, 1000), np.random.default_rng(42))
     names = sorted({str(row["is_hateful"]) for row in rows})
     chosen = [rows[i] for i in parts[0 if split == "train" else 1]]
     return [{"text": row["text"], "label": names.index(str(row["is_hateful"]))} for row in chosen]
@@ -199,12 +195,14 @@ def stratified_split(
     The draws of `datasets`' train_test_split: each stratum gives its share rounded down; the rows
     still missing come from those with the largest remainders, ties drawn.
     """
+    # How many rows of each stratum each part gets, of those that the parts before it left
     names, stratum = np.unique(strata, return_inverse=True)
     left, shares = np.bincount(stratum), []
     for size in sizes:
         exact = size * left / left.sum()
         share = np.floor(exact)
         remainder, missing = exact - share, size - int(share.sum())
+        # From the largest remainder down
         for value in np.unique(remainder)[::-1]:
             if missing:
                 equal = np.flatnonzero(remainder == value)
@@ -214,6 +212,7 @@ def stratified_split(
         shares.append(share.astype(int))
         left = left - shares[-1]
 
+    # Which rows: each stratum in random order, then each part
     parts = [[] for _ in sizes]
     for number in range(len(names)):
         rows = generator.permutation(np.flatnonzero(stratum == number))
@@ -429,6 +428,7 @@ def naming(where: str) -> Iterator[None]:
 
 def nearest(name, names) -> str:
     """For a message: the names closest to an unknown one, or those that contain it, or some."""
+    # By their letters, then by a part of them
     lower, unknown = {known.lower(): known for known in names}, str(name).lower()
     close = difflib.get_close_matches(unknown, lower, n=3, cutoff=0.4)
     close = close or [known for known in lower if unknown and unknown in known][:3]
@@ -446,17 +446,14 @@ def select_tasks(tasks: list[Task], wanted: list[str]) -> list[Task]:
     for name in wanted:
         if name not in names:
             raise InputError(f"task {name!r} is unknown; {nearest(name, names)}")
+
+    # All that each task may be called; of some it is not known whether they are translated
     origin = {True: "translated", False: "native", None: "all"}
-    chosen = [
-        task
-        for task in tasks
-        if {"all", task.name, task.type, origin[task.translated]} & set(wanted)
-    ]
+    called = [{"all", task.name, task.type, origin[task.translated]} for task in tasks]
+    chosen = [task for task, of_task in zip(tasks, called, strict=True) if of_task & set(wanted)]
     if not chosen:
-        raise InputError(
-            f"none of the {len(tasks)} tasks is known to be {' or '.join(wanted)}; "
-            "name tasks, types of tasks or all"
-        )
+        found = f"none of the {len(tasks)} tasks is known to be {' or '.join(wanted)}"
+        raise InputError(f"{found}; name tasks, types of tasks or all")
     return chosen
 
 
@@ -475,12 +472,11 @@ def read_tasks(path, language: str = "nld-Latn") -> list[Task]:
 
 
 def _parse_task(entry: dict, path: Path) -> Task:
+    # What is said of other fields names the task, and depends on its type
     name, type = entry.get("name"), entry.get("type")
     if not isinstance(name, str) or not re.fullmatch(FILE_NAME, name) or name == "summary":
-        raise InputError(
-            f"{path}: a task is named {name!r}; expected letters, digits, '.', '_' and '-', "
-            "and not summary"
-        )
+        expected = "expected letters, digits, '.', '_' and '-', and not summary"
+        raise InputError(f"{path}: a task is named {name!r}; {expected}")
     where = f"{path}: task {name}"
     if not isinstance(type, str) or type not in TYPES:
         raise InputError(f"{where}: type {type!r} is unknown; {nearest(type, TYPES)}")
@@ -521,6 +517,7 @@ def _parse_task(entry: dict, path: Path) -> Task:
         if field not in entry:
             raise InputError(f"{where}: no field {field!r}; a task of type {type} needs it")
 
+    # Its files exist
     splits = tuple(entry["splits"])
     named = entry.pop("splits") | ({"train": entry.pop("train")} if trained else {})
     find = _ranking_files if type in RANKING else _table_files
@@ -550,10 +547,10 @@ def _ranking_files(names, folder: Path, split: str, where: str) -> dict[str, lis
     names = {"folder": names} if isinstance(names, str) else names
     known = {"folder", "corpus", "queries"}
     if not isinstance(names, dict) or "folder" not in names or not names.keys() <= known:
-        raise InputError(
-            f"{where}: found {names!r}; expected a folder, or "
-            '{"folder": …, "corpus": file, "queries": file}'
-        )
+        expected = 'expected a folder, or {"folder": …, "corpus": file, "queries": file}'
+        raise InputError(f"{where}: found {names!r}; {expected}")
+
+    # The usual names, but for the files that are elsewhere
     paths = {what: inside(folder, name, where) for what, name in names.items()}
     own = paths.pop("folder")
     usual = {"corpus": "corpus.jsonl", "queries": "queries.jsonl", "qrels": f"qrels/{split}.tsv"}
@@ -579,30 +576,27 @@ def read_card(path: Path) -> dict[str, dict[str, list[str]]]:
     card = {}
     try:
         for config in (yaml.safe_load(head[1]) or {}).get("configs") or [] if head else []:
+            # Files alone are the split train, as in `datasets`
             files = config["data_files"]
             if isinstance(files, str) or not all(isinstance(part, dict) for part in files):
-                files = [{"split": "train", "path": files}]  # what `datasets` makes of files alone
+                files = [{"split": "train", "path": files}]
             splits = card[config["config_name"]] = {}
             for part in files:
                 paths = part["path"]
                 splits[str(part["split"])] = [paths] if isinstance(paths, str) else list(paths)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{path}: its YAML head has no list of configs with data_files that can be read "
-            f"({reason})"
-        ) from None
+        found = "its YAML head has no list of configs with data_files that can be read"
+        raise InputError(f"{path}: {found} ({str(error).splitlines()[0]})") from None
     return card
 
 
 def split_patterns(card: dict, config: str, split: str, alone: bool = False) -> list[str]:
     """The patterns of a split's files. alone: a configuration's only split counts, whatever its
     name."""
-    if not card and config == "default":  # a repository without configurations: as `datasets` looks
-        return [
-            name.format(split)
-            for name in ("{}.*", "{}-*", "{}/*", "data/{}.*", "data/{}-*", "data/{}/*")
-        ]
+    # A repository without configurations: where `datasets` looks
+    if not card and config == "default":
+        return [f"{folder}{split}{end}" for folder in ("", "data/") for end in (".*", "-*", "/*")]
+
     if config == "default" and len(card) == 1:
         (config,) = card
     if config not in card:
@@ -611,10 +605,8 @@ def split_patterns(card: dict, config: str, split: str, alone: bool = False) -> 
     if alone and len(splits) == 1:
         (split,) = splits
     if split not in splits:
-        raise InputError(
-            f"README.md lists no split {split!r} of configuration {config!r}; "
-            f"{nearest(split, splits)}"
-        )
+        lacking = f"no split {split!r} of configuration {config!r}"
+        raise InputError(f"README.md lists {lacking}; {nearest(split, splits)}")
     return splits[split]
 
 
@@ -623,6 +615,7 @@ def patterns(task: Task, split: str, card: dict) -> dict[str, list[str]]:
     if task.type not in RANKING or task.transform:
         config, parts = task.config or task.subset, task.parts.get(split, (split,))
         return {"rows": [name for part in parts for name in split_patterns(card, config, part)]}
+    # A ranking has a configuration for each of its tables
     prefix = "" if task.subset == "default" else f"{task.subset}-"
     configs = {what: f"{prefix}{what}" for what in ("corpus", "queries", "qrels")}
     if "query" in card:
@@ -664,6 +657,7 @@ def locate(task: Task, split: str) -> dict[str, list[Path]]:
     `top_ranked`."""
     if not task.repository:
         return task.files[split]
+    # First the list of files, then all that the task needs, at once
     card = read_card(hub_copy(task.repository, ("README.md",)) / "README.md")
     wanted = {part: patterns(task, part, card) for part in splits_read(task)}
     names = [name for part in wanted.values() for names in part.values() for name in names]
@@ -694,7 +688,7 @@ def fingerprint(task: Task) -> str:
 
 def _rows_of(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict]]:
     """(file:row, row) of a split, of the task's language, transformed."""
-    # Only the columns that are used; a transform may use any.
+    # Only the columns that are used; a transform may use any
     wanted = None if task.transform else (["lang"] if task.only_lang else [])
     usable = ["text", *task.columns.values()]
     for names, _ in TYPES[task.type].columns.values():
@@ -702,21 +696,22 @@ def _rows_of(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict]
     rows = []
     for file in files:
         rows += [(f"{file}:{number}", row) for number, row in read_rows(file, wanted, usable)]
-    if task.only_lang:
-        rows = [
-            (where, row) for where, row in rows if _cell(row, ["lang"], where)[1] == task.only_lang
-        ]
+
+    # Those of the task's language
+    if lang := task.only_lang:
+        rows = [x for x in rows if _cell(x[1], ["lang"], x[0])[1] == lang]
     if not rows:
-        only = f" with lang {task.only_lang!r}" if task.only_lang else ""
+        only = f" with lang {lang!r}" if lang else ""
         raise InputError(f"{', '.join(map(str, files))}: no rows{only}")
+
+    # What mteb makes of them
     if not task.transform:
         return rows
     try:
         changed = task.transform([row for _, row in rows], split)
     except KeyError as error:
-        raise InputError(
-            f"{files[0]}: no column {error}; the row has {', '.join(rows[0][1])}"
-        ) from None
+        found = f"no column {error}; the row has {', '.join(rows[0][1])}"
+        raise InputError(f"{files[0]}: {found}") from None
     return [(f"{files[0]}, after {task.transform.__name__}", row) for row in changed]
 
 
@@ -736,6 +731,7 @@ def read_columns(task: Task, split: str) -> dict[str, list]:
     rows = _rows_of(task, split, files)
     columns = {}
     for what, (names, kind) in TYPES[task.type].columns.items():
+        # The column by the task's name for it, or by one of the usual ones
         names = [task.columns[what]] if what in task.columns else names
         cells = [_cell(row, names, where) for where, row in rows]
         values = [value for _, value in cells]
@@ -745,17 +741,18 @@ def read_columns(task: Task, split: str) -> dict[str, list]:
             if not kind.fits(value):
                 found = str(value)[:60]
                 raise InputError(f"{where}: column {name!r} is {found!r}; expected {kind.expected}")
-        whole = kind is LABEL  # a whole number may be written as 2.0
+        # A label may be written as 2.0
+        whole = kind is LABEL
         columns[what] = [int(x) if whole and isinstance(x, float) else x for x in values]
 
+    # Labels, or scores, that can be told apart
     labels = flat_labels(columns)
     if len(set(labels)) < 2:
         only = repr(labels[0]) if labels else "empty"
         raise InputError(f"{files[-1]}: all labels are {only}; there is nothing to tell apart")
     if len({isinstance(label, str) for label in labels}) == 2:
-        raise InputError(
-            f"{files[-1]}: some labels are texts and some are numbers; write all in one way"
-        )
+        found = "some labels are texts and some are numbers"
+        raise InputError(f"{files[-1]}: {found}; write all in one way")
     return columns
 
 
@@ -792,6 +789,7 @@ class Ranking(NamedTuple):
 def read_ranking(task: Task, split: str) -> Ranking:
     """Queries without judgements are skipped, and so are judgements of unknown queries (as in
     mteb)."""
+    # The three tables
     files = locate(task, split)
     if task.transform:
         corpus, queries, qrels = (table for _, table in _rows_of(task, split, files["rows"]))
@@ -799,6 +797,8 @@ def read_ranking(task: Task, split: str) -> Ranking:
         corpus, queries = texts_by_id(files["corpus"]), texts_by_id(files["queries"])
         qrels = qrels_of(files["qrels"])
     corpus = {id: text.strip() for id, text in corpus.items()}
+
+    # Queries with judgements, and judgements with a query
     qrels = {query: judged for query, judged in qrels.items() if query in queries}
     queries = {query: text for query, text in queries.items() if query in qrels}
     if not queries:
@@ -806,6 +806,7 @@ def read_ranking(task: Task, split: str) -> Ranking:
     if task.type == "Retrieval":
         return Ranking(queries, corpus, qrels, {})
 
+    # The candidates of each query are documents
     where = files.get("top_ranked") or files["qrels"]
     given = _top_ranked(where) if files.get("top_ranked") else qrels
     candidates = {query: list(given.get(query, ())) for query in queries}
@@ -814,9 +815,8 @@ def read_ranking(task: Task, split: str) -> Ranking:
             raise InputError(f"{', '.join(map(str, where))}: query {query!r} has no candidates")
         for id in ids:
             if id not in corpus:
-                raise InputError(
-                    f"candidate {id!r} of query {query!r} is not in {files['corpus'][0]}"
-                )
+                found = f"candidate {id!r} of query {query!r}"
+                raise InputError(f"{found} is not in {files['corpus'][0]}")
     return Ranking(queries, corpus, qrels, candidates)
 
 
@@ -827,9 +827,8 @@ def _top_ranked(files: list[Path]) -> dict[str, list[str]]:
         for number, row in read_rows(file):
             query, ids = row.get("query-id"), row.get("corpus-ids")
             if not isinstance(query, str | int) or not isinstance(ids, list):
-                raise InputError(
-                    f"{file}:{number}: expected 'query-id' and 'corpus-ids', a list of ids"
-                )
+                expected = "expected 'query-id' and 'corpus-ids', a list of ids"
+                raise InputError(f"{file}:{number}: {expected}")
             ranked[str(query)] = list(dict.fromkeys(map(str, ids)))
     return ranked
 
@@ -837,26 +836,25 @@ def _top_ranked(files: list[Path]) -> dict[str, list[str]]:
 def remarks(task: Task, split: str, content: dict | Ranking) -> list[str]:
     """What a user should know of a split: judged documents that do not exist, and texts of the
     benchmark that are not as many, or as long, as mteb counts."""
+    # The texts, and how many rows they are of
     lines = []
     if isinstance(content, Ranking):
         texts = {"corpus": [*content.corpus.values()], "queries": [*content.queries.values()]}
         count = {what: len(of_what) for what, of_what in texts.items()}
         judged = [id for grades in content.qrels.values() for id in grades]
         if missing := [id for id in judged if id not in content.corpus]:
-            lines.append(
-                f"{len(missing):,} judged documents are not in the corpus, the first is "
-                f"{missing[0]!r}; they count as not found"
-            )
+            found = f"{len(missing):,} judged documents are not in the corpus, the first is"
+            lines.append(f"{found} {missing[0]!r}; they count as not found")
     else:
         columns = [content[what] for what in ("text", "sentence1", "sentence2") if what in content]
         texts, count = {split: sum(columns, [])}, {split: len(columns[0])}
 
+    # As many as mteb counts?
     expected = read_json(PUBLISHED)["sizes"][task.name] if task.repository else {}
     for what, of_what in texts.items():
         size = [count[what], sum(map(len, of_what))]
         if size != expected.get(what, size):
             ours, mtebs = ("{:,} with {:,} characters".format(*x) for x in (size, expected[what]))
-            lines.append(
-                f"{what}: {ours}, mteb counts {mtebs}; is this revision {task.revision[:12]}?"
-            )
+            advice = f"is this revision {task.revision[:12]}?"
+            lines.append(f"{what}: {ours}, mteb counts {mtebs}; {advice}")
     return lines
