@@ -4,8 +4,8 @@ mining).
 In: texts of any number of calls. Out: their embeddings, as an array or read from disk where they
 are needed. A folder holds one subfolder per model and setting; its files hold windows of rows (key
 of the text, embedding) as `.npy`, and the name of a file is the hash of its content. So a killed
-run resumes, runs may share a folder, and a damaged file is noticed: it is removed, `Cache.damaged`
-names it, and its texts are embedded again.
+run resumes, runs may share a folder, and a damaged file is noticed: it is named on the screen and
+removed, and its texts are embedded again.
 """
 
 import hashlib
@@ -44,7 +44,6 @@ class Cache:
         self.places: dict[bytes, int] = {}  # key of a text -> its file << 32 | its row there
         self.files: dict[str, np.ndarray] = {}  # name -> its embeddings, memory-mapped
         self.planned: set[bytes] = set()  # keys of texts that some process embeds
-        self.damaged: list[Path] = []
         self.read()
 
     def read(self) -> None:
@@ -58,7 +57,7 @@ class Cache:
             if complete:
                 self._add(path)
             else:
-                self.damaged.append(path)
+                print(f"{path}: damaged; its texts are embedded again")
                 path.unlink(missing_ok=True)
 
     def _add(self, path: Path) -> None:

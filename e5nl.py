@@ -74,6 +74,7 @@ from data import (
 from files import (
     InputError,
     cli,
+    digest_of,
     new_file,
     read_json,
     read_jsonl,
@@ -1445,7 +1446,7 @@ def _embed(args) -> None:
         print(summary(model, tokenizer))
         embeddings = embed(model, tokenizer, texts, args.kind, progress=True, together=True)
         if rank == 0 and out.suffix == ".npy":
-            write_array(out, embeddings)
+            write_array(out, embeddings, digest_of(texts))
         elif rank == 0:
             with new_file(out) as temporary:
                 save_file({"embeddings": torch.from_numpy(embeddings)}, temporary)

@@ -31,9 +31,7 @@ the largest task: 371 thousand documents.
 """
 
 import argparse
-import csv
 import functools
-import io
 import platform
 import random
 import re
@@ -51,10 +49,20 @@ import e5nl
 import metrics
 import model_folder
 from cache import Cache, check_embeddings, model_cache
-from files import InputError, cli, new_file, read_json, refuse_plot, whole_number, write_json
+from files import (
+    InputError,
+    cli,
+    new_file,
+    read_json,
+    reading,
+    refuse_plot,
+    whole_number,
+    write_json,
+)
 from metrics import SEED, Embeddings, Items, Scores
 from mteb_nl import (
     FILE_NAME,
+    PUBLISHED,
     RANKING,
     TASKS,
     TRAINED,
@@ -72,8 +80,7 @@ from mteb_nl import (
     select_tasks,
 )
 
-# The kind of text (see `e5nl.embed`) by its role in a task. `instruct` puts words before the
-# others.
+# The kind of text (see `e5nl.embed`) by its role in a task; see also `with_policy`
 POLICIES = {
     "mteb": {"symmetric": "none", "query": "query", "document": "passage"},
     "e5": {"symmetric": "query", "query": "query", "document": "passage"},
@@ -104,15 +111,20 @@ def jobs(task: Task) -> Iterator[Job]:
     """
     shuffles, draws = random.Random(SEED), np.random.default_rng(SEED)
     train = read_columns(task, "train") if task.type in TRAINED else {}
-    for number, split in enumerate(task.splits):
+    for split in task.splits:
+        # Queries in a corpus, or in lists of candidates
         if task.type in RANKING:
             yield _ranking_job(task, split)
             continue
+
+        # What is said of the data: of the training texts with the first split
         rows = read_columns(task, split)
         lines = remarks(task, split, rows)
+        if train and split == task.splits[0] != "train":
+            lines = remarks(task, "train", train) + lines
+
+        # Texts with labels, texts to cluster, or pairs of texts
         if train:
-            if number == 0 and split != "train":
-                lines = remarks(task, "train", train) + lines
             texts, score = _trained(task, split, train, rows, draws)
         elif task.type == "Clustering":
             texts = [rows["text"]]
@@ -121,29 +133,27 @@ def jobs(task: Task) -> Iterator[Job]:
             texts = [rows["sentence1"], rows["sentence2"]]
             score = metrics.sts if task.type == "STS" else metrics.pair_classification
             score = functools.partial(score, gold=flat_labels(rows))
-        yield Job(split, [("symmetric", some) for some in texts], score, lines)
+        yield Job(split, [("symmetric", column) for column in texts], score, lines)
 
 
 def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tuple[list, Callable]:
     """Texts and score of a classification. Only the training texts that are drawn are embedded."""
     labels = train["label"]
     if isinstance(flat_labels(train)[0], str) != isinstance(flat_labels(rows)[0], str):
-        raise InputError(
-            f"labels are texts in one of train and {split}, numbers in the other; "
-            "write all in one way"
-        )
+        advice = "numbers in the other; write all in one way"
+        raise InputError(f"labels are texts in one of train and {split}, {advice}")
+
+    # The training rows of each experiment
     if task.type == "Classification":
         classify, draws = metrics.classification, metrics.draw_rows(labels, task.samples_per_label)
     else:
         classify = metrics.multilabel_classification
         draws = metrics.draw_multilabel_rows(labels, task.samples_per_label, generator)
-        if (fewest := min(map(len, draws))) < metrics.NEIGHBOURS:
-            raise InputError(
-                f"{fewest} training rows with labels; {metrics.NEIGHBOURS} nearest neighbours "
-                "need as many"
-            )
+        if (fewest := min(map(len, draws))) < (needed := metrics.NEIGHBOURS):
+            reason = f"{needed} nearest neighbours need as many"
+            raise InputError(f"{fewest} training rows with labels; {reason}")
 
-    # Of the training texts keep those drawn; draws are then places among them.
+    # Of the training texts keep those drawn; draws are then places among them
     used = sorted(set().union(*draws))
     place = {row: number for number, row in enumerate(used)}
     draws = [[place[row] for row in rows] for rows in draws]
@@ -156,6 +166,7 @@ def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tupl
 
 
 def _ranking_job(task: Task, split: str) -> Job:
+    # Documents by descending id: see `metrics.rank_corpus`
     content = read_ranking(task, split)
     queries, ids = list(content.queries), sorted(content.corpus, reverse=True)
 
@@ -164,7 +175,8 @@ def _ranking_job(task: Task, split: str) -> Job:
             ranking = metrics.rank_candidates(queries, q, ids, p, content.candidates)
         else:
             ranking = metrics.rank_corpus(queries, q, ids, p)
-        if task.ignore_identical_ids:  # after the cut, as in mteb
+        # After the ranking was cut, as in mteb
+        if task.ignore_identical_ids:
             for query, (documents, scores) in ranking.items():
                 other = [id != query for id in documents]
                 ranking[query] = [id for id in documents if id != query], scores[other]
@@ -190,18 +202,18 @@ def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str,
     with naming(task.name):
         results = {}
         for job in jobs(task):
+            # All texts of a split with embeddings of one width
             embeddings, width = [], None
             for texts, kind in with_policy(task, job, prefix):
-                x = check_embeddings(encode(texts, kind), texts, width)
-                embeddings.append(x)
-                width = x.shape[1]
+                embeddings.append(check_embeddings(encode(texts, kind), texts, width))
+                width = embeddings[0].shape[1]
+
+            # Scores of the split
             scores, items = job.score(*embeddings)
             main = scores[task.main_score]
             if not np.isfinite(main):
-                raise InputError(
-                    f"split {job.split}: {task.main_score} is {main}; "
-                    "is it defined for these labels?"
-                )
+                reason = f"{task.main_score} is {main}; is it defined for these labels?"
+                raise InputError(f"split {job.split}: {reason}")
             results[job.split] = {"main_score": main, "remarks": job.remarks} | scores, items
         return results
 
@@ -214,6 +226,7 @@ def finished(
 ) -> tuple[dict, dict | None, str]:
     """All settings of a task's result; the result of an earlier run, if it is complete and of these
     settings; 'done', 'kept' or 'damaged file replaced', for the log."""
+    # Is there one that can be read?
     path, settings = out / f"{task.name}.json", settings | {"task": fingerprint(task)}
     if overwrite or not path.exists():
         return settings, None, "done"
@@ -221,13 +234,14 @@ def finished(
         result = read_result(path)
     except InputError:
         return settings, None, "damaged file replaced"
+
+    # Of the same settings: the model's name does not matter where its weights are known
     for field, value in settings.items():
         before = result["settings"].get(field)
         if before != value and not (field == "model" and "weights" in settings):
-            raise InputError(
-                f"{path}: result of another run ({field} {before!r}, now it is {value!r}); "
-                "choose another output folder, or add --overwrite to replace it"
-            )
+            found = f"result of another run ({field} {before!r}, now it is {value!r})"
+            advice = "choose another output folder, or add --overwrite to replace it"
+            raise InputError(f"{path}: {found}; {advice}")
     return settings, result, "kept"
 
 
@@ -251,6 +265,7 @@ def run(
             start = time.perf_counter()
             splits = evaluate_task(task, encode, prefix)
             seconds = time.perf_counter() - start
+            # The result file last: where it is, everything is
             write_items(out, task, {split: items for split, (_, items) in splits.items()})
             scores = {split: scores for split, (scores, _) in splits.items()}
             result = _plain(result_of(task, scores, seconds, decisive | {"versions": versions}))
@@ -283,6 +298,7 @@ def write_items(out: Path, task: Task, splits: dict[str, Items]) -> None:
     """`<out>/items/<task>.npz`: of each split the arrays that the main score is made of."""
     arrays = {}
     for split, items in splits.items():
+        # Of the many measures of a ranking the one that counts
         if task.type in RANKING:
             items = {name: items[name] for name in ("query", metrics.ranking_item(task.main_score))}
         arrays |= {f"{split}/{name}": array for name, array in items.items()}
@@ -303,49 +319,76 @@ def _plain(value):
 
 # --- result files ---------------------------------------------------------------------------------
 
-PUBLISHED = Path(__file__).with_name("published.json")
-E5_NL = [f"clips/e5-{size}-trm-nl" for size in ("small", "base", "large")]  # the paper's own
+MODEL_META = "model_meta.json"  # what mteb writes next to its results
 
 Results = dict[str, dict]  # task: its result
 
 
 def read_result(path: Path) -> dict:
-    """One result file, checked."""
+    """One result file of `run` or of mteb, checked."""
     result = read_json(path)
-    is_object = lambda value: isinstance(value, dict)  # noqa: E731
-    expected = {
-        "task_name": (
-            lambda value: re.fullmatch(FILE_NAME, str(value or "")),
-            "the name of a task",
-        ),
-        "task_type": (lambda value: str(value) in TYPES, f"one of {', '.join(TYPES)}"),
-        "main_score": (is_number, "a number"),
-        "scores": (is_object, "an object"),
-        "settings": (
-            lambda value: is_object(value) and is_object(value.get("versions", {})),
-            "an object",
-        ),
+    if "mteb_version" in result and "settings" not in result:
+        result = _from_mteb(path, result)
+    settings = result.get("settings")
+    checks = {
+        "task_name": re.fullmatch(FILE_NAME, str(result.get("task_name") or "")),
+        "task_type": str(result.get("task_type")) in TYPES,
+        "main_score": is_number(result.get("main_score")),
+        "scores": isinstance(result.get("scores"), dict),
+        "settings": isinstance(settings, dict) and isinstance(settings.get("versions", {}), dict),
     }
-    for field, (fits, words) in expected.items():
-        if not fits(result.get(field)):
+    for field, fits in checks.items():
+        if not fits:
             value = str(result.get(field))[:60]
-            raise InputError(
-                f"{path}: not a result file of evaluate.py: {field} is {value!r}; expected {words}"
-            )
+            raise InputError(f"{path}: not a result file of evaluate.py: {field} is {value!r}")
     return result
 
 
+def _from_mteb(path: Path, result: dict) -> dict:
+    """A result file that mteb wrote, with the fields of ours. Its main score is that of the Dutch
+    part of a task of the benchmark."""
+    facts, name = {task.name: task for task in TASKS}, result.get("task_name")
+    if name not in facts:
+        raise InputError(f"{path}: task {name!r} is not in MTEB-NL")
+    task = facts[name]
+
+    # Its mean as the benchmark takes it: other languages and splits may be in the file too
+    with reading(path):
+        scores = {
+            (split, subset["hf_subset"]): subset["main_score"]
+            for split, subsets in result["scores"].items()
+            for subset in subsets
+        }
+        main_score = float(np.mean([scores[split, task.subset] for split in task.splits]))
+    return result | {
+        "task_type": task.type,
+        "main_score": main_score,
+        "main_score_name": task.main_score,
+        "translated": task.translated,
+        "settings": {"by mteb": f"{_short_name(path.parent)}, mteb {result['mteb_version']}"},
+    }
+
+
+def _short_name(name) -> str:
+    """What a folder of results is called in tables. mteb names the model in `model_meta.json`."""
+    folder = Path(name)
+    model = read_json(folder / MODEL_META) if (folder / MODEL_META).is_file() else {}
+    return model.get("name") or (folder.resolve().name if folder.is_dir() else str(name))
+
+
 def read_results(name, notes: list[str]) -> Results:
-    """The results in a folder that `run` wrote, or of a model with published scores (main scores
-    only).
+    """The results in a folder that `run` or mteb wrote, or of a model with published scores (main
+    scores only).
 
     notes: gets a line for each file of the folder that is no result file.
     """
     if not Path(name).is_dir():
         return _published(str(name))
+
+    # A file of another kind is skipped, unless there is nothing else
     results, refused = {}, []
     for path in sorted(Path(name).glob("*.json")):
-        if path.name == "summary.json":
+        if path.name in ("summary.json", MODEL_META):
             continue
         try:
             result = read_result(path)
@@ -355,11 +398,8 @@ def read_results(name, notes: list[str]) -> Results:
         except InputError as error:
             refused.append(f"{error}")
     if not results:
-        raise InputError(
-            refused[0]
-            if refused
-            else f"{name}: no result files; expected a folder that `run` wrote"
-        )
+        expected = "expected a folder that `run` wrote, or mteb (results/<model>/<revision>)"
+        raise InputError(refused[0] if refused else f"{name}: no result files; {expected}")
     notes += [f"skipped: {line}" for line in refused]
     return results
 
@@ -367,14 +407,12 @@ def read_results(name, notes: list[str]) -> Results:
 def _published(name: str) -> Results:
     published = read_json(PUBLISHED)
     if name not in published["models"]:
-        close = f"e.g. {', '.join(E5_NL)}"
-        if "/" in name:
-            close = nearest(name, list(published["models"]))
+        close = nearest(name, published["models"]) if "/" in name else "e.g. clips/e5-small-trm-nl"
         raise FileNotFoundError(
             f"{name}: no such folder, and no model with published scores; {close}"
         )
     model, facts = published["models"][name], {task.name: task for task in TASKS}
-    settings = {"published": f"{name}, revision {model['revision'][:8]}"}
+    settings = {"by mteb": f"{name}, revision {model['revision'][:8]}, published"}
     return {
         task: {
             "task_name": task, "task_type": facts[task].type, "main_score": score,
@@ -384,20 +422,9 @@ def _published(name: str) -> Results:
     }  # fmt: skip
 
 
-def read_items(path: Path) -> dict[str, Items]:
-    """{split: items} as `write_items` wrote them; empty without the file."""
-    splits = {}
-    if path.is_file():
-        with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
-            for name in stored.files:
-                split, _, item = name.partition("/")
-                splits.setdefault(split, {})[item] = stored[name]
-    return splits
-
-
 # --- tables ---------------------------------------------------------------------------------------
 
-# The paper's names of the types, in its order.
+# The paper's names of the types, in its order
 SHORT = {
     "Classification": "Cls",
     "MultilabelClassification": "MLCls",
@@ -435,14 +462,19 @@ def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
     """{short name: results} of several folders or published models. notes: see `read_results`."""
     columns = {}
     for name in names:
-        short = Path(name).resolve().name if Path(name).is_dir() else str(name)
+        short = _short_name(name)
         columns[str(name) if short in columns else short] = read_results(name, notes)
     return columns
 
 
+def _every(columns: dict[str, Results]) -> Results:
+    """A result of each task that a column has."""
+    return {name: result for results in columns.values() for name, result in results.items()}
+
+
 def only_tasks(columns: dict[str, Results], wanted: list[str]) -> dict[str, Results]:
     """The results of the tasks that `wanted` lists by name or type."""
-    every = {name: result for results in columns.values() for name, result in results.items()}
+    every = _every(columns)
     known = sorted(every.keys() | {result["task_type"] for result in every.values()})
     for name in wanted:
         if name not in known:
@@ -460,10 +492,13 @@ def only_tasks(columns: dict[str, Results], wanted: list[str]) -> dict[str, Resu
 def report_types(columns: dict[str, Results]) -> list[list[str]]:
     """Cells: models down, types and means across; of all tasks, and of those on native and on
     translated text alone. Left open (-): see `summarise`."""
-    every = {name: result for results in columns.values() for name, result in results.items()}
+    # The types that there are, in the paper's order
+    every = _every(columns)
     used = {result["task_type"] for result in every.values()}
     types = [type for type in SHORT if type in used]
     cells = [["model", "text", "tasks", *map(SHORT.get, types), "mean tasks", "mean types"]]
+
+    # All models on all texts, then on native ones, then on translated ones
     for text, translated in (("all", None), ("native", False), ("translated", True)):
         tasks = {
             name: result["task_type"]
@@ -479,22 +514,21 @@ def report_types(columns: dict[str, Results]) -> list[list[str]]:
 
 def report_tasks(columns: dict[str, Results]) -> list[list[str]]:
     """Cells: tasks down, models across, then the means. Left open (-): see `summarise`."""
-    every = {
-        name: result["task_type"]
-        for results in columns.values()
-        for name, result in results.items()
-    }
+    # Type by type, by name
     order = list(TYPES)
+    every = {name: result["task_type"] for name, result in _every(columns).items()}
     tasks = dict(sorted(every.items(), key=lambda item: (order.index(item[1]), item[0])))
-    means = [summarise(results, tasks) for results in columns.values()]
+
+    # A line of cells for each task, each type and each of the two means
+    summaries = [summarise(results, tasks) for results in columns.values()]
     cells = [["task", "type", *columns]]
-    cells += [[name, tasks[name], *(_cell(m["tasks"][name]) for m in means)] for name in tasks]
-    cells += [
-        [f"mean {type}", "", *(_cell(m["types"][type]) for m in means)]
-        for type in means[0]["types"]
-    ]
+    for name, type in tasks.items():
+        cells.append([name, type, *(_cell(summary["tasks"][name]) for summary in summaries)])
+    for type in dict.fromkeys(tasks.values()):
+        cells.append([f"mean {type}", "", *(_cell(x["types"][type]) for x in summaries)])
     for name in ("tasks", "types"):
-        cells.append([f"mean over {name}", "", *(_cell(m[f"mean_{name}"]) for m in means)])
+        scores = (_cell(summary[f"mean_{name}"]) for summary in summaries)
+        cells.append([f"mean over {name}", "", *scores])
     return cells
 
 
@@ -503,29 +537,21 @@ def _cell(score: float | None) -> str:
 
 
 def table(cells: list[list[str]], format: str, left: int) -> str:
-    """Cells as text, markdown or csv; the first `left` columns are words, the others numbers."""
-    if format == "csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(cells)
-        return text.getvalue().rstrip("\n")
+    """Cells as text or markdown; the first `left` columns are words, the others numbers."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         [
-            cell.ljust(width) if i < left else cell.rjust(width)
+            cell.rjust(width) if i >= left else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         for row in cells
     ]
+    # Markdown sets a column of numbers to the right by a colon
+    end = ":" if format == "markdown" else "-"
+    rule = ["-" * (width - 1) + ("-" if i < left else end) for i, width in enumerate(widths)]
+    lines.insert(1, rule)
     if format == "markdown":
-        lines.insert(
-            1,
-            [
-                "-" * width if i < left else "-" * (width - 1) + ":"
-                for i, width in enumerate(widths)
-            ],
-        )
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    lines.insert(1, ["-" * width for width in widths])
     return "\n".join("  ".join(line).rstrip() for line in lines)
 
 
@@ -565,10 +591,11 @@ def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[st
         raise InputError(f"{a} and {b} have no task in common")
     rows = []
     for name in tasks:
+        # Without an interval the scores can be compared all the same
         low, high = None, None
         try:
             low, high = interval(Path(a), Path(b), first[name], second[name], resamples)
-        except InputError as error:  # the scores can be compared all the same
+        except InputError as error:
             notes.append(f"no interval for {name}: {error}")
         x, y = first[name]["main_score"], second[name]["main_score"]
         row = {"task": name, "type": first[name]["task_type"], "a": x, "b": y, "difference": y - x}
@@ -587,27 +614,26 @@ def interval(
     type, score = first["task_type"], first.get("main_score_name")
     if (type, score) != (second["task_type"], second.get("main_score_name")):
         return None, None
-    items = [checked_items(folder, result) for folder, result in ((a, first), (b, second))]
+    items = [read_items(folder, result) for folder, result in ((a, first), (b, second))]
     about = [_about(splits) for splits in items]
     if not about[0] or about[0] != about[1]:
         return None, None
 
-    # Each draw: as many items as there are, with replacement, and what B has over A on them.
-    generator, drawn = np.random.default_rng(SEED), []
+    def score_of(items: Items, chosen: np.ndarray) -> float:
+        items = {name: array[chosen] for name, array in items.items()}
+        return metrics.score_items(type, score, items)
+
+    # Each draw: as many items as there are, with replacement, and what B has over A on them
+    generator, gains = np.random.default_rng(SEED), []
     for _ in range(resamples):
-        gains = []
+        of_splits = []
         for split, arrays in items[0].items():
             count = len(next(iter(arrays.values())))
             chosen = generator.integers(0, count, count)
-            x, y = (
-                metrics.score_items(
-                    type, score, {name: array[chosen] for name, array in splits[split].items()}
-                )
-                for splits in items
-            )
-            gains.append(y - x)
-        drawn.append(np.mean(gains))
-    return tuple(np.percentile(drawn, [2.5, 97.5]).tolist())
+            x, y = (score_of(splits[split], chosen) for splits in items)
+            of_splits.append(y - x)
+        gains.append(np.mean(of_splits))
+    return tuple(np.percentile(gains, [2.5, 97.5]).tolist())
 
 
 def _about(splits: dict[str, Items]) -> dict:
@@ -620,23 +646,25 @@ def _about(splits: dict[str, Items]) -> dict:
     }
 
 
-def checked_items(folder: Path, result: dict) -> dict[str, Items]:
-    """{split: items} of a result; an InputError unless its main score is made of them."""
-    type, score = result["task_type"], result.get("main_score_name")
+def read_items(folder: Path, result: dict) -> dict[str, Items]:
+    """{split: items} of a result, as `write_items` wrote them; empty without the file.
+
+    An InputError unless its main score is made of them.
+    """
     path = folder / "items" / f"{result['task_name']}.npz"
-    try:
-        splits = read_items(path)
-        for split, items in splits.items():
-            if len({len(array) for array in items.values()}) > 1:
-                raise ValueError(f"{split}: arrays of different lengths")
+    if not path.is_file():
+        return {}
+    splits = {}
+    with reading(path):
+        with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
+            for name in stored.files:
+                split, _, item = name.partition("/")
+                splits.setdefault(split, {})[item] = stored[name]
+        type, score = result["task_type"], result["main_score_name"]
         again = [metrics.score_items(type, score, items) for items in splits.values()]
-    except Exception as error:  # whatever reading or scoring makes of a file of another tool
-        raise InputError(f"{path}: {score} cannot be computed from it ({error!r})") from None
-    if splits and not abs(np.mean(again) - result["main_score"]) < 1e-6:
-        raise InputError(
-            f"{path}: {score} of it is {np.mean(again):.6f}; "
-            f"the result file says {result['main_score']:.6f}"
-        )
+    if splits and not abs((again := np.mean(again)) - result["main_score"]) < 1e-6:
+        found = f"{score} of it is {again:.6f}"
+        raise InputError(f"{path}: {found}; the result file says {result['main_score']:.6f}")
     return splits
 
 
@@ -644,29 +672,27 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
     """What pairs of results of the same tasks differ in, apart from the scores: one line each."""
     lines = {}  # a set that keeps its order
     for pair in pairs:
-        published = [
-            result["settings"]["published"] for result in pair if "published" in result["settings"]
-        ]
-        for name in published:
-            lines.setdefault(
-                f"{name}: published, settings not recorded here; "
-                "mteb gives E5 its prefixes as --prefix mteb does"
-            )
-        if published:
-            continue
+        # Of mteb's results little more is known than the data set
         a, b = map(_settings, pair)
-        for field in [name for name in a | b if a.get(name) != b.get(name)]:
+        fields = a | b
+        for settings in (a, b):
+            if "by mteb" in settings:
+                prefixes = "mteb gives E5 its prefixes as --prefix mteb does"
+                lines.setdefault(f"{settings['by mteb']}: settings not recorded; {prefixes}")
+                known = a["data set revision"] and b["data set revision"]
+                fields = ["data set revision"] if known else []
+
+        # Each field that differs; of hashes the first digits
+        for field in [name for name in fields if a.get(name) != b.get(name)]:
             x, y = a.get(field), b.get(field)
-            if field in ("task", "weights"):  # hashes
+            if field in ("task", "weights"):
                 x, y = (value and str(value)[:12] for value in (x, y))
             name = "data or protocol" if field == "task" else field
             where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
             lines.setdefault(f"{name}{where}: {x!r} and {y!r}")
         if {_new_batches(a), _new_batches(b)} == {True, False}:
-            lines.setdefault(
-                "scikit-learn draws other batches from 1.9 on: "
-                "clustering scores of the two cannot be compared"
-            )
+            advice = "clustering scores of the two cannot be compared"
+            lines.setdefault(f"scikit-learn draws other batches from 1.9 on: {advice}")
     return list(lines)
 
 
@@ -690,14 +716,14 @@ def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
         mark = "" if low is None or low <= 0 <= high else "*"
         scores = _cell(row["a"]), _cell(row["b"]), f"{100 * row['difference']:+.2f}"
         cells.append([row["task"], row["type"], *scores, ends, mark])
-    means = [
-        summarise(
-            {row["task"]: {"task_type": row["type"], "main_score": row[side]} for row in rows}
-        )
-        for side in "ab"
-    ]
+
+    # The means of the tasks that both have
+    summaries = []
+    for side in "ab":
+        results = {x["task"]: {"task_type": x["type"], "main_score": x[side]} for x in rows}
+        summaries.append(summarise(results))
     for name in ("tasks", "types"):
-        x, y = (summary[f"mean_{name}"] for summary in means)
+        x, y = (summary[f"mean_{name}"] for summary in summaries)
         cells.append([f"mean over {name}", "", _cell(x), _cell(y), f"{100 * (y - x):+.2f}", "", ""])
     return cells
 
@@ -707,59 +733,57 @@ def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
 
 def _tasks(args) -> list[Task]:
     if args.language and not args.tasks_file:
-        raise InputError(
-            "--language is for the tasks of a --tasks-file; the benchmark's are nld-Latn"
-        )
+        advice = "the benchmark's are nld-Latn"
+        raise InputError(f"--language is for the tasks of a --tasks-file; {advice}")
     tasks = read_tasks(args.tasks_file, args.language or "nld-Latn") if args.tasks_file else TASKS
     return select_tasks(tasks, args.tasks)
 
 
-def _run(args, rank: int, world: int) -> None:
+def _run(args) -> None:
+    with e5nl.processes() as (rank, world):
+        _run_share(args, rank, world)
+
+
+def _run_share(args, rank: int, world: int) -> None:
+    """The run, by one of `world` processes, which share the embedding."""
+    # Mistakes that can be seen before the model is read
     tasks, out = _tasks(args), Path(args.out)
+    for folder in filter(None, (args.out, args.cache)):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+
+    # What decides the numbers
     folder = e5nl.find(args.model)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
-    settings = {
-        "model": str(args.model),
-        "weights": weights,
-        "dtype": args.dtype,
-        "prompts": prompts,
-    }
-    print(
-        f"{args.model}: {len(tasks)} tasks, --prefix {args.prefix}, "
-        f"{model_folder.describe_prefixes(model.config)}, {args.dtype}, weights {weights[:12]}"
-    )
+    settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}
+    settings |= {"prompts": prompts}
+    prefixes = f"--prefix {args.prefix}, {model_folder.describe_prefixes(model.config)}"
+    print(f"{args.model}: {len(tasks)} tasks, {prefixes}, {args.dtype}, weights {weights[:12]}")
 
+    # Each process embeds its share, between the times when all read the files; then one scores
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
-    for path in cache.damaged:
-        print(f"{path}: damaged; its texts are embedded again")
     if world > 1:
-        e5nl.wait()  # until all have read the same files
+        e5nl.wait()
         for task in tasks:
             if finished(task, out, {"prefix": args.prefix} | settings, args.overwrite)[1] is None:
                 _embed_share(task, cache, args.prefix, (rank, world))
         e5nl.wait()
         cache.read()
-    if rank:  # one scores
+    if rank:
         return
 
     results = run(tasks, cache, out, settings, args.prefix, args.overwrite)
     for number, (result, state) in enumerate(results, 1):
         name, score = result.get("main_score_name", "score"), 100 * result["main_score"]
-        seconds = f"{result.get('evaluation_time', 0):.1f} s" + (
-            "" if state == "done" else f", {state}"
-        )
-        print(
-            f"{number}/{len(tasks)} {result['task_name']}: {name} {score:.2f} ({seconds})",
-            flush=True,
-        )
+        seconds = f"{result.get('evaluation_time', 0):.1f} s"
+        seconds += "" if state == "done" else f", {state}"
+        line = f"{number}/{len(tasks)} {result['task_name']}: {name} {score:.2f} ({seconds})"
+        print(line, flush=True)
         for split, (scores, *_) in result["scores"].items():
             for remark in scores.get("remarks", ()):
                 print(f"    {split}: {remark}", flush=True)
-    print(
-        f"{out}: {len(tasks)} results and summary.json; "
-        f"{len(cache.places):,} embeddings in {cache.folder}"
-    )
+    embeddings = f"{len(cache.places):,} embeddings in {cache.folder}"
+    print(f"{out}: {len(tasks)} results and summary.json; {embeddings}")
 
 
 def _embed_share(task: Task, cache: Cache, prefix: str, share: tuple[int, int]) -> None:
@@ -780,94 +804,77 @@ def _download(args) -> None:
 
 
 def _report(args) -> None:
+    refuse_plot(args.plot, args.overwrite)
     notes = []
     columns = read_columns_of(args.results, notes)
     if args.tasks:
         columns = only_tasks(columns, args.tasks)
     cells = report_types(columns) if args.by == "type" else report_tasks(columns)
     print(table(cells, args.format, 2))
-    print("".join(f"{line}\n" for line in notes), end="", file=sys.stderr)
+    _print_notes(notes)
     if args.plot:
         plot(args.plot, columns)
+
+
+def _print_notes(notes: list[str]) -> None:
+    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
 
 
 def _compare(args) -> None:
     notes = []
     rows, lines = compare(args.a, args.b, args.resamples, notes)
-    names = [Path(x).resolve().name if Path(x).is_dir() else str(x) for x in (args.a, args.b)]
+    names = [_short_name(args.a), _short_name(args.b)]
     if names[0] == names[1]:
         names = [str(args.a), str(args.b)]
     print(table(describe_comparison(rows, *names), args.format, 2))
     print("\nsettings that differ:" if lines else "\nno settings differ", *lines, sep="\n  ")
-    print("".join(f"{line}\n" for line in notes), end="", file=sys.stderr)
+    _print_notes(notes)
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(
-        description="Score embeddings on MTEB-NL, with mteb's numbers."
-    )
+    about = "Score embeddings on MTEB-NL, with mteb's numbers."
+    parser = argparse.ArgumentParser(description=about)
     commands = parser.add_subparsers(dest="command", required=True)
-    defaults = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
 
-    command = commands.add_parser("run", help="evaluate a model", **defaults)
-    add = command.add_argument
+    def add_command(name: str, function, help: str):
+        formatter = argparse.ArgumentDefaultsHelpFormatter
+        command = commands.add_parser(name, help=help, formatter_class=formatter)
+        command.set_defaults(function=function)
+        return command.add_argument
+
+    add = add_command("run", _run, "evaluate a model")
     add("--model", required=True, help="model folder or hub name")
-    add(
-        "--tasks",
-        nargs="+",
-        default=["all"],
-        help="names or types of tasks, native, translated or all",
-    )
+    wanted = "names or types of tasks, native, translated or all"
+    add("--tasks", nargs="+", default=["all"], help=wanted)
     add("--tasks-file", help="JSON file of tasks next to their data, instead of the benchmark's")
     add("--language", help="of the tasks in --tasks-file that name none (nld-Latn)")
     add("--out", required=True, help="folder of the result files")
     add("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
     add("--overwrite", action="store_true", help="evaluate finished tasks again")
-    add(
-        "--prefix",
-        choices=list(POLICIES),
-        default="mteb",
-        help="policy, see the top of evaluate.py",
-    )
+    policy = "policy, see the top of evaluate.py"
+    add("--prefix", choices=list(POLICIES), default="mteb", help=policy)
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="published: float32")
 
-    command = commands.add_parser(
-        "download", help="fetch the tasks' data to the hub's cache", **defaults
-    )
-    command.add_argument("--tasks", nargs="+", default=["all"], help="as for `run`")
-    command.set_defaults(function=_download)
+    add = add_command("download", _download, "fetch the tasks' data to the hub's cache")
+    add("--tasks", nargs="+", default=["all"], help=wanted)
 
-    command = commands.add_parser("report", help="print a table of results")
-    add = command.add_argument
-    add(
-        "results",
-        nargs="+",
-        help="folders that `run` wrote, and names of models with published scores",
-    )
-    add("--tasks", nargs="+", help="only these tasks, by name or type (default: all)")
-    add("--by", choices=["type", "task"], default="type")
-    add("--format", choices=["text", "markdown", "csv"], default="text")
+    results = "that `run` or mteb wrote, or a model with published scores"
+    add = add_command("report", _report, "print a table of results")
+    add("results", nargs="+", help=f"folder {results}")
+    add("--tasks", nargs="+", help="only these tasks, by name or type")
+    add("--by", choices=["type", "task"], default="type", help="types of tasks, or each task")
+    add("--format", choices=["text", "markdown"], default="text", help="of the table")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
     add("--overwrite", action="store_true", help="replace --plot")
-    command.set_defaults(function=_report)
 
-    command = commands.add_parser(
-        "compare", help="B over A, task by task, with intervals", **defaults
-    )
-    add = command.add_argument
-    add("a", help="a folder that `run` wrote, or a model with published scores")
-    add("b")
+    add = add_command("compare", _compare, "B over A, task by task, with intervals")
+    add("a", help=f"folder {results}")
+    add("b", help="likewise")
     add("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
-    add("--format", choices=["text", "markdown", "csv"], default="text")
-    command.set_defaults(function=_compare)
+    add("--format", choices=["text", "markdown"], default="text", help="of the table")
 
     args = parser.parse_args(argv)
-    if args.command == "report":
-        refuse_plot(args.plot, args.overwrite)
-    if args.command != "run":
-        return args.function(args)
-    with e5nl.processes() as (rank, world):
-        _run(args, rank, world)
+    args.function(args)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,11 @@ file leads out of its folder.
 import argparse
 import contextlib
 import csv
+import errno
 import fcntl
 import fnmatch
 import gzip
+import hashlib
 import importlib.util
 import json
 import math
@@ -31,7 +33,7 @@ import shutil
 import signal
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -141,11 +143,20 @@ def _number_type(kind: type, name: str, low: float, high: float):
     return parse
 
 
-def refuse_existing(path, overwrite: bool) -> None:
-    """Stop before the work, not after it, when its result would replace something."""
-    if Path(path).exists() and not overwrite:
+def refuse_existing(path, overwrite: bool, folder: bool = False) -> None:
+    """Stop before the work, not after it, when its result would replace something.
+
+    Or when it cannot be written there. folder: the result is a folder.
+    """
+    path = Path(path)
+    if path.is_dir() and not folder:
+        raise InputError(f"{path}: is a folder; expected the name of a file to write")
+    if path.exists() and not overwrite:
         advice = "choose another name, or add --overwrite to replace it"
         raise InputError(f"{path}: exists already; {advice}")
+    parent = next(parent for parent in path.absolute().parents if parent.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"{path}: {parent} is no folder that you may write to")
 
 
 def refuse_plot(path, overwrite: bool) -> None:
@@ -194,7 +205,7 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
     must not cost other files.
     """
     path = Path(path).resolve()
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, folder=True)
     if path.exists():
         names = {file.name for file in path.iterdir()} if path.is_dir() else {path.name}
         if names and not names & {"config.json", "tokenizer.json"}:
@@ -230,8 +241,22 @@ def _workspace(path: Path) -> Iterator[Path]:
     with lock:
         try:
             yield workspace
+        except Exception as error:
+            if not _is_disk_full(error):
+                raise
+            shutil.rmtree(workspace, ignore_errors=True)
+            free = shutil.disk_usage(path.parent).free / 1e6
+            reason = f"No space left on device, of which {free:,.0f} MB are free"
+            raise InputError(f"{path}: {reason}; it needs more than that") from None
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """Whether there was no room: safetensors and numpy say so in words of their own."""
+    no_room = "No space left on device|[0-9]+ requested and [0-9]+ written"
+    number = getattr(error, "errno", None)
+    return number in (errno.ENOSPC, errno.EDQUOT) or bool(re.search(no_room, str(error)))
 
 
 def _lock(workspace: Path) -> IO:
@@ -274,22 +299,45 @@ def write_jsonl(path, rows) -> None:
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
-def write_array(path, array: np.ndarray) -> None:
-    """A `.npy` file of numbers."""
+def write_array(path, array: np.ndarray, digest: str = "") -> None:
+    """A `.npy` file of numbers. The digest of the texts that they belong to is a second array in
+    it, which `np.load` does not read."""
     with new_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, array, allow_pickle=False)
+        if digest:
+            np.save(file, np.frombuffer(bytes.fromhex(digest), np.uint8))
+
+
+def read_array(path) -> tuple[np.ndarray, str]:
+    """A `.npy` file, memory-mapped, and the digest that `write_array` put there, or ""."""
+    with reading(path):
+        array = np.lib.format.open_memmap(existing(path), mode="r")
+        with open(path, "rb") as file:
+            file.seek(array.offset + array.nbytes)
+            return array, np.load(file).tobytes().hex() if file.peek(1) else ""
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """What distinguishes these texts, in this order, from others."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8) + data)
+    return digest.hexdigest()
 
 
 # --- text and JSON --------------------------------------------------------------------------------
 
 
 def existing(path) -> Path:
-    """The path of a file that is read."""
+    """The path of a file that is read, which may be more than once."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; expected a file")
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
+    if not path.is_file():
+        raise InputError(f"{path}: is a pipe or a device; write it to a file, and name that")
     return path
 
 
@@ -306,11 +354,17 @@ def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
 def _raw_lines(path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line with its end). A byte order mark is no part of the text."""
     path = existing(path)
-    unpack = gzip.open if path.suffix == ".gz" else open
-    with reading(path, 1) as place, unpack(path, "rb") as file:
+    with reading(path, 1) as place, _unpacked(path) as file:
         for line in file:
             yield place.line, line.decode("utf-8-sig" if place.line == 1 else "utf-8")
             place.line += 1
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """A file opened, by gzip if its name or its first two bytes say so."""
+    with open(path, "rb") as file:
+        packed = path.suffix == ".gz" or file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else open(path, "rb")
 
 
 def read_json(path, kind: type = dict):
@@ -419,62 +473,35 @@ def _read_delimited(path) -> Iterator[tuple[int, dict]]:
             place.line = records.line_num + 1
 
 
-# Types of arrow that JSON has no values for. In a struct or list the names of its fields come first
-_NOT_JSON = re.compile("date|time|duration|decimal|binary|interval|extension|union|map")
-_FIELD_NAME = re.compile("[^<,]*: ")
-
-
 def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
     import pyarrow.parquet  # here: slow to import, and few runs read parquet
 
     with reading(path) as place:
         file = pyarrow.parquet.ParquetFile(existing(path))
-        schema = file.schema_arrow
-        names = _wanted(schema.names, columns, optional, str(path))
-
-        # Before any row: a value that JSON has not would stop the work at its end
-        for name in names:
-            kind = str(schema.field(name).type)
-            if _NOT_JSON.search(_FIELD_NAME.sub("", kind)):
-                advice = "JSON has no value for it; write it as text, or leave the column out"
-                raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
-
-        # Column by column, then row by row
+        names = _wanted(file.schema_arrow.names, columns, optional, str(path))
         place.line = 1
         for batch in file.iter_batches(1024, columns=names):
-            values = [_values(batch[name], f"column {name!r}", place) for name in names]
+            # Column by column, then row by row
+            values = []
+            for name in names:
+                with reading(f"{path}: column {name!r}"):
+                    values.append(batch[name].to_pylist())
             for row in zip(*values, strict=True):
-                yield place.line, dict(zip(names, row, strict=True))
+                yield place.line, {n: _as_json(x, n) for n, x in zip(names, row, strict=True)}
                 place.line += 1
 
 
-def _values(column, name: str, place: reading) -> list:
-    """A column of a batch, NaN as None. A value that cannot be read is named by its row."""
-    try:
-        values = column.to_pylist()
-    except ValueError:
-        # Which one is it?
-        for number, value in enumerate(column, place.line):
-            with reading(f"{place.path}:{number}: {name}"):
-                value.as_py()
-        raise
-    if not re.search("float|double", str(column.type)):
-        return values
-    for number, value in enumerate(values):
-        with reading(f"{place.path}:{place.line + number}: {name}"):
-            values[number] = _as_json(value)
-    return values
-
-
-def _as_json(value):
+def _as_json(value, column: str):
     """A value of parquet as JSON can hold it: NaN, which pandas writes for nothing, is None."""
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float) and not math.isinf(value):
+        return None if math.isnan(value) else value
     if isinstance(value, list):
-        return [_as_json(item) for item in value]
+        return [_as_json(item, column) for item in value]
     if isinstance(value, dict):
-        return {key: _as_json(item) for key, item in value.items()}
-    if isinstance(value, float) and math.isinf(value):
-        raise ValueError("Infinity is no number that JSON has")
-    return None if value != value else value
+        return {key: _as_json(item, column) for key, item in value.items()}
+    raise ValueError(f"column {column!r}: {value!r} is no value that JSON has; write it as text")
 
 
 def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:
@@ -549,11 +576,8 @@ def find_files(name) -> list[Path]:
     repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
     pattern = pattern or "*.parquet"
     folder = hub_folder(str(name), [pattern])
-    paths = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and fnmatch.fnmatch(path.relative_to(folder).as_posix(), pattern)
-    ]
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = [p for p in paths if fnmatch.fnmatch(p.relative_to(folder).as_posix(), pattern)]
     if not paths:
         page = f"https://huggingface.co/datasets/{repository}/tree/main"
         raise InputError(f"{name}: no file {pattern!r} there; look at {page}")

@@ -69,9 +69,9 @@ from data import KINDS, Source, beir_files, normalise, read_id_texts, read_sourc
 from files import (
     InputError,
     cli,
-    existing,
+    digest_of,
+    read_array,
     read_jsonl,
-    reading,
     real_number,
     refuse_existing,
     whole_number,
@@ -148,10 +148,8 @@ def thresholds(
         return p - margin
     if rule == "topk-percpos":
         return p - (1 - margin) * np.abs(p)
-    if rule != "topk-stdmarginpos":
-        raise InputError(f"rule {rule!r} is unknown; expected one of {', '.join(RULES)}")
 
-    # sigma is over what may be a negative at all, in float64
+    # topk-stdmarginpos: sigma is over what may be a negative at all, in float64
     s, free = candidates.scores.astype(np.float64), candidates.known == 0
     if sigma == "query":
         return p - margin * _row_std(s, free)
@@ -176,13 +174,10 @@ def choose(
     margin: float,
     sigma: str = "query",
     negatives: int = 7,
-    select: str = "top",
-    seed: int = 42,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Negatives of each query: their columns (Q, negatives) int64, and reasons (Q, K) uint8.
 
-    The columns are in order, hardest first, -1 where there are too few. select: the 'top' survivors
-    of the rule, or 'random' ones.
+    The columns are in order, hardest first, -1 where there are too few.
 
     >>> scores, known = np.array([[0.9, 0.8, 0.7, 0.5]]), np.array([[POSITIVE, 0, 0, 0]])
     >>> candidates = Candidates(None, scores, known, [np.array([0.9])])
@@ -199,12 +194,8 @@ def choose(
         reasons[free & (free.cumsum(1) <= margin)] = SHIFTED
     survived = reasons == NOT_NEEDED
 
-    # The first of them in order, or in a random order
-    rank = survived.cumsum(1, dtype=np.int32)
-    if select == "random":
-        draws = np.random.default_rng(seed).random(survived.shape)
-        rank = np.where(survived, draws, 1).argsort(1).argsort(1) + 1
-    taken = survived & (rank <= negatives)
+    # The first of them
+    taken = survived & (survived.cumsum(1, dtype=np.int32) <= negatives)
     reasons[taken] = TAKEN
 
     # From one mark per candidate to a list of columns per query
@@ -288,8 +279,6 @@ def embed_texts(
         options = {"max_length": max_length, "progress": True}
         return stored_as(store, e5nl.embed(model, tokenizer, texts, kind, **options))
     embeddings = model_cache(cache, model, tokenizer, weights, max_length, store)
-    for path in embeddings.damaged:
-        print(f"{path}: damaged; its texts are embedded again")
     # No process writes before all have read, and none searches before all have written
     e5nl.wait()
     embeddings.fill(texts, kind, share)
@@ -298,17 +287,19 @@ def embed_texts(
     return embeddings.stored(texts, kind)
 
 
-def read_embeddings(path, count: int, what: str) -> np.ndarray:
-    """A `.npy` of `count` normalised rows, memory-mapped."""
-    with reading(path):
-        array = np.lib.format.open_memmap(existing(path), mode="r")
+def read_embeddings(path, texts: list[str], what: str) -> np.ndarray:
+    """A `.npy` of normalised rows, one for each text, memory-mapped."""
+    array, digest = read_array(path)
     if array.ndim != 2 or array.dtype not in (np.float32, np.float16, np.uint16):
         expected = "float32, float16 or uint16 (bfloat16), one row per text"
         raise InputError(f"{path}: {array.dtype} of shape {array.shape}; expected {expected}")
     # Rows belong to texts by their place alone
+    count, advice = len(texts), "--write-texts DIR writes the texts to embed, in their order"
     if len(array) != count:
-        advice = "--write-texts DIR writes the texts to embed, in their order"
         raise InputError(f"{path}: {len(array):,} rows for {count:,} {what}; {advice}")
+    if digest and digest != digest_of(texts):
+        found = f"embeddings of other texts than the {count:,} {what}, or in another order"
+        raise InputError(f"{path}: {found}; {advice}")
     # A dot product is the cosine only where every row has length 1 (which NaN has not)
     for start in range(0, count, 8192):
         lengths = np.linalg.norm(as_float32(array[start : start + 8192]), axis=1)
@@ -410,10 +401,9 @@ def replaced(path, keep_negatives: bool) -> str:
 
 def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) -> dict:
     """The figures of a report on what `choose` returned."""
-    # Hard ones: above the lowest positive (margin 0), and what topk-percpos would leave out
+    # Perhaps no negatives: those above the lowest positive (margin 0)
     scores, taken = candidates.scores, reasons == TAKEN
     above_lowest = scores > thresholds(candidates, "topk-marginpos", 0)[:, None]
-    above_margin = scores >= thresholds(candidates, "topk-percpos", 0.95)[:, None]
     return {
         "queries": len(columns),
         "candidates": reasons.size,
@@ -426,7 +416,6 @@ def summarise(candidates: Candidates, columns: np.ndarray, reasons: np.ndarray) 
         "s(q,n) taken": _quantiles(scores[taken]),
         "s(q,n) above threshold": _quantiles(scores[reasons == ABOVE]),
         "taken above a positive": _mean(above_lowest[taken]) or 0.0,
-        "above a 5% margin": _mean(above_margin[candidates.known == 0]) or 0.0,
     }
 
 
@@ -458,10 +447,6 @@ def describe(figures: dict) -> str:
     lines.append(
         f"taken negatives above a positive of their query: {figures['taken above a positive']:.2%}"
     )
-    if figures["above a 5% margin"] > 0.9:
-        share = f"{figures['above a 5% margin']:.0%}"
-        advice = f"topk-percpos with its usual 0.95 would leave out {share} of the candidates"
-        lines.append(f"note: the scores are in a narrow band; {advice}")
     return "\n".join(lines)
 
 
@@ -496,29 +481,13 @@ GRID = {  # (rule, sigma): margins
 }
 
 
-def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
-    """Every rule over a grid of margins, on one search: one dict per line of the table.
-
-    'known positives' tests a rule against labels: of the queries with several positives, each
-    positive in turn is the only one that is known, and the share of the negatives taken that are
-    among the others is counted. None without such queries.
-    """
-    # One case per positive of a query with several: the others are candidates like any passage
-    query, number = _flat(texts.positives)
-    several = np.bincount(query)[query] > 1
-    alone = list(np.concatenate(candidates.positives)[several][:, None])
-    query, number = query[several], number[several]
-    scores, known = candidates.scores[query], candidates.known[query]
-    others = (known == POSITIVE) & (candidates.passages[query] != number[:, None])
-    cases = Candidates(None, scores, np.where(others, 0, known), alone)
-
-    # Each rule on the real candidates, and on those cases
+def sweep(candidates: Candidates, negatives: int) -> list[dict]:
+    """Every rule over a grid of margins, on one search: one dict per line of the table."""
     lines = []
     for (rule, sigma), margins in GRID.items():
         for margin in margins:
             settings = {"margin": margin, "sigma": sigma, "negatives": negatives}
             columns, reasons = choose(candidates, rule, **settings)
-            positive = others[choose(cases, rule, **settings)[1] == TAKEN] if alone else others
             lines.append({
                 "rule": rule,
                 "sigma": sigma,
@@ -526,19 +495,17 @@ def sweep(texts: Texts, candidates: Candidates, negatives: int) -> list[dict]:
                 "survivors": float((reasons <= NOT_NEEDED).sum(1).mean()),
                 "short": int((columns < 0).any(1).sum()),
                 "mean score": _mean(candidates.scores[reasons == TAKEN]),
-                "known positives": _mean(positive),
             })  # fmt: skip
     return lines
 
 
 def describe_sweep(lines: list[dict]) -> str:
-    head = f"{'rule':<18}{'sigma':<12}{'margin':>7}{'survivors':>11}{'short':>9}"
-    table = [f"{head}{'mean score':>12}{'known positives':>17}"]
+    head = f"{'rule':<18}{'sigma':<12}{'margin':>7}{'survivors':>11}{'short':>9}{'mean score':>12}"
+    table = [head]
     for line in lines:
-        values = [line["mean score"], line["known positives"]]
-        mean, share = ("-" if value is None else f"{value:.3f}" for value in values)
+        mean = "-" if line["mean score"] is None else f"{line['mean score']:.3f}"
         start = f"{line['rule']:<18}{line['sigma'] or '':<12}{line['margin']:>7}"
-        table.append(f"{start}{line['survivors']:>11.1f}{line['short']:>9,}{mean:>12}{share:>17}")
+        table.append(f"{start}{line['survivors']:>11.1f}{line['short']:>9,}{mean:>12}")
     return "\n".join(table)
 
 
@@ -566,8 +533,8 @@ def _write_texts(folder, texts: Texts, kinds: tuple[str, str]) -> None:
 def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: int):
     """Embeddings of queries and passages, given or made, and what says which they are."""
     if args.query_embeddings:
-        q = read_embeddings(args.query_embeddings, len(texts.queries), "queries")
-        p = read_embeddings(args.corpus_embeddings, len(texts.passages), "passages")
+        q = read_embeddings(args.query_embeddings, texts.queries, "queries")
+        p = read_embeddings(args.corpus_embeddings, texts.passages, "passages")
         return q, p, {}
     folder = e5nl.find(args.model)
     weights = model_folder.weights_hash(folder)
@@ -594,8 +561,7 @@ def _mine(args, rank: int, world: int) -> None:
 
     # Negatives: those that the rule takes
     rule = {"rule": args.rule, "margin": args.margin, "sigma": args.sigma}
-    settings = {"negatives": args.negatives, "select": args.select, "seed": args.seed}
-    columns, reasons = choose(candidates, **rule, **settings)
+    columns, reasons = choose(candidates, **rule, negatives=args.negatives)
 
     # Report
     figures = summarise(candidates, columns, reasons)
@@ -603,7 +569,7 @@ def _mine(args, rank: int, world: int) -> None:
     print(f"\n{named}, the best {args.top} passages")
     print(describe(figures))
     if args.sweep:
-        figures["sweep"] = sweep(texts, candidates, args.negatives)
+        figures["sweep"] = sweep(candidates, args.negatives)
         print("\n" + describe_sweep(figures["sweep"]))
     print("\n" + examples(texts, candidates, columns, args.examples), end="")
     if not args.out:
@@ -676,8 +642,6 @@ def _parse(argv) -> argparse.Namespace:
     add("--margin", type=real_number(-1e6), help=f"N, m, factor of sigma; {usual}")
     add("--sigma", choices=["query", "positives", "difference"], default="query")
     add("--negatives", type=whole_number(1), default=7)
-    help = "which of those that the rule keeps"
-    add("--select", choices=["top", "random"], default="top", help=help)
     help = "a row with fewer: leave it out, keep it, or add random passages"
     add("--when-short", choices=["drop", "keep", "random"], default="keep", help=help)
     add("--seed", type=whole_number(0), default=42)
@@ -708,6 +672,8 @@ def main(argv=None) -> None:
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
+    for folder in filter(None, (args.cache, args.write_texts)):
+        Path(folder).mkdir(parents=True, exist_ok=True)  # raises now where it cannot be
     if args.rule == "topk" and args.margin:
         advice = "leave it out, or choose another --rule"
         raise InputError(f"--margin {args.margin:g}: the rule topk has none; {advice}")

@@ -116,6 +116,7 @@ TYPES = {
         "cosine_spearman", "((cosine|manhattan|euclidean)_)?(spearman|pearson)",
         PAIR | {"score": (["score"], NUMBER)}, "Retrieve semantically similar text."),
 }  # fmt: skip
+PUBLISHED = Path(__file__).with_name("published.json")  # what mteb publishes of tasks and models
 TRAINED, RANKING = ("Classification", "MultilabelClassification"), ("Retrieval", "Reranking")
 FILE_NAME = r"\w[\w.-]*"  # what a task or a split may be called: it becomes part of a file's name
 
@@ -142,12 +143,8 @@ class Task:
     transform: Callable[[Table, str], object] | None = None  # (rows, split) -> rows or a Ranking
     language: str = "nld-Latn"  # for the result file: ISO 639-3 and ISO 15924
     translated: bool | None = None  # from another language by people or machines; None: not known
-    sizes: dict[str, tuple[int, int]] = dataclasses.field(
-        default_factory=dict
-    )  # mteb's: texts, characters
-    files: dict[str, dict[str, list[Path]]] = dataclasses.field(
-        default_factory=dict
-    )  # see `locate`
+    # See `locate`
+    files: dict[str, dict[str, list[Path]]] = dataclasses.field(default_factory=dict)
 
     @property
     def revision(self) -> str:
@@ -155,9 +152,9 @@ class Task:
 
 
 def _task(name: str, type: str, repository: str, **fields) -> Task:
+    """A task with its type's main score and prompt; one of the benchmark is native unless said."""
     usual = {"main_score": TYPES[type].main_score, "prompt": TYPES[type].prompt}
-    if repository:
-        usual["translated"] = False
+    usual["translated"] = False if repository else None
     return Task(name, type, repository, **(usual | fields))
 
 
@@ -167,15 +164,12 @@ def _task(name: str, type: str, repository: str, **fields) -> Task:
 def covid_labels(rows: Table, split: str) -> Table:
     """Only texts with a claim that can be checked (question 1); the labels are those of the other
     six questions whose answer is yes, numbered from 0."""
-    questions = [f"q{number}_label" for number in range(2, 8)]
-    return [
-        {
-            "text": row["text"],
-            "label": [i for i, name in enumerate(questions) if row[name] == "yes"],
-        }
-        for row in rows
-        if row["q1_label"] == "yes"
-    ]
+
+    def yes(row: dict) -> list[int]:
+        return [i for i in range(6) if row[f"q{i + 2}_label"] == "yes"]
+
+    checkable = (row for row in rows if row["q1_label"] == "yes")
+    return [{"text": row["text"], "label": yes(row)} for row in checkable]
 
 
 def title_and_abstract(rows: Table, split: str) -> Table:
@@ -186,9 +180,8 @@ def title_and_abstract(rows: Table, split: str) -> Table:
 def hatecheck_split(rows: Table, split: str) -> Table:
     """1,000 texts to train on and 1,000 others to test on, in the proportions of the kinds of hate;
     'hateful' is label 0."""
-    parts = stratified_split(
-        [row["functionality"] for row in rows], (1000, 1000), np.random.default_rng(42)
-    )
+    strata = [row["functionality"] for row in rows]
+    parts = stratified_split(strata, (1000, 1000), np.random.default_rng(42))
     names = sorted({str(row["is_hateful"]) for row in rows})
     chosen = [rows[i] for i in parts[0 if split == "train" else 1]]
     return [{"text": row["text"], "label": names.index(str(row["is_hateful"]))} for row in chosen]
@@ -202,12 +195,14 @@ def stratified_split(
     The draws of `datasets`' train_test_split: each stratum gives its share rounded down; the rows
     still missing come from those with the largest remainders, ties drawn.
     """
+    # How many rows of each stratum each part gets, of those that the parts before it left
     names, stratum = np.unique(strata, return_inverse=True)
     left, shares = np.bincount(stratum), []
     for size in sizes:
         exact = size * left / left.sum()
         share = np.floor(exact)
         remainder, missing = exact - share, size - int(share.sum())
+        # From the largest remainder down
         for value in np.unique(remainder)[::-1]:
             if missing:
                 equal = np.flatnonzero(remainder == value)
@@ -217,6 +212,7 @@ def stratified_split(
         shares.append(share.astype(int))
         left = left - shares[-1]
 
+    # Which rows: each stratum in random order, then each part
     parts = [[] for _ in sizes]
     for number in range(len(names)):
         rows = generator.permutation(np.flatnonzero(stratum == number))
@@ -241,206 +237,180 @@ def belebele_tables(rows: Table, split: str) -> tuple[dict, dict, dict]:
 
 # Facts as in mteb 2.26 (tests/parity/test_mteb.py compares every field). `translated` is mteb's
 # account of how a text was made, except for Belebele: mteb says "created", but its passages are
-# those of FLORES, translated from English by people. `sizes` are mteb's descriptive statistics.
+# those of FLORES, translated from English by people.
 TASKS = [
     # Classification
     _task("DutchBookReviewSentimentClassification.v2", "Classification",
         "mteb/dutch_book_review_sentiment@73cffedb578b628588db03b8608880cf95688bb2",
-        sizes={"train": (20_012, 29_161_136), "test": (2_223, 3_209_173)},
         prompt="Classificeer de gegeven boekrecensie als positieve of negatieve sentiment"),
     _task("MassiveIntentClassification", "Classification",
         "mteb/amazon_massive_intent@4672e20407010da34463acc759c162ca9734bca6",
         subset="nl", splits=("validation", "test"), config="default", only_lang="nl",
         translated=True,
-        sizes={"train": (11_514, 458_912), "validation": (2_033, 80_046),
-                "test": (2_974, 117_126)},
         prompt="Given a user utterance as query, find the user intents"),
     _task("MassiveScenarioClassification", "Classification",
         "mteb/amazon_massive_scenario@fad2c6e8459f9e1c45d9315f4953d921437d70f8",
         subset="nl", splits=("validation", "test"), config="default", only_lang="nl",
         translated=True,
-        sizes={"train": (11_514, 458_912), "validation": (2_033, 80_046),
-                "test": (2_974, 117_126)},
         prompt="Given a user utterance as query, find the user scenarios"),
     _task("SIB200Classification", "Classification",
         "mteb/sib200@a74d7350ea12af010cfb1c21e34f1f81fd2e615b",
         subset="nld_Latn", splits=("train", "validation", "test"), columns={"label": "category"},
-        translated=True,
-        sizes={"train": (701, 101_519), "validation": (99, 13_304), "test": (204, 29_778)}),
+        translated=True),
     _task("MultiHateClassification", "Classification",
         "mteb/multi-hatecheck@8f95949846bb9e33c6aaf730ccfdb8fe6bcfb7a9",
         subset="nld", config="default", only_lang="nld", transform=hatecheck_split,
-        parts={"train": ("test",), "test": ("test",)},
-        sizes={"train": (1_000, 53_534), "test": (1_000, 53_056)}),
+        parts={"train": ("test",), "test": ("test",)}),
     _task("VaccinChatNLClassification", "Classification",
         "clips/VaccinChatNL@bd27d0058bea2ad52470d9072a3b5da6b97c1ac3",
         main_score="f1", columns={"text": "sentence1"},
-        sizes={"train": (10_542, 471_783), "test": (1_170, 52_630)},
         prompt="Gegeven een gebruikersuiting als query, bepaal de gebruikersintenties"),
     _task("DutchColaClassification", "Classification",
         "clips/mteb-nl-dutch-cola@2269ed7d95d8abaab829f1592b4b2047372e9f81",
         main_score="f1", samples_per_label=128,
-        sizes={"train": (19_893, 761_416), "test": (2_400, 92_146)},
         prompt="Classificeer de gegeven zin als grammaticaal aanvaardbaar of niet aanvaardbaar"),
     _task("DutchGovernmentBiasClassification", "Classification",
         "clips/mteb-nl-dutch-government-bias-detection@bf5e20ee2d3ce2e24e4de50f5dd8573e0e0e2fec",
         main_score="f1", samples_per_label=32,
-        sizes={"train": (1_718, 390_362), "test": (752, 171_956)},
         prompt="Classificeer het gegeven overheidsdocument als bevooroordeeld of niet "
             "bevooroordeeld"),
     _task("DutchSarcasticHeadlinesClassification", "Classification",
         "clips/mteb-nl-sarcastic-headlines@7e520e36394795859583f84f81fcb97de915d05a",
         main_score="f1", columns={"text": "headline", "label": "is_sarcastic"},
-        sizes={"train": (10_609, 658_787), "test": (1_326, 82_644)},
         prompt="Classificeer de gegeven krantenkop als sarcastisch of niet sarcastisch"),
     _task("DutchNewsArticlesClassification", "Classification",
         "clips/mteb-nl-news-articles-cls@0a7227d31f85c5676be92767f8df5405ea93de54",
-        main_score="f1", sizes={"train": (5_600, 9_620_538), "test": (1_200, 2_034_506)},
+        main_score="f1",
         prompt="Classificeer het gegeven nieuwsartikel in het juiste onderwerp of thema"),
     _task("OpenTenderClassification", "Classification",
         "clips/mteb-nl-opentender-cls-pr@9af5657575a669dc18c7f897a67287ff7d1a0c65",
-        main_score="f1", sizes={"train": (20_777, 10_089_834), "test": (4_485, 2_177_123)},
+        main_score="f1",
         prompt="Classificeer de gegeven aanbestedingsbeschrijving in het juiste "
             "onderwerp of thema"),
     _task("IconclassClassification", "Classification",
         "clips/mteb-nl-iconclass-cls@1cd02f1579dab39fedc95de8cc15fd620557a9f2",
         main_score="f1", samples_per_label=32,
-        sizes={"train": (945, 52_510), "test": (202, 11_827)},
         prompt="Classificeer de gegeven titel van het kunstwerk in het juiste onderwerp of thema"),
     # PairClassification
     _task("SICKNLPairClassification", "PairClassification",
         "clips/mteb-nl-sick-pcls-pr@a13a1892bcb4c077dc416d390389223eea5f20f0",
-        translated=True, sizes={"test": (2_115, 194_569)},
+        translated=True,
         prompt="Zoek tekst die semantisch vergelijkbaar is met de gegeven tekst."),
     _task("XLWICNLPairClassification", "PairClassification",
         "clips/mteb-nl-xlwic@0b33ce358b1b5d500ff3715ba3d777b4d2c21cb0",
-        sizes={"test": (1_004, 103_768)},
         prompt="Zoek tekst die semantisch vergelijkbaar is met de gegeven tekst."),
     # MultilabelClassification
     _task("CovidDisinformationNLMultiLabelClassification", "MultilabelClassification",
         "clips/mteb-nl-COVID-19-disinformation@7ad922bdef875db1f530847c6ffff05fc154f2e8",
         transform=covid_labels,
-        sizes={"train": (929, 174_673), "test": (252, 48_963)},
         prompt="Classificeer COVID-19-gerelateerde sociale media-berichten in alle "
             "toepasselijke desinformatiecategorieën"),
     _task("MultiEURLEXMultilabelClassification", "MultilabelClassification",
         "mteb/eurlex-multilingual@2aea5a6dc8fdcfeca41d0fb963c0a338930bde5c",
-        main_score="accuracy", subset="nl",
-        sizes={"train": (55_000, 426_734_054), "test": (5_000, 64_289_871)}),
+        main_score="accuracy", subset="nl"),
     _task("VABBMultiLabelClassification", "MultilabelClassification",
         "clips/mteb-nl-vabb-mlcls-pr@584c70f5104671772119f21e9f8a3c912ac07d4a",
-        samples_per_label=128, sizes={"train": (6_471, 5_847_151), "test": (3_235, 2_927_178)},
+        samples_per_label=128,
         prompt="Classificeer de onderwerpen van een wetenschappelijk artikel op basis "
             "van de abstract"),
     # Clustering
     _task("DutchNewsArticlesClusteringS2S", "Clustering",
         "clips/mteb-nl-news-articles-cls@0a7227d31f85c5676be92767f8df5405ea93de54",
-        columns={"text": "title", "label": "label"}, sizes={"test": (1_200, 59_242)},
+        columns={"text": "title", "label": "label"},
         prompt="Identificeer de hoofdcategorie van nieuwsartikelen op basis van de titels"),
     _task("DutchNewsArticlesClusteringP2P", "Clustering",
         "clips/mteb-nl-news-articles-cls@0a7227d31f85c5676be92767f8df5405ea93de54",
-        columns={"text": "text", "label": "label"}, sizes={"test": (1_200, 2_034_506)},
+        columns={"text": "text", "label": "label"},
         prompt="Identificeer de hoofdcategorie van nieuwsartikelen op basis van de "
             "titels en de inhoud"),
     _task("SIB200ClusteringS2S", "Clustering",
         "mteb/sib200@a74d7350ea12af010cfb1c21e34f1f81fd2e615b",
         subset="nld_Latn", columns={"text": "text", "label": "category"},
-        parts={"test": ("train", "validation", "test")}, translated=True,
-        sizes={"test": (1_004, 144_601)}),
+        parts={"test": ("train", "validation", "test")}, translated=True),
     _task("VABBClusteringS2S", "Clustering",
         "clips/mteb-nl-vabb-cls@544acc2e46909eab2b49962b043a18b9c9772770",
-        columns={"text": "title", "label": "org_discipline"}, sizes={"test": (195, 14_155)},
+        columns={"text": "title", "label": "org_discipline"},
         prompt="Identificeer de hoofdcategorie van wetenschappelijke artikelen op "
             "basis van de titels"),
     _task("VABBClusteringP2P", "Clustering",
         "clips/mteb-nl-vabb-cls@544acc2e46909eab2b49962b043a18b9c9772770",
         columns={"text": "text", "label": "org_discipline"}, transform=title_and_abstract,
-        sizes={"test": (195, 186_620)},
         prompt="Identificeer de hoofdcategorie van wetenschappelijke artikelen op "
             "basis van de titels en abstracts"),
     _task("OpenTenderClusteringS2S", "Clustering",
         "clips/mteb-nl-opentender-clst-s2s-pr@ad86cf1813d130e17dda0092d1c4f2c664e68d0c",
-        sizes={"test": (4_381, 264_422)},
         prompt="Identificeer de hoofdcategorie van aanbestedingen op basis van de titels"),
     _task("OpenTenderClusteringP2P", "Clustering",
         "clips/mteb-nl-opentender-cls-pr@9af5657575a669dc18c7f897a67287ff7d1a0c65",
-        columns={"text": "text", "label": "label"}, sizes={"test": (4_485, 2_177_123)},
+        columns={"text": "text", "label": "label"},
         prompt="Identificeer de hoofdcategorie van aanbestedingen op basis van de "
             "titels en beschrijvingen"),
     _task("IconclassClusteringS2S", "Clustering",
         "clips/mteb-nl-iconclass-cls@1cd02f1579dab39fedc95de8cc15fd620557a9f2",
-        columns={"text": "text", "label": "label"}, sizes={"test": (202, 11_827)},
+        columns={"text": "text", "label": "label"},
         prompt="Identificeer het onderwerp of thema van kunstwerken op basis van de titels"),
     # Reranking
     _task("WikipediaRerankingMultilingual", "Reranking",
         "mteb/WikipediaRerankingMultilingual@803771c366038ed587b21e3d8fe25f8f73134fad",
-        subset="nl", sizes={"corpus": (13_500, 5_071_539), "queries": (1_500, 98_017)}),
+        subset="nl"),
     # Retrieval
     _task("ArguAna-NL.v2", "Retrieval",
         "clips/beir-nl-arguana@4cd085d148fe2cac923bb7758d6ef585926170ba",
         ignore_identical_ids=True, translated=True,
-        sizes={"corpus": (8_674, 9_897_099), "queries": (1_406, 1_844_920)},
         prompt="Gegeven een bewering, vind documenten die de bewering weerleggen"),
     _task("SCIDOCS-NL.v2", "Retrieval",
         "clips/beir-nl-scidocs@4e018aa220029f9d1bd5a31de3650e322e32ea38",
-        translated=True, sizes={"corpus": (25_657, 34_181_168), "queries": (1_000, 80_314)},
+        translated=True,
         prompt="Gegeven de titel van een wetenschappelijk artikel, haal de abstracts "
             "op van artikelen die door het gegeven artikel worden geciteerd"),
     _task("SciFact-NL.v2", "Retrieval",
         "clips/beir-nl-scifact@856d8dfc294b138856bbf3042450e3782321e44e",
-        translated=True, sizes={"corpus": (5_183, 8_496_576), "queries": (300, 30_086)},
+        translated=True,
         prompt="Given a scientific claim, retrieve documents that support or refute the claim"),
     _task("NFCorpus-NL.v2", "Retrieval",
         "clips/beir-nl-nfcorpus@942953e674fd0f619ff89897abb806dc3df5dd39",
-        translated=True, sizes={"corpus": (3_633, 6_337_710), "queries": (323, 7_638)},
+        translated=True,
         prompt="Gegeven een vraag, haal relevante documenten op die de vraag het "
             "beste beantwoorden"),
     _task("BelebeleRetrieval", "Retrieval",
         "mteb/belebele@979a211276faa22f671e69d096634193567cfd05",
-        subset="nld_Latn-nld_Latn", config="nld_Latn", transform=belebele_tables, translated=True,
-        sizes={"corpus": (488, 258_222), "queries": (900, 67_813)}),
+        subset="nld_Latn-nld_Latn", config="nld_Latn", transform=belebele_tables, translated=True),
     _task("WebFAQRetrieval", "Retrieval",
         "mteb/WebFAQRetrieval@f64f483ad0f31d2e78209d524c14a4a867965959",
-        subset="nld", sizes={"corpus": (370_662, 119_455_444), "queries": (10_000, 497_021)}),
+        subset="nld"),
     _task("DutchNewsArticlesRetrieval", "Retrieval",
         "clips/mteb-nl-news-articles-ret@c8042a86f3eb0d1fcec79a4a44ebf1eafe635462",
-        sizes={"corpus": (255_524, 414_968_472), "queries": (1_000, 48_130)},
         prompt="Gegeven een titel, haal het nieuwsartikel op dat het beste bij de titel past"),
     _task("bBSARDNLRetrieval", "Retrieval",
         "clips/mteb-nl-bbsard@52027c212ba9765a3e9737c9cbf9a06ae83cbb93",
         ignore_identical_ids=True,
-        sizes={"corpus": (22_415, 21_197_901), "queries": (222, 20_710)},
         prompt="Gegeven een juridische vraag, haal documenten op die kunnen helpen "
             "bij het beantwoorden van de vraag"),
     _task("LegalQANLRetrieval", "Retrieval",
         "clips/mteb-nl-legalqa-pr@8f593522dfbe7ec07055ca9d38a700e7643d3882",
         ignore_identical_ids=True,
-        sizes={"corpus": (30_803, 20_619_027), "queries": (102, 10_638)},
         prompt="Gegeven een juridische vraag, haal documenten op die kunnen helpen "
             "bij het beantwoorden van de vraag"),
     _task("OpenTenderRetrieval", "Retrieval",
         "clips/mteb-nl-opentender-ret@83eec1aa9c58f1dc8acfac015f653a9c25bda3f4",
-        sizes={"corpus": (137_633, 59_576_581), "queries": (1_000, 63_054)},
         prompt="Gegeven een titel, haal de aanbestedingsbeschrijving op die het beste "
             "bij de titel past"),
     _task("VABBRetrieval", "Retrieval",
         "clips/mteb-nl-vabb-ret@af4a1e5b3ed451103894f86ff6b3ce85085d7b48",
-        sizes={"corpus": (9_318, 7_765_564), "queries": (1_000, 73_852)},
         prompt="Gegeven een titel, haal de wetenschappelijke abstract op die het "
             "beste bij de titel past"),
     _task("WikipediaRetrievalMultilingual", "Retrieval",
         "mteb/WikipediaRetrievalMultilingual@5f6c91d21f2f5b9afb663858d19848fbd223c775",
-        subset="nl", sizes={"corpus": (13_500, 5_071_539), "queries": (1_500, 98_017)}),
+        subset="nl"),
     # STS
     _task("SICK-NL-STS", "STS",
         "clips/mteb-nl-sick-sts-pr@7f88f003fc4e37ed8cd9ade84e390d871b032fef",
-        translated=True, sizes={"test": (4_902, 463_327)},
+        translated=True,
         prompt="Haal semantisch vergelijkbare tekst op"),
     _task("STSBenchmarkMultilingualSTS", "STS",
         "mteb/stsb_multi_mt@29afa2569dcedaaa2fe6a3dcfebab33d28b82e8c",
         subset="nl", splits=("dev", "test"), config="default", only_lang="nl",
-        columns={"score": "similarity_score"}, translated=True,
-        sizes={"dev": (1_500, 216_574), "test": (1_379, 166_173)}),
+        columns={"score": "similarity_score"}, translated=True),
 ]  # fmt: skip
 
 
@@ -458,6 +428,7 @@ def naming(where: str) -> Iterator[None]:
 
 def nearest(name, names) -> str:
     """For a message: the names closest to an unknown one, or those that contain it, or some."""
+    # By their letters, then by a part of them
     lower, unknown = {known.lower(): known for known in names}, str(name).lower()
     close = difflib.get_close_matches(unknown, lower, n=3, cutoff=0.4)
     close = close or [known for known in lower if unknown and unknown in known][:3]
@@ -475,17 +446,14 @@ def select_tasks(tasks: list[Task], wanted: list[str]) -> list[Task]:
     for name in wanted:
         if name not in names:
             raise InputError(f"task {name!r} is unknown; {nearest(name, names)}")
+
+    # All that each task may be called; of some it is not known whether they are translated
     origin = {True: "translated", False: "native", None: "all"}
-    chosen = [
-        task
-        for task in tasks
-        if {"all", task.name, task.type, origin[task.translated]} & set(wanted)
-    ]
+    called = [{"all", task.name, task.type, origin[task.translated]} for task in tasks]
+    chosen = [task for task, of_task in zip(tasks, called, strict=True) if of_task & set(wanted)]
     if not chosen:
-        raise InputError(
-            f"none of the {len(tasks)} tasks is known to be {' or '.join(wanted)}; "
-            "name tasks, types of tasks or all"
-        )
+        found = f"none of the {len(tasks)} tasks is known to be {' or '.join(wanted)}"
+        raise InputError(f"{found}; name tasks, types of tasks or all")
     return chosen
 
 
@@ -493,12 +461,9 @@ def read_tasks(path, language: str = "nld-Latn") -> list[Task]:
     """The tasks of a task file, checked; their files exist. language: of tasks that name none."""
     path = Path(path)
     entries = read_json(path).get("tasks")
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) for entry in entries or [0]
-    ):
-        raise InputError(
-            f'{path}: expected {{"tasks": [{{"name": …, "type": …, "splits": …}}, …]}}'
-        )
+    if not isinstance(entries, list) or {type(entry) for entry in entries} != {dict}:
+        expected = '{"tasks": [{"name": …, "type": …, "splits": …}, …]}'
+        raise InputError(f"{path}: expected {expected}")
     tasks = [_parse_task({"language": language} | entry, path) for entry in entries]
     for name, times in Counter(task.name for task in tasks).items():
         if times > 1:
@@ -507,20 +472,20 @@ def read_tasks(path, language: str = "nld-Latn") -> list[Task]:
 
 
 def _parse_task(entry: dict, path: Path) -> Task:
+    # What is said of other fields names the task, and depends on its type
     name, type = entry.get("name"), entry.get("type")
     if not isinstance(name, str) or not re.fullmatch(FILE_NAME, name) or name == "summary":
-        raise InputError(
-            f"{path}: a task is named {name!r}; expected letters, digits, '.', '_' and '-', "
-            "and not summary"
-        )
+        expected = "expected letters, digits, '.', '_' and '-', and not summary"
+        raise InputError(f"{path}: a task is named {name!r}; {expected}")
     where = f"{path}: task {name}"
     if not isinstance(type, str) or type not in TYPES:
         raise InputError(f"{where}: type {type!r} is unknown; {nearest(type, TYPES)}")
 
     columns, trained = TYPES[type].columns, type in TRAINED
+    flag = (lambda v: isinstance(v, bool), "true or false")
     checks = {  # field: (whether a value fits, what is expected)
-        "name": (lambda v: True, ""),
-        "type": (lambda v: True, ""),
+        "name": (bool, ""),
+        "type": (bool, ""),
         "splits": (lambda v: _keys_match(v, FILE_NAME), "{split: files, …}"),
         "train": (lambda v: trained, f"no training data in a task of type {type}"),
         "main_score": (
@@ -534,9 +499,9 @@ def _parse_task(entry: dict, path: Path) -> Task:
             f"{{what: column}} for what in {', '.join(columns)}",
         ),
         "samples_per_label": (lambda v: isinstance(v, int) and v > 0, "a whole number above 0"),
-        "ignore_identical_ids": (lambda v: isinstance(v, bool), "true or false"),
+        "ignore_identical_ids": flag,
         "prompt": (lambda v: isinstance(v, str), "a text"),
-        "translated": (lambda v: isinstance(v, bool), "true or false"),
+        "translated": flag,
         "language": (
             lambda v: isinstance(v, str) and re.fullmatch("[a-z]{3}-[A-Z][a-z]{3}", v),
             "a language and a script as in nld-Latn",
@@ -552,6 +517,7 @@ def _parse_task(entry: dict, path: Path) -> Task:
         if field not in entry:
             raise InputError(f"{where}: no field {field!r}; a task of type {type} needs it")
 
+    # Its files exist
     splits = tuple(entry["splits"])
     named = entry.pop("splits") | ({"train": entry.pop("train")} if trained else {})
     find = _ranking_files if type in RANKING else _table_files
@@ -581,10 +547,10 @@ def _ranking_files(names, folder: Path, split: str, where: str) -> dict[str, lis
     names = {"folder": names} if isinstance(names, str) else names
     known = {"folder", "corpus", "queries"}
     if not isinstance(names, dict) or "folder" not in names or not names.keys() <= known:
-        raise InputError(
-            f"{where}: found {names!r}; expected a folder, or "
-            '{"folder": …, "corpus": file, "queries": file}'
-        )
+        expected = 'expected a folder, or {"folder": …, "corpus": file, "queries": file}'
+        raise InputError(f"{where}: found {names!r}; {expected}")
+
+    # The usual names, but for the files that are elsewhere
     paths = {what: inside(folder, name, where) for what, name in names.items()}
     own = paths.pop("folder")
     usual = {"corpus": "corpus.jsonl", "queries": "queries.jsonl", "qrels": f"qrels/{split}.tsv"}
@@ -610,30 +576,27 @@ def read_card(path: Path) -> dict[str, dict[str, list[str]]]:
     card = {}
     try:
         for config in (yaml.safe_load(head[1]) or {}).get("configs") or [] if head else []:
+            # Files alone are the split train, as in `datasets`
             files = config["data_files"]
             if isinstance(files, str) or not all(isinstance(part, dict) for part in files):
-                files = [{"split": "train", "path": files}]  # what `datasets` makes of files alone
+                files = [{"split": "train", "path": files}]
             splits = card[config["config_name"]] = {}
             for part in files:
                 paths = part["path"]
                 splits[str(part["split"])] = [paths] if isinstance(paths, str) else list(paths)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{path}: its YAML head has no list of configs with data_files that can be read "
-            f"({reason})"
-        ) from None
+        found = "its YAML head has no list of configs with data_files that can be read"
+        raise InputError(f"{path}: {found} ({str(error).splitlines()[0]})") from None
     return card
 
 
 def split_patterns(card: dict, config: str, split: str, alone: bool = False) -> list[str]:
     """The patterns of a split's files. alone: a configuration's only split counts, whatever its
     name."""
-    if not card and config == "default":  # a repository without configurations: as `datasets` looks
-        return [
-            name.format(split)
-            for name in ("{}.*", "{}-*", "{}/*", "data/{}.*", "data/{}-*", "data/{}/*")
-        ]
+    # A repository without configurations: where `datasets` looks
+    if not card and config == "default":
+        return [f"{folder}{split}{end}" for folder in ("", "data/") for end in (".*", "-*", "/*")]
+
     if config == "default" and len(card) == 1:
         (config,) = card
     if config not in card:
@@ -642,10 +605,8 @@ def split_patterns(card: dict, config: str, split: str, alone: bool = False) -> 
     if alone and len(splits) == 1:
         (split,) = splits
     if split not in splits:
-        raise InputError(
-            f"README.md lists no split {split!r} of configuration {config!r}; "
-            f"{nearest(split, splits)}"
-        )
+        lacking = f"no split {split!r} of configuration {config!r}"
+        raise InputError(f"README.md lists {lacking}; {nearest(split, splits)}")
     return splits[split]
 
 
@@ -654,6 +615,7 @@ def patterns(task: Task, split: str, card: dict) -> dict[str, list[str]]:
     if task.type not in RANKING or task.transform:
         config, parts = task.config or task.subset, task.parts.get(split, (split,))
         return {"rows": [name for part in parts for name in split_patterns(card, config, part)]}
+    # A ranking has a configuration for each of its tables
     prefix = "" if task.subset == "default" else f"{task.subset}-"
     configs = {what: f"{prefix}{what}" for what in ("corpus", "queries", "qrels")}
     if "query" in card:
@@ -695,6 +657,7 @@ def locate(task: Task, split: str) -> dict[str, list[Path]]:
     `top_ranked`."""
     if not task.repository:
         return task.files[split]
+    # First the list of files, then all that the task needs, at once
     card = read_card(hub_copy(task.repository, ("README.md",)) / "README.md")
     wanted = {part: patterns(task, part, card) for part in splits_read(task)}
     names = [name for part in wanted.values() for names in part.values() for name in names]
@@ -725,7 +688,7 @@ def fingerprint(task: Task) -> str:
 
 def _rows_of(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict]]:
     """(file:row, row) of a split, of the task's language, transformed."""
-    # Only the columns that are used; a transform may use any.
+    # Only the columns that are used; a transform may use any
     wanted = None if task.transform else (["lang"] if task.only_lang else [])
     usable = ["text", *task.columns.values()]
     for names, _ in TYPES[task.type].columns.values():
@@ -733,21 +696,22 @@ def _rows_of(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict]
     rows = []
     for file in files:
         rows += [(f"{file}:{number}", row) for number, row in read_rows(file, wanted, usable)]
-    if task.only_lang:
-        rows = [
-            (where, row) for where, row in rows if _cell(row, ["lang"], where)[1] == task.only_lang
-        ]
+
+    # Those of the task's language
+    if lang := task.only_lang:
+        rows = [x for x in rows if _cell(x[1], ["lang"], x[0])[1] == lang]
     if not rows:
-        only = f" with lang {task.only_lang!r}" if task.only_lang else ""
+        only = f" with lang {lang!r}" if lang else ""
         raise InputError(f"{', '.join(map(str, files))}: no rows{only}")
+
+    # What mteb makes of them
     if not task.transform:
         return rows
     try:
         changed = task.transform([row for _, row in rows], split)
     except KeyError as error:
-        raise InputError(
-            f"{files[0]}: no column {error}; the row has {', '.join(rows[0][1])}"
-        ) from None
+        found = f"no column {error}; the row has {', '.join(rows[0][1])}"
+        raise InputError(f"{files[0]}: {found}") from None
     return [(f"{files[0]}, after {task.transform.__name__}", row) for row in changed]
 
 
@@ -767,6 +731,7 @@ def read_columns(task: Task, split: str) -> dict[str, list]:
     rows = _rows_of(task, split, files)
     columns = {}
     for what, (names, kind) in TYPES[task.type].columns.items():
+        # The column by the task's name for it, or by one of the usual ones
         names = [task.columns[what]] if what in task.columns else names
         cells = [_cell(row, names, where) for where, row in rows]
         values = [value for _, value in cells]
@@ -776,17 +741,18 @@ def read_columns(task: Task, split: str) -> dict[str, list]:
             if not kind.fits(value):
                 found = str(value)[:60]
                 raise InputError(f"{where}: column {name!r} is {found!r}; expected {kind.expected}")
-        whole = kind is LABEL  # a whole number may be written as 2.0
+        # A label may be written as 2.0
+        whole = kind is LABEL
         columns[what] = [int(x) if whole and isinstance(x, float) else x for x in values]
 
+    # Labels, or scores, that can be told apart
     labels = flat_labels(columns)
     if len(set(labels)) < 2:
         only = repr(labels[0]) if labels else "empty"
         raise InputError(f"{files[-1]}: all labels are {only}; there is nothing to tell apart")
     if len({isinstance(label, str) for label in labels}) == 2:
-        raise InputError(
-            f"{files[-1]}: some labels are texts and some are numbers; write all in one way"
-        )
+        found = "some labels are texts and some are numbers"
+        raise InputError(f"{files[-1]}: {found}; write all in one way")
     return columns
 
 
@@ -817,14 +783,13 @@ class Ranking(NamedTuple):
     queries: dict[str, str]  # id: text
     corpus: dict[str, str]  # id: text, its title before it
     qrels: dict[str, dict[str, int]]  # query id: {document id: grade}
-    candidates: dict[
-        str, list[str]
-    ]  # query id: document ids; empty: the complete corpus is searched
+    candidates: dict[str, list[str]]  # query id: document ids; empty: the corpus is searched
 
 
 def read_ranking(task: Task, split: str) -> Ranking:
     """Queries without judgements are skipped, and so are judgements of unknown queries (as in
     mteb)."""
+    # The three tables
     files = locate(task, split)
     if task.transform:
         corpus, queries, qrels = (table for _, table in _rows_of(task, split, files["rows"]))
@@ -832,6 +797,8 @@ def read_ranking(task: Task, split: str) -> Ranking:
         corpus, queries = texts_by_id(files["corpus"]), texts_by_id(files["queries"])
         qrels = qrels_of(files["qrels"])
     corpus = {id: text.strip() for id, text in corpus.items()}
+
+    # Queries with judgements, and judgements with a query
     qrels = {query: judged for query, judged in qrels.items() if query in queries}
     queries = {query: text for query, text in queries.items() if query in qrels}
     if not queries:
@@ -839,6 +806,7 @@ def read_ranking(task: Task, split: str) -> Ranking:
     if task.type == "Retrieval":
         return Ranking(queries, corpus, qrels, {})
 
+    # The candidates of each query are documents
     where = files.get("top_ranked") or files["qrels"]
     given = _top_ranked(where) if files.get("top_ranked") else qrels
     candidates = {query: list(given.get(query, ())) for query in queries}
@@ -847,9 +815,8 @@ def read_ranking(task: Task, split: str) -> Ranking:
             raise InputError(f"{', '.join(map(str, where))}: query {query!r} has no candidates")
         for id in ids:
             if id not in corpus:
-                raise InputError(
-                    f"candidate {id!r} of query {query!r} is not in {files['corpus'][0]}"
-                )
+                found = f"candidate {id!r} of query {query!r}"
+                raise InputError(f"{found} is not in {files['corpus'][0]}")
     return Ranking(queries, corpus, qrels, candidates)
 
 
@@ -860,34 +827,34 @@ def _top_ranked(files: list[Path]) -> dict[str, list[str]]:
         for number, row in read_rows(file):
             query, ids = row.get("query-id"), row.get("corpus-ids")
             if not isinstance(query, str | int) or not isinstance(ids, list):
-                raise InputError(
-                    f"{file}:{number}: expected 'query-id' and 'corpus-ids', a list of ids"
-                )
+                expected = "expected 'query-id' and 'corpus-ids', a list of ids"
+                raise InputError(f"{file}:{number}: {expected}")
             ranked[str(query)] = list(dict.fromkeys(map(str, ids)))
     return ranked
 
 
 def remarks(task: Task, split: str, content: dict | Ranking) -> list[str]:
-    """What a user should know of a split: judged documents that do not exist, sizes unlike
-    mteb's."""
+    """What a user should know of a split: judged documents that do not exist, and texts of the
+    benchmark that are not as many, or as long, as mteb counts."""
+    # The texts, and how many rows they are of
     lines = []
     if isinstance(content, Ranking):
-        texts = {"corpus": content.corpus.values(), "queries": content.queries.values()}
-        counts = {what: len(some) for what, some in texts.items()}
+        texts = {"corpus": [*content.corpus.values()], "queries": [*content.queries.values()]}
+        count = {what: len(of_what) for what, of_what in texts.items()}
         judged = [id for grades in content.qrels.values() for id in grades]
         if missing := [id for id in judged if id not in content.corpus]:
-            lines.append(
-                f"{len(missing):,} judged documents are not in the corpus, the first is "
-                f"{missing[0]!r}; they count as not found"
-            )
+            found = f"{len(missing):,} judged documents are not in the corpus, the first is"
+            lines.append(f"{found} {missing[0]!r}; they count as not found")
     else:
         columns = [content[what] for what in ("text", "sentence1", "sentence2") if what in content]
-        texts, counts = {split: sum(columns, [])}, {split: len(columns[0])}
-    for what, count in counts.items():
-        size = count, sum(map(len, texts[what]))
-        if size != task.sizes.get(what, size):
-            ours, mtebs = ("{:,} with {:,} characters".format(*x) for x in (size, task.sizes[what]))
-            lines.append(
-                f"{what}: {ours}, mteb counts {mtebs}; is this revision {task.revision[:12]}?"
-            )
+        texts, count = {split: sum(columns, [])}, {split: len(columns[0])}
+
+    # As many as mteb counts?
+    expected = read_json(PUBLISHED)["sizes"][task.name] if task.repository else {}
+    for what, of_what in texts.items():
+        size = [count[what], sum(map(len, of_what))]
+        if size != expected.get(what, size):
+            ours, mtebs = ("{:,} with {:,} characters".format(*x) for x in (size, expected[what]))
+            advice = f"is this revision {task.revision[:12]}?"
+            lines.append(f"{what}: {ours}, mteb counts {mtebs}; {advice}")
     return lines

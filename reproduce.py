@@ -124,8 +124,7 @@ def mine(name: str, miner: str) -> Stage:
         f"--data OUT/annotated/{name}.jsonl.gz --corpus {ANNOTATED[name].corpus}",
         "--rule topk-stdmarginpos",  # stated, by its name alone
         "--sigma query --margin 1 --top 100",  # guess, all three
-        "--negatives 7",  # stated: groups of 8 were stored
-        "--select top",  # guess: that these were the best
+        "--negatives 7",  # stated: groups of 8 were stored; guess: that these were the best
         "--when-short random",  # guess: as FlagEmbedding's script; the total leaves none to drop
         "--query-length 450 --passage-length 500",  # inferred: as in training
         "--store bfloat16 --precision bfloat16",  # ours: half the disk; the search is exact

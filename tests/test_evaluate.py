@@ -9,7 +9,6 @@ scores by the benchmark's own page.
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
 import evaluate
 import metrics
 from evaluate import compare, evaluate_task, read_columns_of, report_tasks, report_types, table
-from files import InputError, write_json, write_jsonl
+from files import InputError, write_json
 from mteb_nl import RANKING, TASKS, read_tasks
 
 E5_BASE = "clips/e5-base-trm-nl"
@@ -79,19 +78,6 @@ def test_training_data_that_does_not_fit(tmp_path, changes, train, test, message
     )
     with pytest.raises(InputError, match=f"^C: {message}"):
         evaluate_task(task, cases.embed)
-
-
-def test_only_given_candidates_are_ranked(tmp_path):
-    write_beir(tmp_path / "a")
-    candidates = [
-        {"query-id": "1", "corpus-ids": ["c", "a"]},
-        {"query-id": "2", "corpus-ids": ["b"]},
-    ]
-    write_jsonl(tmp_path / "a" / "top_ranked.jsonl", candidates)
-    entry = {"name": "A", "type": "Reranking", "splits": {"test": "a"}}
-    (task,) = read_tasks(write_tasks(tmp_path, entry))
-    _, items = evaluate_task(task, cases.embed)["test"]
-    assert items["recall_at_1000"].tolist() == [1, 0], "c is relevant for 2, and no candidate"
 
 
 def test_identical_ids_are_ignored_after_the_cut(tmp_path, monkeypatch):
@@ -156,17 +142,6 @@ def test_prefix_policies(tmp_path, policy, symmetric, query, document, before):
             assert all(text.startswith(words) for _, texts in inputs for text in texts)
 
 
-def test_the_instruct_policy_gives_what_mteb_gives_e5_instruct():
-    task = test_mteb_nl.NAMED["SIB200ClusteringS2S"]
-    job = evaluate.Job(
-        "test", [("symmetric", ["De fiets."]), ("document", ["De fiets."])], None, []
-    )
-    assert evaluate.with_policy(task, job, "instruct") == [
-        (["Instruct: Identify categories in user passages.\nQuery: De fiets."], "none"),
-        (["De fiets."], "none"),
-    ]
-
-
 def test_only_drawn_training_texts_are_embedded(tmp_path):
     train = rows(["zelden"] + ["veel"] * 399)
     test = [{"text": f"v{i}", "label": ["veel", "zelden"][i % 2]} for i in range(5)]
@@ -175,15 +150,10 @@ def test_only_drawn_training_texts_are_embedded(tmp_path):
     )
     embedded = []
     encode = lambda texts, kind: (embedded.extend(texts), cases.embed(texts, kind))[1]  # noqa: E731
-    scores, _ = evaluate_task(task, encode)["test"]
+    evaluate_task(task, encode)
     draws = metrics.draw_rows([row["label"] for row in train], 3)
     used = {train[i]["text"] for drawn in draws for i in drawn}
     assert sorted(embedded) == sorted(used | {row["text"] for row in test})
-    x, y = ([row["text"] for row in part] for part in (train, test))
-    labels = [[row["label"] for row in part] for part in (train, test)]
-    x, y = cases.embed(x, "none"), cases.embed(y, "none")
-    expected, _ = metrics.classification(x, labels[0], y, labels[1], draws)
-    assert scores["accuracy"] == expected["accuracy"]
 
 
 def test_random_draws_continue_over_the_splits_of_a_task(tmp_path):
@@ -195,25 +165,11 @@ def test_random_draws_continue_over_the_splits_of_a_task(tmp_path):
     assert twice["one"][0]["v_measures"] != twice["two"][0]["v_measures"]
     assert evaluate_task(task, cases.embed)["two"][0] == twice["two"][0]
 
-    cases.write_case("VABBMultiLabelClassification", tmp_path)
-    entry = TRAINED | {"type": "MultilabelClassification", "samples_per_label": 4}
-    splits = {"one": "test.jsonl", "two": "test.jsonl"}
-    (task,) = read_tasks(write_tasks(tmp_path, entry | {"splits": splits}))
-    twice = evaluate_task(task, cases.embed)
-    assert twice["one"][0]["scores_per_experiment"] != twice["two"][0]["scores_per_experiment"]
-    (task,) = read_tasks(write_tasks(tmp_path, entry | {"splits": {"one": "test.jsonl"}}))
-    assert evaluate_task(task, cases.embed)["one"][0]["f1"] == twice["one"][0]["f1"]
 
-
-UNFIT_EMBEDDINGS = [
-    (lambda x: x[1:], r"the model gave embeddings \(2, 24\) for 3 texts; expected \(3, 24\)"),
+UNFIT_EMBEDDINGS = [  # see also test_cache.py
     (lambda x: x[:, 1:], r"the model gave embeddings \(3, 23\) for 3 texts; expected \(3, 24\)"),
     (lambda x: x * [[1], [np.nan], [1]], "NaN or infinite for 1 of 3 texts, the first is 'd'"),
-    (lambda x: x * [[1], [0], [1]], "all zero for 1 of 3 texts, the first is 'd'"),
-    (
-        lambda x: np.ones((3, 24)),
-        "split test: cosine_spearman is nan; is it defined for these labels?",
-    ),
+    (lambda x: 0 * x + x[0], r"split test: cosine_spearman is nan; is it defined for these labels"),
 ]
 
 
@@ -226,10 +182,7 @@ def test_embeddings_that_cannot_be_scored(tmp_path, change, message):
     def encode(texts, kind):
         return first if texts == ["a b", "a b", "c d"] else change(cases.embed(texts, kind))
 
-    with pytest.raises(
-        InputError, match=f"^Sts: .*{re.escape(message) if '?' in message else message}"
-    ):
-        first = np.ones((3, 24), np.float32) if "?" in message else first
+    with pytest.raises(InputError, match=f"^Sts: .*{message}"):
         evaluate_task(task, encode)
 
 
@@ -265,90 +218,83 @@ def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
         evaluate.main(["download", "--tasks", "NFCorpus-NL.v2"])
 
 
-def test_two_processes_share_the_embedding(tmp_path, folder):
-    path = write_tasks(
-        tmp_path, sts_entry(), sts_entry(name="Other", main_score="pearson"), sts=STS_ROWS
-    )
-    command = [evaluate.__file__, "run", "--model", str(folder), "--tasks-file", str(path), "--out"]
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-    ]
-    options = {
-        "cwd": tmp_path,
-        "env": os.environ | {"OMP_NUM_THREADS": "1"},
-        "text": True,
-        "check": True,
-    }
-    printed, keys, files = {}, {}, {}
-    for name, start in (("one", [sys.executable]), ("two", torchrun)):
-        printed[name] = subprocess.run(
-            [*start, *command, name], capture_output=True, **options
-        ).stdout
-        files[name] = list((tmp_path / name / "cache").rglob("*.npy"))
-        keys[name] = sorted(key for file in files[name] for key in np.load(file)["text"].tolist())
+def test_two_processes_share_the_embedding(tmp_path, monkeypatch, folder, capsys):
+    monkeypatch.chdir(tmp_path)
+    other = sts_entry(name="Other", main_score="pearson")
+    path = write_tasks(tmp_path, sts_entry(), other, sts=STS_ROWS)
+    evaluate.main(run_of(folder, path, "one"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*torchrun, evaluate.__file__, *run_of(folder, path, "two")]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = capsys.readouterr().out.count("\n")
+    assert result.stdout.count("\n") == lines, "only the first process prints"
     one, two = (evaluate.read_results(tmp_path / name, []) for name in ("one", "two"))
     for task in ("Sts", "Other"):
         assert one[task]["main_score"] == pytest.approx(two[task]["main_score"], abs=1e-6)
-    assert printed["one"].count("\n") == printed["two"].count("\n"), "one process reports"
-    assert keys["one"] == keys["two"] and len(set(keys["one"])) == len(keys["one"]) == 5
+
+    files = {name: list((tmp_path / name / "cache").rglob("*.npy")) for name in ("one", "two")}
+    stored = [[np.load(file)["text"].tolist() for file in files[name]] for name in files]
+    keys = [sorted(sum(lists, [])) for lists in stored]
+    assert keys[0] == keys[1] and len(set(keys[0])) == len(keys[0]) == 5, "each text once"
     assert len(files["two"]) == 4, "of each of two lists a part each"
 
 
-def test_results_are_written_kept_and_checked(tmp_path):
+@pytest.fixture
+def two_tasks(tmp_path):
+    """Entries of two tasks, one with two splits, and the tasks."""
     files = {"sts": STS_ROWS, "dev": [row | {"score": -row["score"]} for row in STS_ROWS]}
     splits = {"dev": "dev.jsonl", "test": "sts.jsonl"}
     entries = [sts_entry(splits=splits), sts_entry(name="Other", main_score="pearson")]
-    tasks = read_tasks(write_tasks(tmp_path, *entries, **files))
-    out, settings = tmp_path / "out", {"model": "words", "weights": "abc"}
-    results = list(evaluate.run(tasks, cases.embed, out, settings))
-    assert [state for _, state in results] == ["done", "done"]
+    return entries, read_tasks(write_tasks(tmp_path, *entries, **files))
 
+
+def test_results_and_their_summary(tmp_path, two_tasks):
+    out, settings, (_, tasks) = tmp_path / "out", {"model": "words"}, two_tasks
+    results = [result for result, _ in evaluate.run(tasks, cases.embed, out, settings)]
     result = json.loads((out / "Sts.json").read_text(), parse_constant=pytest.fail)
     expected = evaluate_task(tasks[0], cases.embed)
     dev, test = (expected[split][0]["cosine_spearman"] for split in ("dev", "test"))
     assert dev != test and result["main_score"] == pytest.approx((dev + test) / 2)
-    assert {split: scores["main_score"] for split, [scores] in result["scores"].items()} == {
-        "dev": dev,
-        "test": test,
-    }
+    scores = {split: values["main_score"] for split, [values] in result["scores"].items()}
+    assert scores == {"dev": dev, "test": test}
     assert result["scores"]["test"][0]["hf_subset"] == "default"
     about = (result["task_name"], result["task_type"], result["dataset_revision"])
     assert about == ("Sts", "STS", "local")
     assert {"prefix": "mteb", **settings}.items() <= result["settings"].items()
     assert "sklearn" in result["settings"]["versions"]
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["tasks"] == {"Sts": result["main_score"], "Other": results[1][0]["main_score"]}
+    assert summary["tasks"] == {"Sts": result["main_score"], "Other": results[1]["main_score"]}
     assert summary["mean_tasks"] == pytest.approx(sum(summary["tasks"].values()) / 2)
 
-    def states(
-        tasks, settings=settings, encode=lambda *_: pytest.fail("evaluated again"), **options
-    ):
-        return [state for _, state in evaluate.run(tasks, encode, out, settings, **options)]
 
-    assert states(tasks) == ["kept", "kept"]
-    assert states(tasks, settings | {"model": "./words"}) == ["kept", "kept"], "same weights"
-    (out / "Other.json").write_text("{")
-    assert states(tasks, encode=cases.embed) == ["kept", "damaged file replaced"]
+def test_results_are_kept_unless_something_decisive_differs(tmp_path, two_tasks):
+    entries, tasks = two_tasks
+
+    def fail(*_):
+        pytest.fail("evaluated again")
+
+    def states(tasks=tasks, encode=fail, weights="abc", model="words", **options):
+        settings = {"model": model, "weights": weights}
+        results = evaluate.run(tasks, encode, tmp_path / "out", settings, **options)
+        return [state for _, state in results]
+
+    assert states(encode=cases.embed) == ["done", "done"]
+    assert states() == states(model="./words") == ["kept", "kept"], "the same weights"
+    (tmp_path / "out" / "Other.json").write_text("{")
+    assert states(encode=cases.embed) == ["kept", "damaged file replaced"]
+
     other = "Sts.json: result of another run "
-    with pytest.raises(
-        InputError, match=f"{other}.weights 'abc', now it is 'def'.; choose another"
-    ):
-        states(tasks, settings | {"weights": "def"})
-    with pytest.raises(InputError, match="prefix 'mteb', now it is 'e5'"):
-        states(tasks, prefix="e5")
-    for changes in ({"main_score": "pearson"}, {"columns": {"score": "score"}}):
-        changed = read_tasks(write_tasks(tmp_path, entries[0] | changes, entries[1]))
-        with pytest.raises(InputError, match=f"{other}.task "):
-            states(changed)
-    tasks = read_tasks(write_tasks(tmp_path, *entries, dev=STS_ROWS))
-    with pytest.raises(InputError, match=f"{other}.task "):  # the same task, but its data changed
-        states(tasks)
-    again = states(tasks, settings | {"weights": "def"}, cases.embed, overwrite=True)
+    with pytest.raises(InputError, match=f"{other}.weights 'abc', now it is 'def'.; choose ano"):
+        states(weights="def")
+    with pytest.raises(InputError, match=f"{other}.prefix 'mteb', now it is 'e5'"):
+        states(prefix="e5")
+    changed = read_tasks(write_tasks(tmp_path, entries[0] | {"main_score": "pearson"}))
+    with pytest.raises(InputError, match=f"{other}.task "):
+        states(changed)
+    changed = read_tasks(write_tasks(tmp_path, *entries, dev=STS_ROWS))  # its data
+    with pytest.raises(InputError, match=f"{other}.task "):
+        states(changed)
+    again = states(changed, cases.embed, "def", overwrite=True)
     assert again == ["done", "done"]
 
 
@@ -419,7 +365,7 @@ MISTAKES = [  # arguments, message
         "nergens: no such folder, and no model with published scores; e.g. clips/e5-small",
     ),
     ("report results --tasks S C3", "task 'C3' is in none of these results; expected one of S"),
-    ("report .", r"\.: no result files; expected a folder that `run` wrote"),
+    ("report .", r"\.: no result files; expected a folder that `run` wrote, or mteb"),
     (
         "report clips/e5-base-trm-nl --plot bars.txt",
         "expected a name that ends in .png, .svg or .pdf",
@@ -458,56 +404,56 @@ def write_results(folder, **scores):
         write_json(folder / f"{task}.json", result)
 
 
+def words(cells):
+    return [" ".join(row) for row in cells]
+
+
 def test_report_by_hand(tmp_path):
     write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
     write_results(tmp_path / "b", S=0.75, C2=0.3)
     write_json(tmp_path / "a" / "summary.json", {"anything": 1})
     columns = read_columns_of([tmp_path / "a", tmp_path / "b"], [])
-    assert table(report_tasks(columns), "csv", 2).splitlines() == [
-        "task,type,a,b",
-        "C1,Clustering,20.00,-",
-        "C2,Clustering,10.00,30.00",
-        "S,STS,50.00,75.00",
-        "mean Clustering,,15.00,-",
-        "mean STS,,50.00,75.00",
-        "mean over tasks,,26.67,-",
-        "mean over types,,32.50,-",
+    assert words(report_tasks(columns)) == [
+        "task type a b",
+        "C1 Clustering 20.00 -",
+        "C2 Clustering 10.00 30.00",
+        "S STS 50.00 75.00",
+        "mean Clustering  15.00 -",
+        "mean STS  50.00 75.00",
+        "mean over tasks  26.67 -",
+        "mean over types  32.50 -",
     ]
-    assert table(report_types(columns), "csv", 2).splitlines() == [
-        "model,text,tasks,Clust,STS,mean tasks,mean types",
-        "a,all,3,15.00,50.00,26.67,32.50",
-        "b,all,2,-,75.00,-,-",
-        "a,native,1,20.00,-,20.00,20.00",
-        "b,native,0,-,-,-,-",
-        "a,translated,1,-,50.00,50.00,50.00",
-        "b,translated,1,-,75.00,75.00,75.00",
+    assert words(report_types(columns)) == [
+        "model text tasks Clust STS mean tasks mean types",
+        "a all 3 15.00 50.00 26.67 32.50",
+        "b all 2 - 75.00 - -",
+        "a native 1 20.00 - 20.00 20.00",
+        "b native 0 - - - -",
+        "a translated 1 - 50.00 50.00 50.00",
+        "b translated 1 - 75.00 75.00 75.00",
     ]
-    text, markdown = (
-        table(report_tasks(columns), form, 2).splitlines() for form in ("text", "markdown")
-    )
-    assert text[0].split() == ["task", "type", "a", "b"] and len(text) == 9
-    assert text[2].split() == ["C1", "Clustering", "20.00", "-"]
-    assert markdown[1].replace("-", "") == "|  |  | : | : |"
-    assert len({len(line) for line in markdown}) == 1
-    assert table([["a, b", 'c "d"'], ["1", "2"]], "csv", 1) == '"a, b","c ""d"""\n1,2'
 
 
 def test_report_of_some_tasks(tmp_path, capsys):
     write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
     write_results(tmp_path / "b", S=0.75, C2=0.3)
-    folders, options = [str(tmp_path / "a"), str(tmp_path / "b")], ["--by", "task", "--format"]
-    for tasks, expected in (
-        (["C2", "STS"], ["C2 10.00 30.00", "S 50.00 75.00", "mean over tasks 30.00 52.50"]),
-        (["Clustering"], ["C1 20.00 -", "C2 10.00 30.00", "mean over tasks 15.00 -"]),
-    ):
-        evaluate.main(["report", *folders, *options, "text", "--tasks", *tasks])
-        lines = capsys.readouterr().out.splitlines()[2:]
-        rows = [line.replace("Clustering", "").replace("STS", "").split() for line in lines]
-        shown = [" ".join(row) for row in rows]
-        assert [row for row in shown if row[0] in "CS" or "tasks" in row] == expected
-    columns = read_columns_of([tmp_path / "a", "clips/e5-base-trm-nl"], [])
-    one = report_types(evaluate.only_tasks(columns, ["S"]))
-    assert [row[:4] for row in one[1:3]] == [["a", "all", "1", "50.00"], [E5_BASE, "all", "0", "-"]]
+    columns = read_columns_of([tmp_path / "a", tmp_path / "b", E5_BASE], [])
+    some = words(report_tasks(evaluate.only_tasks(columns, ["C2", "S"])))
+    assert [row for row in some if "mean" not in row] == [
+        f"task type a b {E5_BASE}",
+        "C2 Clustering 10.00 30.00 -",
+        "S STS 50.00 75.00 -",
+    ]
+    assert some[-2:] == ["mean over tasks  30.00 52.50 -", "mean over types  30.00 52.50 -"]
+    evaluate.main(["report", str(tmp_path / "a"), "--tasks", "Clustering"])
+    assert "a      all         2  15.00       15.00       15.00\n" in capsys.readouterr().out
+
+
+def test_tables_as_text_and_markdown():
+    cells = [["task", "a", "b"], ["C1", "20.00", "-"]]
+    text = "task      a  b\n----  -----  -\nC1    20.00  -"
+    markdown = "| task |     a | b |\n| ---- | ----: | : |\n| C1   | 20.00 | - |"
+    assert (table(cells, "text", 1), table(cells, "markdown", 1)) == (text, markdown)
 
 
 def test_the_docs_have_all_tasks_and_the_report_as_it_is_printed():
@@ -524,8 +470,7 @@ def test_published_scores():
     """Means that the benchmark's own page gives for the paper's models (tasks, types)."""
     published = json.loads(evaluate.PUBLISHED.read_text())
     assert published["tasks"] == [task.name for task in TASKS] and len(published["models"]) == 128
-    for model in published["models"].values():
-        assert len(model["scores"]) == 40 and 0 <= min(model["scores"]) <= max(model["scores"]) <= 1
+    assert {len(model["scores"]) for model in published["models"].values()} == {40}
     expected = {
         "clips/e5-small-trm-nl": (0.533046, 0.602270),
         "clips/e5-base-trm-nl": (0.544533, 0.613754),
@@ -537,12 +482,7 @@ def test_published_scores():
         assert (summary["mean_tasks"], summary["mean_types"]) == pytest.approx(means, abs=1e-6)
     results = evaluate.read_results("clips/e5-base-trm-nl", [])
     assert results["SICK-NL-STS"]["main_score"] == 0.737476
-    head, *cells = report_types({"x": results})
-    types = ["Cls", "MLCls", "PCls", "Rrnk", "Rtr", "Clust", "STS"]
-    assert head == ["model", "text", "tasks", *types, "mean tasks", "mean types"]
-    scores = ["59.95", "35.94", "78.37", "87.38", "56.54", "34.24", "77.21", "54.45", "61.38"]
-    assert cells[0][3:] == scores
-    assert [row[2] for row in cells] == ["40", "28", "12"]
+    assert [row[2] for row in report_types({"x": results})[1:]] == ["40", "28", "12"]
 
 
 # --- comparing two --------------------------------------------------------------------------------
@@ -606,12 +546,11 @@ def test_intervals_of_every_type(tmp_path, evaluated):
     assert all(row["difference"] == 0 and {row["low"], row["high"]} <= {0, None} for row in same)
     assert nothing == []
 
+    # A star where 0 is outside the interval
     cells = evaluate.describe_comparison(rows, "a", "b")
-    marks = {row[0]: row[6] for row in cells[1:-2]}
-    beyond = {row["task"]: row["low"] is not None and row["low"] * row["high"] > 0 for row in rows}
-    assert marks == {task: "*" if beyond[task] else "" for task in beyond} and set(
-        marks.values()
-    ) == {"", "*"}
+    beyond = [row["low"] is not None and row["low"] * row["high"] > 0 for row in rows]
+    assert {True, False} == set(beyond)
+    assert [row[6] for row in cells[1:-2]] == ["*" if outside else "" for outside in beyond]
     assert [row[0] for row in cells[-2:]] == ["mean over tasks", "mean over types"]
     assert cells[1][5] == f"{100 * rows[0]['low']:+.2f} to {100 * rows[0]['high']:+.2f}"
 
@@ -640,11 +579,6 @@ def test_no_interval_where_the_items_are_not_the_same(tmp_path, evaluated):
     change_result(b, "XLWICNLPairClassification", main_score_name="cosine_ap")
     rows, _ = compare(a, b, 5, notes := [])
     assert [row["low"] for row in rows] == [None, None, None] and not notes
-    for run in (a, b):  # nothing says which queries these are
-        path = run / "items" / "SciFact-NL.v2.npz"
-        np.savez(path, **{"test/ndcg_at_10": np.load(path)["test/ndcg_at_10"]})
-    rows, _ = compare(a, b, 5, notes)
-    assert [row["low"] for row in rows] == [None, None, None] and not notes
 
 
 def change_result(run, name, **changes):
@@ -658,9 +592,58 @@ def test_comparison_with_published_scores(tmp_path, evaluated):
     found = [(row["task"], row["b"], row["low"]) for row in rows]
     assert found == [("VABBClusteringS2S", 0.353201, None)]
     assert lines == [
-        "clips/e5-base-trm-nl, revision 6bd5722f: published, settings not recorded here; "
+        "clips/e5-base-trm-nl, revision 6bd5722f, published: settings not recorded; "
         "mteb gives E5 its prefixes as --prefix mteb does"
     ]
+
+
+def write_mteb_results(folder, *changes):
+    """Result files as mteb 2.26 writes them: rounded scores of each split and language."""
+
+    def subset(main_score, name):
+        return {"pearson": 0.5, "main_score": main_score, "hf_subset": name, "languages": ["x"]}
+
+    name = "STSBenchmarkMultilingualSTS"
+    content = {
+        "dataset_revision": "29afa256",
+        "task_name": name,
+        "mteb_version": "2.26.24",
+        "scores": {
+            "dev": [subset(0.9, "fr"), subset(0.25, "nl")],
+            "test": [subset(0.75, "nl")],
+            "train": [subset(0.8, "nl")],
+        },
+        "evaluation_time": 1.5,
+        "kg_co2_emissions": None,
+    }
+    write_json(folder / f"{name}.json", content)
+    for number, change in enumerate(changes):
+        write_json(folder / f"{number}.json", content | change)
+    write_json(folder / "model_meta.json", {"name": "clips/e5", "revision": "abc"})
+
+
+def test_results_of_mteb_are_read(tmp_path, capsys, evaluated):
+    name, of_mteb = "STSBenchmarkMultilingualSTS", tmp_path / "results" / "clips__e5" / "abc"
+    others = [{"task_name": "STS12"}, {"scores": {"test": []}}]
+    write_mteb_results(of_mteb, *others)
+    (short,) = columns = read_columns_of([of_mteb], notes := [])
+    result = columns[short][name]
+    assert short == "clips/e5" and result["task_type"] == "STS" and result["translated"]
+    assert result["main_score"] == 0.5, "of the Dutch part of the splits that count"
+    assert "0.json: task 'STS12' is not in MTEB-NL" in notes[0]
+    assert "1.json: no field ('dev', 'nl')" in notes[1] and len(notes) == 2
+
+    a, _ = evaluated(tmp_path, name)
+    (row,), lines = compare(a, of_mteb, 5, [])
+    assert (row["b"], row["low"]) == (0.5, None)
+    assert lines == [
+        "clips/e5, mteb 2.26.24: settings not recorded; "
+        "mteb gives E5 its prefixes as --prefix mteb does",
+        f"data set revision of {name}: 'local' and '29afa256'",
+    ]
+    (of_mteb / "model_meta.json").unlink()
+    evaluate.main(["report", str(of_mteb)])
+    assert "abc    all" in capsys.readouterr().out
 
 
 def test_settings_that_differ_are_listed(tmp_path, evaluated):
@@ -675,27 +658,22 @@ def test_settings_that_differ_are_listed(tmp_path, evaluated):
     assert f"weights: None and '{'e' * 12}'" in lines and warning in lines
     data = [line for line in lines if line.startswith("data or protocol of VABBClusteringS2S: '")]
     assert len(data) == 1 and data[0].endswith(f"' and '{'f' * 12}'")
-    # of other tools: shown as they are
-    settings["weights"] = 7
-    for version in ("dev", "1", "", None, [1, 9], "2.x"):
+    for version in ("dev", None, [1, 9]):  # of other tools: shown as they are
         settings["versions"]["sklearn"] = version
         change_result(b, "VABBClusteringS2S", settings=settings)
         _, lines = compare(a, b, 5, [])
-        assert any(
-            line.startswith("sklearn: '") and line.endswith(f" and {version!r}") for line in lines
-        )
-        assert "weights: None and '7'" in lines and warning not in lines
+        assert any(re.fullmatch(f"sklearn: '.*' and {re.escape(repr(version))}", x) for x in lines)
+        assert warning not in lines
 
 
 OTHER_RESULTS = [  # fields of a result file changed (None: taken out), what the note says
-    ({"task_name": None}, "task_name is 'None'; expected the name of a task"),
-    ({"task_name": "../../other"}, "task_name is '../../other'; expected the name of a task"),
-    ({"task_type": "BitextMining"}, "task_type is 'BitextMining'; expected one of Classification"),
-    ({"main_score": None}, "main_score is 'None'; expected a number"),
-    ({"main_score": "0.5"}, "main_score is '0.5'; expected a number"),
-    ({"main_score": float("nan")}, "main_score is 'nan'; expected a number"),
-    ({"scores": [1]}, "scores is '.1.'; expected an object"),
-    ({"settings": {"versions": "dev"}}, "settings is .*; expected an object"),
+    ({"task_name": None}, "task_name is 'None'"),
+    ({"task_name": "../../other"}, "task_name is '../../other'"),
+    ({"task_type": "BitextMining"}, "task_type is 'BitextMining'"),
+    ({"main_score": "0.5"}, "main_score is '0.5'"),
+    ({"main_score": float("nan")}, "main_score is 'nan'"),
+    ({"scores": [1]}, "scores is '.1.'"),
+    ({"settings": {"versions": "dev"}}, "settings is .*"),
     (
         {"task_name": "STSBenchmarkMultilingualSTS"},
         "task_name is 'STS.*', and so is that of another file",
@@ -703,9 +681,7 @@ OTHER_RESULTS = [  # fields of a result file changed (None: taken out), what the
 ]
 
 
-@pytest.mark.parametrize(
-    "changes, message", OTHER_RESULTS, ids=[message[:30] for _, message in OTHER_RESULTS]
-)
+@pytest.mark.parametrize("changes, message", OTHER_RESULTS)
 def test_files_that_are_no_results_are_skipped_and_named(
     tmp_path, capsys, evaluated, changes, message
 ):
@@ -715,50 +691,36 @@ def test_files_that_are_no_results_are_skipped_and_named(
     result = {field: value for field, value in result.items() if value is not None}
     (b / "Zother.json").write_text(json.dumps(result))
     for command in (["compare", "--resamples", "5"], ["report", "--by", "task"]):
-        evaluate.main([command[0], str(a), str(b), *command[1:], "--format", "csv"])
+        evaluate.main([command[0], str(a), str(b), *command[1:]])
         printed = capsys.readouterr()
-        assert re.fullmatch(f"skipped: .*b/Zother.json: .*{message}.*\n", printed.err)
-        assert f"\n{name},STS," in printed.out and "Other" not in printed.out
+        assert re.fullmatch(f"skipped: .*b/Zother.json: .*{message}\n", printed.err)
+        assert f"\n{name}  STS " in printed.out and "Other" not in printed.out
     (b / f"{name}.json").unlink()
     if "another file" not in message:
         with pytest.raises(InputError, match=f"b/Zother.json: .*{message}"):
             evaluate.main(["report", str(b)])
 
 
-OF_TWO_SPLITS = "STSBenchmarkMultilingualSTS"
 OTHER_ITEMS = [  # task, what is done to an array of it (None: taken out), what the note says
-    (OF_TWO_SPLITS, "dev/cosine", lambda x: x[:-1], "cosine_spearman cannot be computed"),
-    (OF_TWO_SPLITS, "dev/cosine", None, "cosine_spearman cannot be .*KeyError.'cosine'"),
-    (OF_TWO_SPLITS, "test/cosine", lambda x: x * np.nan, "cosine_spearman of it is nan"),
-    (OF_TWO_SPLITS, "dev/cosine", lambda x: -x, "of it is .*; the result file says -0.12"),
-    ("SciFact-NL.v2", "test/query", lambda x: x[1:], "test: arrays of different lengths"),
-    ("SciFact-NL.v2", "test/ndcg_at_10", None, "ndcg_at_10 cannot be computed from it .KeyError"),
-    ("XLWICNLPairClassification", "test/dot", None, "max_ap cannot be computed from it .KeyError"),
-    ("VaccinChatNLClassification", "test/predicted", lambda x: x[:, 0], "f1 cannot be computed"),
-    ("VABBMultiLabelClassification", "test/predicted", lambda x: x[:, :, 1:], "f1 cannot be"),
+    ("STSBenchmarkMultilingualSTS", "dev/cosine", lambda x: x[:-1], "cannot be read"),
+    ("STSBenchmarkMultilingualSTS", "dev/cosine", lambda x: -x, "of it is .*; the result file say"),
+    ("STSBenchmarkMultilingualSTS", "test/cosine", lambda x: x * np.nan, "spearman of it is nan"),
+    ("SciFact-NL.v2", "test/ndcg_at_10", None, "no field 'ndcg_at_10'"),
+    ("VaccinChatNLClassification", "test/predicted", lambda x: x[:, 0], "cannot be read"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("task, name, change, message", OTHER_ITEMS)
 def test_items_that_are_not_ours_cost_their_interval_alone(
-    tmp_path, capsys, evaluated, task, name, change, message
+    tmp_path, evaluated, task, name, change, message
 ):
     a, b = evaluated(tmp_path, task)
     path = b / "items" / f"{task}.npz"
     stored = dict(np.load(path))
     changed = stored.pop(name)
     np.savez(path, **stored | ({name: change(changed)} if change else {}))
-    for damaged in (False, True):
-        if damaged:
-            path.write_bytes(b"PK")
-        evaluate.main(["compare", str(a), str(b), "--resamples", "5", "--format", "csv"])
-        printed = capsys.readouterr()
-        words = "cannot be computed from it .BadZipFile" if damaged else message
-        assert re.fullmatch(
-            f"no interval for {task}: .*b/items/{task}.npz: .*{words}.*\n", printed.err
-        )
-        row = next(line for line in printed.out.splitlines() if line.startswith(task)).split(",")
-        assert (
-            float(row[4]) == pytest.approx(float(row[3]) - float(row[2]), abs=0.011)
-            and row[5] == "-"
-        )
+    for words in (message, "cannot be read .BadZipFile"):
+        (row,), _ = compare(a, b, 5, notes := [])
+        assert row["low"] is None and row["difference"] == row["b"] - row["a"]
+        assert re.match(f"no interval for {task}: .*b/items/{task}.npz: .*{words}", notes[0])
+        path.write_bytes(b"PK")

@@ -17,7 +17,7 @@ import importlib
 
 from files import cli
 
-COMMANDS = "encode train mine search trim transtokenize meaning synthesize evaluate".split()
+COMMANDS = "encode train mine search trim synthesize evaluate".split()
 
 
 def main(argv=None) -> None:
