@@ -63,6 +63,7 @@ from client import (
     keep_settings,
     one_line,
     run,
+    update_json,
     write_report,
 )
 from data import KINDS, normalise
@@ -240,6 +241,7 @@ def fill(prompt: str, **values) -> str:
 
 # --- which row is which request -------------------------------------------------------------------
 
+MOST_TRIES = 100  # of a row in one run
 REQUEST = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 4096}  # `--body` changes and adds
 
 
@@ -300,12 +302,18 @@ async def generate(args) -> int:
     settings = {name: vars(args)[name] for name in ("seed", "types", "tasks")}
     settings |= {"request": request, "prompts": table, "topics": topics}
     keep_settings(args.out, settings, tasks_file)
+    tried = {"tasks": {}, "rows": {}} | files.read_json(f"{args.out}.json").get("tried", {})
+
+    def attempts(of: str, key) -> range:
+        """The numbers of a row's attempts in this run: not those of the runs before it."""
+        first = MOST_TRIES * tried[of].get(str(key), 0)
+        return range(first, first + args.tries)
 
     async def brainstorm(pair: dict) -> dict:
         kind, topic = pair_of(pair)
         prompt = brainstorm_prompt(table, kind, topic, args.tasks)
-        seed = (args.seed, kind, topic)
-        tasks = await ask(client, prompt, seed, request, args.tries, parse_tasks)
+        seed, numbers = (args.seed, kind, topic), attempts("tasks", (kind, topic))
+        tasks = await ask(client, prompt, seed, numbers, request, parse_tasks)
         return pair | {"tasks": tasks[: args.tasks]}
 
     async def write(job: dict) -> dict:
@@ -314,7 +322,7 @@ async def generate(args) -> int:
         task = draw_one(tasks.get((kind, topic), [""]), generator)
         prompt = row_prompt(table, kind, topic, task, generator)
         check = functools.partial(parse_triplet, kind=kind, table=table)
-        texts = await ask(client, prompt, (args.seed, n), request, args.tries, check)
+        texts = await ask(client, prompt, (args.seed, n), attempts("rows", n), request, check)
         about = {"task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
         return job | about | texts
 
@@ -327,7 +335,10 @@ async def generate(args) -> int:
 
     async with client.http:
         # Step 1: tasks.
-        lost = await collect(tasks_file, pair_of, pairs.values(), len(pairs), brainstorm, client)
+        lost = await collect(
+            tasks_file, pair_of, pairs.values(), len(pairs), brainstorm, client, tried["tasks"]
+        )
+        update_json(args.out, tried=tried)
         if lost:
             problem = "some (type, topic) pairs got no tasks"
             raise InputError(f"{tasks_file}: {problem}: {describe_lost(lost)}")
@@ -335,7 +346,8 @@ async def generate(args) -> int:
         # Step 2: rows.
         tasks = {pair_of(row): row["tasks"] for _, row in read_rows(tasks_file)} if pairs else {}
         jobs = ({"row": n} for n in range(args.rows))
-        lost = await collect(args.out, row_number, jobs, args.rows, write, client)
+        lost = await collect(args.out, row_number, jobs, args.rows, write, client, tried["rows"])
+        update_json(args.out, tried=tried)
     return write_report(client, args.out, lost)
 
 
@@ -723,7 +735,7 @@ async def rerank_scores(client: Client, row: dict, api: str, model: str | None) 
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         pass
     client.faults["no scores"] += 1
-    raise Refused("no scores", one_line(json.dumps(answer), 80))
+    raise Refused("no scores", one_line(json.dumps(answer), 80), final=True)
 
 
 def encoder_scores(model, tokenizer, rows: list[dict]) -> np.ndarray:
@@ -1015,7 +1027,7 @@ def main(argv=None) -> int | None:
     add_server(option, True)
     body = f"more of a request than {REQUEST}; null leaves a field out"
     option("--body", type=json_object, default={}, metavar="JSON", help=body)
-    option("--tries", type=whole_number(1, 100), default=5, help="until an answer fits")
+    option("--tries", type=whole_number(1, MOST_TRIES), default=5, help="until an answer fits")
 
     option = add("clean", clean, "leave out duplicates, leaks, other languages; report the rest")
     add_data(option)

@@ -8,6 +8,7 @@ Complete runs, with faults of all kinds and with SIGKILL, are in tests/test_synt
 import asyncio
 import email.utils
 import json
+import resource
 import time
 
 import pytest
@@ -445,6 +446,27 @@ def test_rows_are_appended_complete_and_sorted_at_the_end(tmp_path, capsys):
     with appending(path, number):
         pass
     assert path.stat().st_ino == before  # in order already: not written again
+
+
+def test_a_full_disk_is_one_line_and_the_run_resumes(tmp_path):
+    """A largest size of files in the place of a full disk: writing fails in the midst of a row."""
+    path, limits = tmp_path / "rows.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    jobs = [{"row": n, "text": "x" * 5000} for n in range(4)]
+
+    async def work(job):
+        return job
+
+    def run() -> dict:
+        asked = Client("http://localhost", concurrency=1)
+        return asyncio.run(client.collect(path, number, jobs, 4, work, asked))
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match="rows.jsonl: File too large; what was written is"):
+            run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not run() and [row for _, row in read_jsonl(path)] == jobs
 
 
 def test_only_one_process_writes(tmp_path):

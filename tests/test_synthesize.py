@@ -9,6 +9,7 @@ one that was never disturbed.
 """
 
 import collections
+import contextlib
 import datetime
 import decimal
 import doctest
@@ -260,13 +261,62 @@ def test_an_unfit_answer_is_asked_again_with_another_seed(serve, topics, tmp_pat
     assert report["faults"] == {"no JSON in the message": 8} and report["requests"] == 12
     assert report["tokens"] == {"prompt_tokens": 1200, "completion_tokens": 120}
 
-    url, server = serve(late)  # one try less: nothing fits
-    less = tmp_path / "less.jsonl"
-    assert generate(url, topics, less, 4, types="sts=1", tries=2) == 1
-    missing = "4 rows are missing; the same command asks for them again: 4 x no JSON in the message"
-    assert f"{missing}: Nee." in capsys.readouterr().out
-    assert generate(url, topics, less, 4, types="sts=1", tries=2) == 0  # the third time it is good
-    assert less.read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
+
+def by_seed(handler, body, prompt, nth):
+    """A third of the seeds get a fit answer, each its own."""
+    answer = good_answer(prompt)
+    if "query" in answer:
+        answer["query"] += f" met {body['seed']}"
+    handler.wfile.write(handler.chat("Nee." if body["seed"] % 3 else json.dumps(answer)))
+
+
+def test_rows_without_a_fit_answer_are_asked_with_other_seeds(serve, topics, tmp_path, capsys):
+    url, server = serve(by_seed)
+    out, killed = tmp_path / "rows.jsonl", tmp_path / "killed.jsonl"
+    runs = []
+    for _ in range(3):
+        assert generate(url, topics, out, 60, types="sts=1", tries=1) == 1
+        runs.append((out.read_bytes(), Path(f"{out}.json").read_text()))
+    missing = [60 - rows.count(b"\n") for rows, _ in runs]
+    assert 60 > missing[0] > missing[1] > missing[2] > 0
+    printed = capsys.readouterr().out
+    assert f"{missing[0]} rows are missing; the same command asks for them again: " in printed
+    assert f"asks {missing[1]} rows again (up to 2 runs got no fit answer)" in printed
+    tried = read_json(f"{out}.json")["tried"]["rows"]
+    assert tried == {str(n): 3 for n in range(60) if n not in {row["row"] for row in rows_of(out)}}
+    asked = [(body["messages"][0]["content"], body["seed"]) for _, body, _ in server.requests]
+    assert len(set(asked)) == len(asked) == 60 + missing[0] + missing[1]
+
+    # A second run that is killed after two rows ends as one that is not.
+    (first, settings), (second, _) = runs[:2]
+    made = [row for row in second.splitlines(True) if row not in first.splitlines(True)]
+    killed.write_bytes(first + made[3] + made[1])
+    Path(f"{killed}.json").write_text(settings)
+    assert generate(url, topics, killed, 60, types="sts=1", tries=1) == 1
+    assert killed.read_bytes() == second
+    assert read_json(f"{killed}.json")["tried"] == json.loads(runs[1][1])["tried"]
+
+
+def test_tasks_without_a_fit_answer_are_asked_with_other_seeds(serve, topics, tmp_path):
+    url, server = serve(by_seed)
+    failed = 0
+    while not (tmp_path / "rows.jsonl").exists():
+        with contextlib.suppress(InputError):
+            failed -= 1
+            generate(url, topics, tmp_path / "rows.jsonl", 60, types="ss=1", tries=1)
+            failed += 1
+    asked = [(body["messages"][0]["content"], body["seed"]) for _, body, _ in server.requests]
+    assert failed < 0 and len(set(asked)) == len(asked)
+
+
+def test_answers_that_are_all_unfit_in_one_way_are_no_reason_to_repeat(
+    serve, topics, tmp_path, capsys
+):
+    url, _ = serve(lambda handler, *_: handler.wfile.write(handler.chat("Nee.")))
+    assert generate(url, topics, tmp_path / "rows.jsonl", 4, types="sts=1", tries=2) == 1
+    advice = "every answer was unfit, so look at the model, --body and --prompts"
+    line = f"4 rows are missing; {advice}: 4 x no JSON in the message: Nee."
+    assert line in capsys.readouterr().out
 
 
 def test_tasks_that_are_missing_are_reported_in_the_servers_words(serve, topics, tmp_path):
@@ -751,7 +801,7 @@ def test_forms_of_rerank_answers(serve, tmp_path, api, answer):
 )
 def test_rerank_answers_without_scores_are_missing_rows(serve, tmp_path, capsys, answer):
     assert score(serve(always(200, answer))[0], tmp_path) == 1
-    missing = "2 rows are missing; the same command asks for them again: 2 x no scores"
+    missing = "2 rows are missing: 2 x no scores"  # the same request would get the same answer
     assert missing in capsys.readouterr().out
     assert not (tmp_path / "scored.jsonl").read_bytes()
 
