@@ -204,6 +204,9 @@ P_NULL = 0.08  # of a word that nothing on the other side explains (fast_align)
 # Of the Dirichlet prior (fast_align -v): two points more of the tool's table than plain shares.
 ALPHA = 0.01
 BLOCK = 1 << 20  # cells (source word, target word) at once
+# Of one pair: 1,000 words on either side, which is a document. A cell takes 120 bytes for a moment,
+# so these take 130 MB, and 6,000 words would take 4.5 GB.
+MOST_CELLS = 1 << 20
 
 # Source word and target word as their pieces, and a count.
 WordPair = tuple[tuple[int, ...], tuple[int, ...], float]
@@ -220,6 +223,11 @@ class Chunk(NamedTuple):
     places: np.ndarray  # (cells,) int32: the place of each cell's link in `links`
 
 
+def count_cells(source: Text, target: Text) -> np.ndarray:
+    """(pairs,): 0 where a side is empty. Those beyond MOST_CELLS are skipped by `align`."""
+    return np.asarray(source.lengths) * np.asarray(target.lengths)
+
+
 def chunk_pairs(source: Text, target: Text) -> Iterator[Chunk]:
     """The sentence pairs, those of one shape together, so that nothing is padded.
 
@@ -228,9 +236,10 @@ def chunk_pairs(source: Text, target: Text) -> Iterator[Chunk]:
     words, lengths = np.asarray(source.words), np.asarray(source.lengths)
     others, widths = np.asarray(target.words), np.asarray(target.lengths)
     starts, offsets = lengths.cumsum() - lengths, widths.cumsum() - widths
-    # Sorted by shape, without empty sides, and cut where the shape changes.
+    # Sorted by shape, without empty sides and documents, and cut where the shape changes.
+    cells = count_cells(source, target)
     order = np.lexsort((widths, lengths))
-    order = order[(lengths[order] > 0) & (widths[order] > 0)]
+    order = order[(cells[order] > 0) & (cells[order] <= MOST_CELLS)]
     shapes = np.stack([lengths[order], widths[order]], 1)
     borders = np.flatnonzero((shapes[1:] != shapes[:-1]).any(1)) + 1
     blocks, cells = [], 0
@@ -321,8 +330,8 @@ def align(
     """
     chunks = list(chunk_pairs(source, target))
     if not chunks:
-        advice = "look at --parallel and --fields"
-        raise InputError(f"the parallel text has no pair with words on both sides; {advice}")
+        advice = f"at most {MOST_CELLS:,} words x words; look at --parallel and --fields"
+        raise InputError(f"the parallel text has no pair with words on both sides, {advice}")
     # The links of all chunks, numbered together.
     keys = np.unique(np.concatenate([chunk.links for chunk in chunks]))
     chunks = [chunk._replace(links=np.searchsorted(keys, chunk.links)) for chunk in chunks]

@@ -45,7 +45,17 @@ from tokenizers import BertWordPieceTokenizer
 
 import e5nl
 import model_folder
-from align import Text, Vocabulary, WordPair, align, read_pairs, read_sides, read_table
+from align import (
+    MOST_CELLS,
+    Text,
+    Vocabulary,
+    WordPair,
+    align,
+    count_cells,
+    read_pairs,
+    read_sides,
+    read_table,
+)
 from files import (
     InputError,
     cli,
@@ -322,7 +332,9 @@ def describe(report: dict) -> str:
     if report["pairs"]:
         line = f"{report['pairs']:,} pairs of sentences; {line}"
     if report["empty_pairs"]:
-        line += f"; {report['empty_pairs']:,} pairs with an empty side were left out"
+        line += f"; {report['empty_pairs']:,} pairs with an empty side skipped"
+    if report["long_pairs"]:
+        line += f"; {report['long_pairs']:,} pairs of over {MOST_CELLS:,} words x words skipped"
     head = f"{'evidence':<12}{'pieces':>9}{'':>8}{'tokens':>12}{'':>8}{'mean norm':>12}"
     lines = [line, "", head]
     classes = report["evidence"].values()
@@ -380,13 +392,15 @@ def transtokenize(folder: Path, out: Path, args) -> dict:
     # Loaded as a user does: what does not hold together is not left behind.
     after = e5nl.load(out, "cpu")[0].words.weight.detach().numpy()
 
-    full = sum(bool(a and b) for a, b in zip(*(side.lengths for side in sides), strict=True))
+    cells = count_cells(*sides)
+    empty, long = int((cells == 0).sum()), int((cells > MOST_CELLS).sum())
     names = ("tokenizer", "parallel", "fields", "table", "min_count")
     report = {
         "model": str(args.model),
         "settings": {name: getattr(args, name) for name in names},
-        "pairs": full,
-        "empty_pairs": len(sides[0].lengths) - full,
+        "pairs": len(cells) - empty - long,
+        "empty_pairs": empty,
+        "long_pairs": long,
         "word_pairs": len(pairs),
     }
     tables = before[: len(source.texts)], after

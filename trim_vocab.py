@@ -569,7 +569,7 @@ def unknown_places(backend: Tokenizer, unk_id: int | None, text: str) -> set[int
     return places
 
 
-def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]:
+def check_vocabulary(before: Model, after: Model, kept: np.ndarray, advice: str) -> list[str]:
     """What is wrong with the trimmed vocabulary: ids, pieces, rows, the digits of the scores."""
     # Ids, rows and pieces in their order; scores with their digits.
     old, new = (model.files["tokenizer.json"]["model"]["vocab"] for model in (before, after))
@@ -591,7 +591,7 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]
     worst = min(dropped, key=score, default=None)
     if worst and score(worst) < min(map(score, new)) - 10:
         character = f"the dropped character {worst[0]!r}"
-        failures.append(f"<unk> would score higher than {character}; keep more pieces")
+        failures.append(f"<unk> would score higher than {character}; {advice}")
     return failures
 
 
@@ -623,20 +623,26 @@ def check_weights(before: Path, after: Path, kept: np.ndarray) -> list[str]:
 
 
 def prove(
-    before: Model, after: Model, kept: np.ndarray, texts: Iterable[str], keep_characters: bool
+    before: Model,
+    after: Model,
+    kept: np.ndarray,
+    texts: Iterable[str],
+    keep_characters: bool,
+    advice: str,
 ) -> Check:
     """All of the proof, on two folders as they are on disk.
 
+    advice: what gives more pieces, where too few are kept.
     Returns what the texts show; raises ProofFailed.
     """
     check = check_texts(before, after, kept, texts)
     failures = check.failures[:5]
-    failures += check_vocabulary(before, after, kept)
+    failures += check_vocabulary(before, after, kept, advice)
     if before.tensors:
         failures += check_weights(before.folder, after.folder, kept)
     if not check.numbers["kept"]:
         texts_checked = f"none of the {check.numbers['texts']:,} check texts keeps all its pieces"
-        failures.append(f"{texts_checked}: nothing was compared; keep more pieces")
+        failures.append(f"{texts_checked}: nothing was compared; {advice}")
     if keep_characters and check.unknown:
         counts = list(check.unknown.items())[:10]
         shown = ", ".join(f"{character!r} {count}" for character, count in counts)
@@ -752,6 +758,9 @@ def trim(
     # 2. Rank.
     order = rank_candidates(model, pieces, vocab_size, min_frequency, keep_characters)
     kept = with_special(order[:vocab_size], model.special)
+    advice = f"raise --vocab-size, at most to {len(order):,}"
+    if len(order) <= vocab_size:  # all that qualify are kept
+        advice = "give more text" + (", or --min-frequency 1" if min_frequency > 1 else "")
     # 3. Cut.
     write_model(model, out, kept)
     # 4. Prove, on the folder as it was written.
@@ -759,7 +768,7 @@ def trim(
     others = read_corpus(check or corpus, field)
     if not check:
         others = filter(held_out, others)
-    proof = prove(model, after, kept, others, keep_characters)
+    proof = prove(model, after, kept, others, keep_characters, advice)
 
     def share_kept(cut: int) -> float:
         counts = proof.counts[with_special(order[:cut], model.special)]

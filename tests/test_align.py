@@ -116,8 +116,9 @@ def test_parallel_text_with_a_mistake_is_refused(tmp_path, files, field, message
 
 
 def test_parallel_text_without_two_sides_is_refused():
-    with pytest.raises(InputError, match="no pair with words on both sides; look at --parallel"):
-        align.align(*read_sides([("", "x"), ("a", "")], wordpiece("a"), wordpiece("x")))
+    pairs = [("", "x"), ("a", ""), ("a " * 1025, "x " * 1024)]  # the last would take 130 MB
+    with pytest.raises(InputError, match="no pair with words on both sides, at most 1,048,576 wor"):
+        align.align(*read_sides(pairs, wordpiece("a"), wordpiece("x")))
 
 
 # --- words ----------------------------------------------------------------------------------------

@@ -233,7 +233,8 @@ def test_a_text_gets_the_embedding_of_its_translation(make_english):
 def parallel(request, corpus, english, dutch, tmp_path_factory):
     """A run on parallel text of a constructed language, and what the functions make of the text."""
     folder, tokenizer = tmp_path_factory.mktemp("parallel"), dutch[request.param]
-    pairs = [*corpus[:1500], ("", "alleen")]
+    document = " ".join(text for pair in corpus[:400] for text in pair)  # over 1,024 words
+    pairs = [*corpus[:1500], ("", "alleen"), (document, document), (document, document)]
     path = write(folder / "a.tsv.gz", "".join(f"{source}\t{target}\n" for source, target in pairs))
     shape = e5nl.Config("bert", english.vocab_size + 3, 24, 1, 4, 40, 66, 2, 1e-12, 0)
     e5nl.save(e5nl.new_encoder(shape, seed=1), english, folder / "english")
@@ -279,7 +280,7 @@ def test_the_report_counts_pieces_and_tokens_and_norms_by_evidence(parallel):
         assert report["evidence"][name] == expected, name
     assert report["norm_before"] == pytest.approx(old[: -parallel.spare].mean())
     assert report["norm_after"] == pytest.approx(new.mean())
-    assert (report["pairs"], report["empty_pairs"]) == (1500, 1)
+    assert [report[name] for name in ("pairs", "empty_pairs", "long_pairs")] == [1500, 1, 2]
     assert report["word_pairs"] == parallel.word_pairs
 
 
@@ -292,7 +293,8 @@ def test_the_report_shows_the_most_frequent_pieces(parallel):
     assert len(unknown) == (evidence == UNKNOWN).sum() and unknown == sorted(unknown, reverse=True)
     piece, weight = first["sources"][0]
     assert first["piece"] in printed and f"{piece} {weight:.2f}" in printed
-    words = f"{parallel.word_pairs:,} pairs of words; 1 pairs with an empty side were left out"
+    words = f"{parallel.word_pairs:,} pairs of words; 1 pairs with an empty side skipped"
+    words += "; 2 pairs of over 1,048,576 words x words skipped"
     assert f"1,500 pairs of sentences; {words}" in printed
 
 

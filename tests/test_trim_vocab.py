@@ -721,14 +721,24 @@ def test_a_risen_score_of_unk_fails_the_proof(greek):
     pieces = [before.pieces[id] for id in kept]
     files = trim_vocab.trim_files(before.files, {}, kept)
     after = before._replace(pieces=pieces, rows=len(kept), files=files)
-    expected = "<unk> would score higher than the dropped character 'λ'; keep more pieces"
-    assert trim_vocab.check_vocabulary(before, after, kept) == [expected]
+    expected = "<unk> would score higher than the dropped character 'λ'; advice"
+    assert trim_vocab.check_vocabulary(before, after, kept, "advice") == [expected]
 
 
-def test_nothing_to_compare_is_no_proof(folder, run, capsys):
+@pytest.mark.parametrize(
+    ("texts", "options", "advice"),
+    [
+        (None, "--vocab-size 30", r"raise --vocab-size, at most to \d+"),
+        # All pieces that qualify are kept, and asking for more would change nothing
+        (["een fiets"] * 3, "--vocab-size 120", "give more text, or --min-frequency 1"),
+        (["een fiets"] * 3, "--vocab-size 120 --min-frequency 1", "give more text"),
+    ],
+)
+def test_nothing_to_compare_is_no_proof(folder, run, capsys, lines, texts, options, advice):
     check = ["Zij leest geschiedenis"]
-    assert run(folder, options="--vocab-size 30 --no-keep-characters", check=check) == 1
-    assert "nothing was compared" in capsys.readouterr().err
+    options += " --no-keep-characters"
+    assert run(folder, texts or lines[:400], options, check=check) == 1
+    assert re.search(f"nothing was compared; {advice}$", capsys.readouterr().err)
 
 
 # --- mistakes -------------------------------------------------------------------------------------
