@@ -18,7 +18,6 @@ of one shape (m, n), K links (pairs of words in one pair of sentences), V pieces
 import functools
 import itertools
 import json
-import re
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -29,7 +28,7 @@ from tokenizers.decoders import ByteLevel
 from tqdm import tqdm
 
 import model_folder
-from files import InputError, find_files, kind_of, read_lines, read_rows
+from files import TABLES, InputError, find_files, kind_of, read_lines, read_rows
 from trim_vocab import count_ids
 
 # --- parallel text --------------------------------------------------------------------------------
@@ -42,18 +41,17 @@ def read_pairs(
     paths = iter(path for name in names for path in find_files(name))
     for path in paths:
         # A table holds both sides; of a text file the next one is the other side.
-        kind = kind_of(path)
-        if kind == ".tsv":
+        if kind_of(path) == ".tsv":
             yield from _read_tsv(path, fields)
-        elif kind in (".jsonl", ".json", ".csv", ".parquet"):
+        elif kind_of(path) in TABLES:
             columns = list(dict.fromkeys(field.partition(".")[0] for field in fields))
             for number, row in read_rows(path, columns):
                 yield tuple(_field(row, field, f"{path}:{number}") for field in fields)
-        elif (other := next(paths, None)) is None:
+        elif other := next(paths, None):
+            yield from _read_both(path, other)
+        else:
             expected = "expected the file with the other right after it, line by line the same"
             raise InputError(f"{path}: one language only; {expected}")
-        else:
-            yield from _read_both(path, other)
 
 
 def _read_tsv(path, fields: tuple[str, str]) -> Iterator[tuple[str, str]]:
@@ -368,23 +366,3 @@ def align(
     kept = np.flatnonzero(agreed >= min_count)
     links = zip(*(side[kept].tolist() for side in (*given, agreed)), strict=True)
     return [(words[s], others[t], count) for s, t, count in links]
-
-
-def read_table(
-    path, source: Vocabulary, target: Vocabulary, min_count: float = 10
-) -> list[WordPair]:
-    """Pairs of words from a table: source word<TAB>target word[<TAB>count].
-
-    A pair without a count is taken to have `min_count`.
-    """
-    pairs = []
-    for number, line in read_lines(path):
-        words, count = line.split("\t"), min_count
-        if len(words) == 3 and re.fullmatch(r"\d{1,18}(\.\d+)?", words[2]):
-            count = float(words.pop())
-        if len(words) != 2:
-            expected = "expected source word<TAB>target word<TAB>count"
-            raise InputError(f"{path}:{number}: {expected}, found {line[:60]!r}")
-        if count >= min_count:
-            pairs.append((source.ids(words[0]), target.ids(words[1]), count))
-    return pairs
