@@ -224,6 +224,8 @@ def one_line(text: str, length: int = 300) -> str:
 
 # --- one answer of an LLM -------------------------------------------------------------------------
 
+TEXTS = ("text", "output_text")  # types of the parts of a message that are no thoughts
+
 
 async def ask(
     client: Client, prompt: str, seed: tuple, attempts: range, options: dict, check
@@ -253,11 +255,11 @@ async def chat(client: Client, prompt: str, seed: int, options: dict):
     try:
         return await client.post("/chat/completions", body)
     except Refused as refused:
-        if refused.reason not in ("status 400", "status 422") or "response_format" not in body:
-            raise
         first = refused
     # Was it the response_format? Then the same request without it is answered.
-    del body["response_format"]
+    asked_for = body.pop("response_format", None)
+    if first.reason not in ("status 400", "status 422") or not asked_for:
+        raise first
     answer = await client.post("/chat/completions", body)
     if "response_format" in options:
         raise InputError(f"--body: {client.url} refuses its response_format: {first}")
@@ -275,15 +277,13 @@ def parse_chat(answer, client: Client) -> dict:
         message, finish = choice["message"], choice.get("finish_reason")
         content = message.get("content") or ""
         if isinstance(content, list):  # in parts, some of them thoughts
-            parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-            said = [part for part in parts if part.get("type", "text") in ("text", "output_text")]
+            said = [part for part in content if part.get("type", "text") in TEXTS]
             content = "".join(part["text"] for part in said)
         text = content.rpartition("</think>")[2]
         counts = ("prompt_tokens", "completion_tokens")
-        used = {name: int(float(usage.get(name) or 0)) for name in counts}
+        client.tokens.update({name: int(float(usage.get(name) or 0)) for name in counts})
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise Refused("not a chat answer", one_line(json.dumps(answer))) from None
-    client.tokens.update(used)
 
     # Is it complete?
     if message.get("refusal") or finish == "content_filter":
@@ -470,15 +470,11 @@ def describe_lost(lost: dict) -> str:
 
 def write_report(client: Client, path, lost: dict) -> int:
     """Add the figures of a run to `<path>.json`, print them. The exit status: 1 for lost rows."""
-    # For the file, all of it.
-    missing = {reason: number for reason, (number, _) in lost.items()}
     with open(path, "rb") as file:
         rows = sum(1 for _ in file)
-    figures = {"rows": rows, "missing": missing}
-    figures["examples"] = {reason: example.said for reason, (_, example) in lost.items()}
-    for name in ("requests", "faults", "tokens", "json_mode"):
-        figures[name] = getattr(client, name)
-    figures["seconds"] = round(time.monotonic() - client.started, 3)
+    figures = {"rows": rows, "seconds": round(time.monotonic() - client.started, 3)}
+    figures["missing"] = {reason: (number, one.said) for reason, (number, one) in lost.items()}
+    figures |= {name: getattr(client, name) for name in ("requests", "faults", "tokens")}
     update_json(path, **{"last run": figures})
 
     # For the screen, and advice only where repeating can help.
@@ -486,10 +482,10 @@ def write_report(client: Client, path, lost: dict) -> int:
     print(f"{client.requests:,} requests, {client}; faults: {faults}")
     print(f"{path}: {rows:,} rows")
     if lost:
-        examples = [example for _, example in lost.values()]
+        numbers, examples = zip(*lost.values(), strict=True)
         again = not all(example.final for example in examples)
         advice = "; the same command asks for them again" if again else ""
         if len(lost) == 1 and examples[0].unfit and not client.rows:
             advice = "; every answer was unfit, so look at the model, --body and --prompts"
-        print(f"{sum(missing.values()):,} rows are missing{advice}: {describe_lost(lost)}")
+        print(f"{sum(numbers):,} rows are missing{advice}: {describe_lost(lost)}")
     return bool(lost)
