@@ -18,7 +18,6 @@ of one shape (m, n), K links (pairs of words in one pair of sentences), V pieces
 import functools
 import itertools
 import json
-import re
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -29,7 +28,7 @@ from tokenizers.decoders import ByteLevel
 from tqdm import tqdm
 
 import model_folder
-from files import InputError, find_files, kind_of, read_lines, read_rows
+from files import TABLES, InputError, find_files, kind_of, read_lines, read_rows
 from trim_vocab import count_ids
 
 # --- parallel text --------------------------------------------------------------------------------
@@ -42,18 +41,17 @@ def read_pairs(
     paths = iter(path for name in names for path in find_files(name))
     for path in paths:
         # A table holds both sides; of a text file the next one is the other side.
-        kind = kind_of(path)
-        if kind == ".tsv":
+        if kind_of(path) == ".tsv":
             yield from _read_tsv(path, fields)
-        elif kind in (".jsonl", ".json", ".csv", ".parquet"):
+        elif kind_of(path) in TABLES:
             columns = list(dict.fromkeys(field.partition(".")[0] for field in fields))
             for number, row in read_rows(path, columns):
                 yield tuple(_field(row, field, f"{path}:{number}") for field in fields)
-        elif (other := next(paths, None)) is None:
+        elif other := next(paths, None):
+            yield from _read_both(path, other)
+        else:
             expected = "expected the file with the other right after it, line by line the same"
             raise InputError(f"{path}: one language only; {expected}")
-        else:
-            yield from _read_both(path, other)
 
 
 def _read_tsv(path, fields: tuple[str, str]) -> Iterator[tuple[str, str]]:
@@ -204,6 +202,9 @@ P_NULL = 0.08  # of a word that nothing on the other side explains (fast_align)
 # Of the Dirichlet prior (fast_align -v): two points more of the tool's table than plain shares.
 ALPHA = 0.01
 BLOCK = 1 << 20  # cells (source word, target word) at once
+# Of one pair: 1,000 words on either side, which is a document. A cell takes 120 bytes for a moment,
+# so these take 130 MB, and 6,000 words would take 4.5 GB.
+MOST_CELLS = 1 << 20
 
 # Source word and target word as their pieces, and a count.
 WordPair = tuple[tuple[int, ...], tuple[int, ...], float]
@@ -220,6 +221,11 @@ class Chunk(NamedTuple):
     places: np.ndarray  # (cells,) int32: the place of each cell's link in `links`
 
 
+def count_cells(source: Text, target: Text) -> np.ndarray:
+    """(pairs,): 0 where a side is empty. Those beyond MOST_CELLS are skipped by `align`."""
+    return np.asarray(source.lengths) * np.asarray(target.lengths)
+
+
 def chunk_pairs(source: Text, target: Text) -> Iterator[Chunk]:
     """The sentence pairs, those of one shape together, so that nothing is padded.
 
@@ -228,9 +234,10 @@ def chunk_pairs(source: Text, target: Text) -> Iterator[Chunk]:
     words, lengths = np.asarray(source.words), np.asarray(source.lengths)
     others, widths = np.asarray(target.words), np.asarray(target.lengths)
     starts, offsets = lengths.cumsum() - lengths, widths.cumsum() - widths
-    # Sorted by shape, without empty sides, and cut where the shape changes.
+    # Sorted by shape, without empty sides and documents, and cut where the shape changes.
+    cells = count_cells(source, target)
     order = np.lexsort((widths, lengths))
-    order = order[(lengths[order] > 0) & (widths[order] > 0)]
+    order = order[(cells[order] > 0) & (cells[order] <= MOST_CELLS)]
     shapes = np.stack([lengths[order], widths[order]], 1)
     borders = np.flatnonzero((shapes[1:] != shapes[:-1]).any(1)) + 1
     blocks, cells = [], 0
@@ -321,8 +328,8 @@ def align(
     """
     chunks = list(chunk_pairs(source, target))
     if not chunks:
-        advice = "look at --parallel and --fields"
-        raise InputError(f"the parallel text has no pair with words on both sides; {advice}")
+        advice = f"at most {MOST_CELLS:,} words x words; look at --parallel and --fields"
+        raise InputError(f"the parallel text has no pair with words on both sides, {advice}")
     # The links of all chunks, numbered together.
     keys = np.unique(np.concatenate([chunk.links for chunk in chunks]))
     chunks = [chunk._replace(links=np.searchsorted(keys, chunk.links)) for chunk in chunks]
@@ -359,23 +366,3 @@ def align(
     kept = np.flatnonzero(agreed >= min_count)
     links = zip(*(side[kept].tolist() for side in (*given, agreed)), strict=True)
     return [(words[s], others[t], count) for s, t, count in links]
-
-
-def read_table(
-    path, source: Vocabulary, target: Vocabulary, min_count: float = 10
-) -> list[WordPair]:
-    """Pairs of words from a table: source word<TAB>target word[<TAB>count].
-
-    A pair without a count is taken to have `min_count`.
-    """
-    pairs = []
-    for number, line in read_lines(path):
-        words, count = line.split("\t"), min_count
-        if len(words) == 3 and re.fullmatch(r"\d{1,18}(\.\d+)?", words[2]):
-            count = float(words.pop())
-        if len(words) != 2:
-            expected = "expected source word<TAB>target word<TAB>count"
-            raise InputError(f"{path}:{number}: {expected}, found {line[:60]!r}")
-        if count >= min_count:
-            pairs.append((source.ids(words[0]), target.ids(words[1]), count))
-    return pairs

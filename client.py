@@ -49,6 +49,7 @@ class Refused(Exception):
     said: str = ""  # the server's own words
     final: bool | None = False  # the same request would be refused again; None: if it says so twice
     retry_after: str = ""
+    unfit: bool = False  # there were answers: another seed may give a better one
 
     def __str__(self):
         return f"{self.reason}: {self.said}" if self.said else self.reason
@@ -83,6 +84,7 @@ class Client:
         self.tokens = collections.Counter()  # read and written by the LLM
         self.json_mode = True  # until the server refuses it
         self.answered = False  # whether it has ever answered
+        self.rows = 0  # made by `collect`
         self.waits_until = 0.0  # until when requests wait, as was printed
 
     def __str__(self):
@@ -222,21 +224,26 @@ def one_line(text: str, length: int = 300) -> str:
 
 # --- one answer of an LLM -------------------------------------------------------------------------
 
+TEXTS = ("text", "output_text")  # types of the parts of a message that are no thoughts
 
-async def ask(client: Client, prompt: str, seed: tuple, options: dict, tries: int, check) -> dict:
+
+async def ask(
+    client: Client, prompt: str, seed: tuple, attempts: range, options: dict, check
+) -> dict:
     """What `check` makes of the LLM's answer to a prompt.
 
-    Where the answer is unfit it is asked again, `tries` times in all, each time with its own seed.
+    Where the answer is unfit it is asked again. Every attempt has a number, and so its own seed.
     """
-    for attempt in range(tries):
+    for attempt in attempts:
         number = int(hashlib.sha256(repr((*seed, attempt)).encode()).hexdigest()[:7], 16)
         answer = await chat(client, prompt, number, options)
         try:
             return check(parse_chat(answer, client))
         except Refused as refused:
-            unfit = refused
-            client.faults[unfit.reason] += 1
-    raise unfit
+            client.faults[refused.reason] += 1
+            refused.unfit = True
+            last = refused
+    raise last
 
 
 async def chat(client: Client, prompt: str, seed: int, options: dict):
@@ -248,11 +255,11 @@ async def chat(client: Client, prompt: str, seed: int, options: dict):
     try:
         return await client.post("/chat/completions", body)
     except Refused as refused:
-        if refused.reason not in ("status 400", "status 422") or "response_format" not in body:
-            raise
         first = refused
     # Was it the response_format? Then the same request without it is answered.
-    del body["response_format"]
+    asked_for = body.pop("response_format", None)
+    if first.reason not in ("status 400", "status 422") or not asked_for:
+        raise first
     answer = await client.post("/chat/completions", body)
     if "response_format" in options:
         raise InputError(f"--body: {client.url} refuses its response_format: {first}")
@@ -270,15 +277,13 @@ def parse_chat(answer, client: Client) -> dict:
         message, finish = choice["message"], choice.get("finish_reason")
         content = message.get("content") or ""
         if isinstance(content, list):  # in parts, some of them thoughts
-            parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-            said = [part for part in parts if part.get("type", "text") in ("text", "output_text")]
+            said = [part for part in content if part.get("type", "text") in TEXTS]
             content = "".join(part["text"] for part in said)
         text = content.rpartition("</think>")[2]
         counts = ("prompt_tokens", "completion_tokens")
-        used = {name: int(float(usage.get(name) or 0)) for name in counts}
+        client.tokens.update({name: int(float(usage.get(name) or 0)) for name in counts})
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise Refused("not a chat answer", one_line(json.dumps(answer))) from None
-    client.tokens.update(used)
 
     # Is it complete?
     if message.get("refusal") or finish == "content_filter":
@@ -308,15 +313,22 @@ def keep_settings(path, settings: dict, *others) -> None:
     if Path(path).suffix != ".jsonl":
         raise InputError(f"--out {path}: expected a name that ends in .jsonl")
     settings = json.loads(json.dumps(settings))  # tuples are lists in a file
-    if not any(Path(file).exists() and Path(file).stat().st_size for file in (path, *others)):
-        write_json(f"{path}.json", {"settings": settings})
-    old = read_json(f"{path}.json").get("settings") or {}
+    kept = Path(f"{path}.json")
+    begun = any(Path(file).exists() and Path(file).stat().st_size for file in (path, *others))
+    old = read_json(kept).get("settings") or {} if begun or kept.exists() else {}
+    if not begun and old != settings:
+        write_json(kept, {"settings": settings})
+        return
     for name in sorted(old.keys() | settings.keys()):
-        was, now = old.get(name), settings.get(name)
-        if was != now:
-            begun = f"{path}: was begun with {name} {one_line(json.dumps(was), 60)}"
-            now = one_line(json.dumps(now), 60)
-            raise InputError(f"{begun}, not {now}; give the same, or choose another --out")
+        was, now = (one_line(json.dumps(of.get(name)), 60) for of in (old, settings))
+        if old.get(name) != settings.get(name):
+            advice = "give the same, or choose another --out"
+            raise InputError(f"{path}: was begun with {name} {was}, not {now}; {advice}")
+
+
+def update_json(path, **values) -> None:
+    """Add to what `<path>.json` says of the run that writes `path`."""
+    write_json(f"{path}.json", read_json(f"{path}.json") | values)
 
 
 @contextlib.contextmanager
@@ -327,25 +339,29 @@ def appending(path, key):
     lines are sorted by key. Only one process at a time may write the file.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{path}: another process is writing it") from None
+    try:
+        with open(path, "ab+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"{path}: another process is writing it") from None
 
-        def append(row: dict) -> None:
-            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-            file.flush()
+            def append(row: dict) -> None:
+                file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+                file.flush()
 
-        yield find_rows(file, path, key), append
+            yield find_rows(file, path, key), append
 
-        # In order, the file says nothing of how it came about.
-        places = find_rows(file, path, key)
-        if list(places) != sorted(places):
-            with new_file(path) as temporary, open(temporary, "wb") as ordered:
-                for name in sorted(places):
-                    file.seek(places[name])
-                    ordered.write(file.readline())
+            # In order, the file says nothing of how it came about.
+            places = find_rows(file, path, key)
+            if list(places) != sorted(places):
+                with new_file(path) as temporary, open(temporary, "wb") as ordered:
+                    for name in sorted(places):
+                        file.seek(places[name])
+                        ordered.write(file.readline())
+    except OSError as error:  # a full disk does not say which file
+        advice = "what was written is kept, and the same command resumes"
+        raise InputError(f"{path}: {error.strerror or error}; {advice}") from error
 
 
 def find_rows(file, path, key) -> dict:
@@ -383,15 +399,25 @@ def run(main):
         sys.exit(143)
 
 
-async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
-    """Append work(job) of every job whose key(job) is not in the file; {reason: (number, example)}.
+async def collect(
+    path, key, jobs, total: int, work, client: Client, tried: dict | None = None
+) -> dict:
+    """Append work(job) of every job whose key(job) is not in the file.
 
-    work: a coroutine that returns a row with the key of its job, or raises Refused.
-    Stops when nothing gets through.
+    work: a coroutine that returns a row with the key of its job, or raises Refused. tried: {key as
+    text: complete runs in which no answer was fit}, which is brought up to date when all jobs are
+    done, so that a killed run that is started again repeats the same attempts.
+    Returns {reason: (number, example)} of the lost jobs. Stops when nothing gets through.
     """
-    lost, in_a_row = {}, 0
+    lost, unfit, in_a_row, client.rows = {}, [], 0, 0
+    tried = {} if tried is None else tried
     with appending(path, key) as (existing, append):
+        for name in map(str, existing if tried else ()):
+            tried.pop(name, None)
         print(f"{path}: {len(existing):,} rows exist, of {total:,}", flush=True)
+        if tried:
+            before = f"up to {max(tried.values())} runs got no fit answer"
+            print(f"asks {len(tried):,} rows again ({before}), up to --tries times with new seeds")
         missing = (job for job in jobs if key(job) not in existing)
 
         async def worker() -> None:
@@ -399,9 +425,13 @@ async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
             for job in missing:  # shared: each job is taken by one worker
                 try:
                     append(await work(job))
+                    tried.pop(str(key(job)), None)
+                    client.rows += 1
                     in_a_row = 0
                 except Refused as refused:
                     in_a_row += 1
+                    if refused.unfit:
+                        unfit.append(str(key(job)))
                     number, example = lost.get(refused.reason, (0, refused))
                     lost[refused.reason] = (number + 1, example)
                     if in_a_row >= most_in_a_row(refused, client, total, len(existing)):
@@ -421,6 +451,8 @@ async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
                 for task in workers:
                     task.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
+    for name in unfit:
+        tried[name] = tried.get(name, 0) + 1
     return lost
 
 
@@ -438,24 +470,22 @@ def describe_lost(lost: dict) -> str:
 
 def write_report(client: Client, path, lost: dict) -> int:
     """Add the figures of a run to `<path>.json`, print them. The exit status: 1 for lost rows."""
-    # For the file, all of it.
-    missing = {reason: number for reason, (number, _) in lost.items()}
     with open(path, "rb") as file:
         rows = sum(1 for _ in file)
-    figures = {"rows": rows, "missing": missing}
-    figures["examples"] = {reason: example.said for reason, (_, example) in lost.items()}
-    for name in ("requests", "faults", "tokens", "json_mode"):
-        figures[name] = getattr(client, name)
-    figures["seconds"] = round(time.monotonic() - client.started, 3)
-    settings = read_json(f"{path}.json")["settings"]
-    write_json(f"{path}.json", {"settings": settings, "last run": figures})
+    figures = {"rows": rows, "seconds": round(time.monotonic() - client.started, 3)}
+    figures["missing"] = {reason: (number, one.said) for reason, (number, one) in lost.items()}
+    figures |= {name: getattr(client, name) for name in ("requests", "faults", "tokens")}
+    update_json(path, **{"last run": figures})
 
     # For the screen, and advice only where repeating can help.
     faults = ", ".join(f"{reason} {n:,}" for reason, n in client.faults.most_common()) or "none"
     print(f"{client.requests:,} requests, {client}; faults: {faults}")
     print(f"{path}: {rows:,} rows")
     if lost:
-        again = not all(example.final for _, example in lost.values())
+        numbers, examples = zip(*lost.values(), strict=True)
+        again = not all(example.final for example in examples)
         advice = "; the same command asks for them again" if again else ""
-        print(f"{sum(missing.values()):,} rows are missing{advice}: {describe_lost(lost)}")
+        if len(lost) == 1 and examples[0].unfit and not client.rows:
+            advice = "; every answer was unfit, so look at the model, --body and --prompts"
+        print(f"{sum(numbers):,} rows are missing{advice}: {describe_lost(lost)}")
     return bool(lost)

@@ -50,22 +50,20 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import e5nl
 import files
-import model_folder
 from client import (
     Client,
     Refused,
-    appending,
     ask,
     collect,
     describe_lost,
     keep_settings,
     one_line,
     run,
+    update_json,
     write_report,
 )
-from data import KINDS, normalise
+from data import normalise
 from files import InputError, find_files, read_rows, real_number, whole_number
 
 # The task types and the training source that each becomes: short or long query, short or long
@@ -78,6 +76,7 @@ TYPES = {
     "sts": "symmetric_sts",
 }
 FIELDS = ("query", "pos", "neg")
+SEED = 42
 
 # --- what belongs to the language -----------------------------------------------------------------
 
@@ -240,6 +239,7 @@ def fill(prompt: str, **values) -> str:
 
 # --- which row is which request -------------------------------------------------------------------
 
+MOST_TRIES = 100  # of a row in one run
 REQUEST = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 4096}  # `--body` changes and adds
 
 
@@ -300,12 +300,18 @@ async def generate(args) -> int:
     settings = {name: vars(args)[name] for name in ("seed", "types", "tasks")}
     settings |= {"request": request, "prompts": table, "topics": topics}
     keep_settings(args.out, settings, tasks_file)
+    tried = {"tasks": {}, "rows": {}} | files.read_json(f"{args.out}.json").get("tried", {})
+
+    async def answer(of: str, key, prompt: str, seed: tuple, check: Callable):
+        # Another run's attempts have other numbers, so other seeds.
+        first = MOST_TRIES * tried[of].get(str(key), 0)
+        attempts = range(first, first + args.tries)
+        return await ask(client, prompt, (args.seed, *seed), attempts, request, check)
 
     async def brainstorm(pair: dict) -> dict:
-        kind, topic = pair_of(pair)
+        kind, topic = key = pair_of(pair)
         prompt = brainstorm_prompt(table, kind, topic, args.tasks)
-        seed = (args.seed, kind, topic)
-        tasks = await ask(client, prompt, seed, request, args.tries, parse_tasks)
+        tasks = await answer("tasks", key, prompt, key, parse_tasks)
         return pair | {"tasks": tasks[: args.tasks]}
 
     async def write(job: dict) -> dict:
@@ -314,7 +320,7 @@ async def generate(args) -> int:
         task = draw_one(tasks.get((kind, topic), [""]), generator)
         prompt = row_prompt(table, kind, topic, task, generator)
         check = functools.partial(parse_triplet, kind=kind, table=table)
-        texts = await ask(client, prompt, (args.seed, n), request, args.tries, check)
+        texts = await answer("rows", n, prompt, (n,), check)
         about = {"task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
         return job | about | texts
 
@@ -327,7 +333,9 @@ async def generate(args) -> int:
 
     async with client.http:
         # Step 1: tasks.
-        lost = await collect(tasks_file, pair_of, pairs.values(), len(pairs), brainstorm, client)
+        jobs, of_tasks = pairs.values(), tried["tasks"]
+        lost = await collect(tasks_file, pair_of, jobs, len(pairs), brainstorm, client, of_tasks)
+        update_json(args.out, tried=tried)
         if lost:
             problem = "some (type, topic) pairs got no tasks"
             raise InputError(f"{tasks_file}: {problem}: {describe_lost(lost)}")
@@ -335,7 +343,8 @@ async def generate(args) -> int:
         # Step 2: rows.
         tasks = {pair_of(row): row["tasks"] for _, row in read_rows(tasks_file)} if pairs else {}
         jobs = ({"row": n} for n in range(args.rows))
-        lost = await collect(args.out, row_number, jobs, args.rows, write, client)
+        lost = await collect(args.out, row_number, jobs, args.rows, write, client, tried["rows"])
+        update_json(args.out, tried=tried)
     return write_report(client, args.out, lost)
 
 
@@ -362,7 +371,6 @@ REASONS = (
     "duplicate",
     "near duplicate",
 )
-KEPT, NEAR = 0, REASONS.index("near duplicate")
 
 
 def split_words(text: str) -> list[str]:
@@ -425,7 +433,7 @@ def shingles(texts: list[list[str]], size: int) -> tuple[np.ndarray, np.ndarray]
 BANDS, ROWS = 32, 4
 
 
-def minhash(texts: list[list[str]], seed: int, size: int = 3) -> np.ndarray:
+def minhash(texts: list[list[str]], seed: int = SEED, size: int = 3) -> np.ndarray:
     """Signatures (N, BANDS * ROWS) uint32.
 
     Two agree at a place with the Jaccard similarity of their texts' shingles.
@@ -527,26 +535,15 @@ def in_parts(rows, size: int = 1024) -> Iterator[list]:
         yield part
 
 
-# What is kept of a row: its reason (a place in REASONS), type (in TYPES) and topic, its words, and
-# the hashes of its query and positive.
-JUDGED = [
-    ("reason", "u1"),
-    ("type", "u1"),
-    ("topic", "i4"),
-    ("words", "i4", 3),
-    ("hashes", "u8", 2),
-]
-
-
-def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) -> dict:
-    """What becomes of every row: columns (N, …) as in JUDGED, and the names of the topics.
+def judge(rows, table: dict, excluded: np.ndarray, threshold: float) -> list[tuple]:
+    """What becomes of every row: (its reason, one of REASONS; its type; its topic).
 
     A row without a fault of its own is compared with `excluded` (of a `ls` row only the query:
     labels are nobody's text), then with the rows before it: equal queries of one type, then nearly
     equal query and positive.
     """
-    parts, signatures = [], [np.empty((0, BANDS * ROWS), np.uint32)]
-    queries, topics = set(), {}
+    judged, good, queries = [], [], set()
+    signatures = [np.empty((0, BANDS * ROWS), np.uint32)]
     for part in in_parts(rows):
         # Which texts have words in common with those that are excluded.
         texts = [[split_words(row[field]) for field in FIELDS] for row in part]
@@ -555,31 +552,29 @@ def judge(rows, table: dict, excluded: np.ndarray, threshold: float, seed: int) 
             leaked[column] = contain([words[column] for words in texts], excluded)
 
         # The first fault of each row, in this order.
-        records, good = [], []
+        fresh = []
         for row, words, leaks in zip(part, texts, leaked.T, strict=True):
             kind = row["task_type"]
-            hashes = [hash_words(kind, words[0]), hash_words(kind, words[1])]
+            query = hash_words(kind, words[0])
             reason = unfit(kind, *words, table)
             if not reason and leaks[: 1 if kind == "ls" else 3].any():
                 reason = "in excluded texts"
-            if not reason and hashes[0] in queries:
+            if not reason and query in queries:
                 reason = "duplicate"
             if not reason:
-                queries.add(hashes[0])
-                good.append(words[0] + words[1])
-            topic = topics.setdefault(str(row.get("topic") or ""), len(topics))
-            lengths = list(map(len, words))
-            place = REASONS.index(reason or "kept")
-            records.append((place, list(TYPES).index(kind), topic, lengths, hashes))
-        parts.append(np.array(records, JUDGED))
-        if good:
-            signatures.append(minhash(good, seed))
+                queries.add(query)
+                fresh.append(words[0] + words[1])
+                good.append(len(judged))
+            topic = sys.intern(str(row.get("topic") or "(none)"))
+            judged.append((reason or "kept", kind, topic))
+        if fresh:
+            signatures.append(minhash(fresh))
 
     # Of the rows without a fault, those that nearly repeat an earlier one.
-    judged = np.concatenate(parts)
-    good = np.flatnonzero(judged["reason"] == KEPT)
-    judged["reason"][good[near_duplicates(np.concatenate(signatures), threshold)]] = NEAR
-    return {name: judged[name] for name in judged.dtype.names} | {"topics": list(topics)}
+    near = near_duplicates(np.concatenate(signatures), threshold)
+    for place in itertools.compress(good, near):
+        judged[place] = ("near duplicate", *judged[place][1:])
+    return judged
 
 
 def hash_words(kind: str, words: list[str]) -> int:
@@ -587,56 +582,27 @@ def hash_words(kind: str, words: list[str]) -> int:
     return int.from_bytes(digest.digest())
 
 
-def report(judged: dict) -> dict:
-    """By type: rows by reason, distinct queries and positives; of the kept rows median words and
-    topic entropy (bits). Kept rows by topic.
-    """
-    types, topics = {}, judged["topics"]
-    for place, kind in enumerate(TYPES):
-        of_type = judged["type"] == place
-        rows = int(of_type.sum())
-        if not rows:
-            continue
-        # Of all rows of the type.
-        counts = np.bincount(judged["reason"][of_type], minlength=len(REASONS))
-        distinct = [len(np.unique(column)) / rows for column in judged["hashes"][of_type].T]
-        # Of those that are kept.
-        kept = of_type & (judged["reason"] == KEPT)
-        median = np.median(judged["words"][kept], axis=0).tolist() if kept.any() else None
-        share = np.unique(judged["topic"][kept], return_counts=True)[1] / max(1, kept.sum())
-        types[kind] = {
-            "rows": rows,
-            **dict(zip(REASONS, counts.tolist(), strict=True)),
-            "median words": median,
-            "distinct queries": distinct[0],
-            "distinct positives": distinct[1],
-            "topics": len(share),
-            "topic entropy": float((share * -np.log2(share)).sum()),
-        }
-    kept = np.bincount(judged["topic"][judged["reason"] == KEPT], minlength=len(topics))
-    order = np.argsort(-kept, kind="stable")
-    return {"types": types, "topics": {topics[i]: int(kept[i]) for i in order}}
+def report(judged: list[tuple]) -> dict:
+    """Rows by type and reason; kept rows by topic, the most frequent first."""
+    counts = collections.Counter((kind, reason) for reason, kind, _ in judged)
+    topics = collections.Counter(topic for reason, _, topic in judged if reason == "kept")
+    types = {kind: {reason: counts[kind, reason] for reason in REASONS} for kind in TYPES}
+    types = {kind: column for kind, column in types.items() if any(column.values())}
+    return {"types": types, "topics": dict(topics.most_common())}
 
 
 def describe(figures: dict) -> str:
     """The report as a table with a column for each type."""
-    types = figures["types"]
-    rows = [["", *types]]
-    for name in ("rows", *REASONS):
-        counts = [column[name] for column in types.values()]
-        if name in ("rows", "kept") or any(counts):
-            rows.append([name, *(f"{count:,}" for count in counts)])
-    rows += [["median words q/p/n"], ["topic entropy, bits"]]
-    for column in types.values():
-        rows[-2].append("/".join(f"{n:.0f}" for n in column["median words"] or []) or "-")
-        most = np.log2(max(1, column["topics"]))
-        rows[-1].append(f"{column['topic entropy']:.2f} of {most:.2f}")
-    for name in ("distinct queries", "distinct positives"):
-        rows.append([name, *(f"{column[name]:.1%}" for column in types.values())])
-    topics = [f"{topic or '(none)'} {count:,}" for topic, count in figures["topics"].items()]
-    if len(topics) > 10:
+    columns = figures["types"].values()
+    rows = [["", *figures["types"]], ["rows", *(f"{sum(column.values()):,}" for column in columns)]]
+    for reason in REASONS:
+        counts = [column[reason] for column in columns]
+        if reason == "kept" or any(counts):
+            rows.append([reason, *(f"{count:,}" for count in counts)])
+    topics = [f"{topic} {count:,}" for topic, count in figures["topics"].items()]
+    count = len(topics)
+    if count > 10:
         topics[5:-5] = ["…"]
-    count = len(figures["topics"])
     return f"{show_table(rows)}\nkept rows of {count} topics: {', '.join(topics)}"
 
 
@@ -658,37 +624,38 @@ def clean(args) -> None:
     # First pass: what becomes of every row.
     excluded = excluded_runs(args.exclude, RUN)
     rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
-    judged = judge(rows, read_prompts(args.prompts), excluded, args.near, args.seed)
-    figures, kept = report(judged), judged["reason"] == KEPT
+    judged = judge(rows, read_prompts(args.prompts), excluded, args.near)
+    figures = report(judged)
+    kept = [place for place, (reason, *_) in enumerate(judged) if reason == "kept"]
     print(describe(figures))
-    if args.out and not kept.any():
+    if not args.out:
+        return
+    if not kept:
         raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
 
-    # Second pass: the kept rows are written, examples of each type are shown.
-    generator, chosen, examples = np.random.default_rng(args.seed), set(), []
-    for kind in range(len(TYPES)):
-        of_type = np.flatnonzero(kept & (judged["type"] == kind))
-        chosen.update(generator.permutation(of_type)[: args.examples].tolist())
+    # Second pass: the kept rows are written, some of each type are shown.
+    examples = {kind: [] for kind in TYPES}
+    drawn = set()
+    for kind in TYPES:
+        of_type = [place for place in kept if judged[place][1] == kind]
+        chosen = np.random.default_rng(SEED).permutation(of_type)[: args.examples]
+        drawn.update(chosen.tolist())
 
     def kept_rows() -> Iterator[dict]:
         for place, row in enumerate(read_triplets(args.data)):
-            if place in chosen:
-                examples.append(row)
-            if kept[place]:
+            if place in drawn:
+                examples[row["task_type"]].append(row)
+            if judged[place][0] == "kept":
                 yield row
 
-    if args.out:
-        files.write_jsonl(args.out, kept_rows())
-        files.write_json(f"{args.out}.json", {"settings": settings_of(args), "report": figures})
-    else:
-        collections.deque(kept_rows(), maxlen=0)
-    for row in sorted(examples, key=lambda row: list(TYPES).index(row["task_type"])):
+    files.write_jsonl(args.out, kept_rows())
+    files.write_json(f"{args.out}.json", {"settings": settings_of(args), "report": figures})
+    for row in itertools.chain(*examples.values()):
         topic = row.get("topic") or "no topic"
         print(f"\n{row['task_type']}, row {row['row']}, {topic}: {row.get('task_desc') or ''}")
         for mark, field in zip("?+-", FIELDS, strict=True):
             print(f"  {mark} {line(row[field])[:300]}")
-    if args.out:
-        print(f"\n{args.out}: {kept.sum():,} of {len(kept):,} rows")
+    print(f"\n{args.out}: {len(kept):,} of {len(judged):,} rows")
 
 
 def settings_of(args) -> dict:
@@ -723,29 +690,12 @@ async def rerank_scores(client: Client, row: dict, api: str, model: str | None) 
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         pass
     client.faults["no scores"] += 1
-    raise Refused("no scores", one_line(json.dumps(answer), 80))
+    raise Refused("no scores", one_line(json.dumps(answer), 80), final=True)
 
 
-def encoder_scores(model, tokenizer, rows: list[dict]) -> np.ndarray:
-    """(N, 2): cosines of query with positive and negative, with the prefixes used in training."""
-    queries = e5nl.embed(model, tokenizer, [row["query"] for row in rows], "query")
-    scores = np.empty((len(rows), 2))
-    kinds = np.array([KINDS[TYPES[row["task_type"]]][1] for row in rows])
-    for kind in ("query", "passage"):
-        chosen = np.flatnonzero(kinds == kind)
-        for column, field in enumerate(("pos", "neg")):
-            texts = e5nl.embed(model, tokenizer, [rows[i][field] for i in chosen], kind)
-            scores[chosen, column] = np.vecdot(queries[chosen], texts)
-    return scores
-
-
-def score(args) -> int | None:
-    if bool(args.model) == bool(args.base_url):
-        raise InputError("give --base-url of a reranker, or --model, an encoder's folder")
-    if args.base_url and args.api == "jina" and not args.reranker:
+def score(args) -> int:
+    if args.api == "jina" and not args.reranker:
         raise InputError("--api jina needs --reranker, the name of the model")
-    if args.sigmoid and args.model:
-        raise InputError("--sigmoid is for the scores of a reranker; those of --model are cosines")
 
     # The rows are read once before anything is asked.
     numbers = collections.Counter(row["row"] for row in read_triplets(args.data))
@@ -753,49 +703,26 @@ def score(args) -> int | None:
     if count > 1:
         advice = "remove the field `row`, then rows are numbered by their place"
         raise InputError(f"{args.data[0]}: row {twice} occurs twice; {advice}")
-    size = sum(path.stat().st_size for name in args.data for path in find_files(name))
-    settings = {"data": args.data, "rows": len(numbers), "bytes": size}
-    if args.model:
-        score_with_encoder(args, settings, len(numbers))
-    else:
-        return run(score_with_reranker(args, settings, len(numbers)))
+    return run(score_rows(args, len(numbers)))
 
 
-async def score_with_reranker(args, settings: dict, total: int) -> int:
+async def score_rows(args, total: int) -> int:
     client = connect(args)
+    size = sum(path.stat().st_size for name in args.data for path in find_files(name))
+    settings = {"data": args.data, "rows": total, "bytes": size}
     settings |= {"reranker": args.reranker, "api": args.api}
     keep_settings(args.out, settings | ({"sigmoid": True} if args.sigmoid else {}))
 
     async def work(row: dict) -> dict:
         scores = await rerank_scores(client, row, args.api, args.reranker)
         if args.sigmoid:
-            scores = 1 / (1 + np.exp(-np.clip(scores, -500, 500)))
-        return scored(row, scores)
+            scores = (1 / (1 + np.exp(-np.clip(scores, -500, 500)))).tolist()
+        return row | {"pos_scores": scores[:1], "neg_scores": scores[1:]}
 
     async with client.http:
         rows = read_triplets(args.data)
         lost = await collect(args.out, row_number, rows, total, work, client)
     return write_report(client, args.out, lost)
-
-
-def score_with_encoder(args, settings: dict, total: int) -> None:
-    folder = model_folder.find(args.model)
-    weights = model_folder.weights_hash(folder)
-    keep_settings(args.out, settings | {"model": args.model, "weights": weights})
-    model, tokenizer = e5nl.load(folder)
-    print(e5nl.summary(model, tokenizer), flush=True)
-    with appending(args.out, row_number) as (existing, append):
-        missing = (row for row in read_triplets(args.data) if row["row"] not in existing)
-        with tqdm(total=total - len(existing), unit="row", disable=None) as progress:
-            for part in in_parts(missing, 4096):
-                for row, scores in zip(part, encoder_scores(model, tokenizer, part), strict=True):
-                    append(scored(row, scores))
-                progress.update(len(part))
-    print(f"{args.out}: {total:,} rows")
-
-
-def scored(row: dict, scores) -> dict:
-    return row | {"pos_scores": [float(scores[0])], "neg_scores": [float(scores[1])]}
 
 
 # --- filter ---------------------------------------------------------------------------------------
@@ -818,20 +745,14 @@ def keeps(kind: np.ndarray, scores: np.ndarray, least: float, gap: float) -> np.
     return (kind == "ls") | ((positive >= least) & (positive - negative <= gap))
 
 
-def draw(kind: np.ndarray, kept: np.ndarray, ratio: dict, size: int | None, seed: int):
-    """(N,) bool: of the kept rows, drawn by seed, `size` in these shares of the types.
-
-    Without a size as many as there can be.
-    """
+def draw(kind: np.ndarray, kept: np.ndarray, ratio: dict) -> np.ndarray:
+    """(N,) bool: of the kept rows, drawn at random, as many as give these shares of the types."""
     rows = {name: np.flatnonzero(kept & (kind == name)) for name in ratio}
-    most = min(int(len(rows[name]) / share) for name, share in ratio.items())
-    if not most or (size or 0) > most:
-        counts = ", ".join(f"{name} {len(of_type):,}" for name, of_type in rows.items())
-        raise InputError(f"--ratio with these rows gives {most:,} rows at most; kept are {counts}")
+    size = min(int(len(rows[name]) / share) for name, share in ratio.items())
     drawn = np.zeros(len(kind), bool)
     for name, share in ratio.items():
-        generator = np.random.default_rng((seed, list(TYPES).index(name)))
-        drawn[generator.permutation(rows[name])[: round((size or most) * share)]] = True
+        generator = np.random.default_rng((SEED, list(TYPES).index(name)))
+        drawn[generator.permutation(rows[name])[: round(size * share)]] = True
     return drawn
 
 
@@ -851,37 +772,35 @@ def describe_filter(kind: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> s
     rows = [["type", "rows", "kept", "share", "5 / 25 / 50 / 75 / 95 % of s(q,p)", "of s(q,n)"]]
     for name in [*(name for name in TYPES if name in kind), "all"]:
         of_type = (kind == name) | (name == "all")
-        share = kept[of_type].mean()
-        row = [name, f"{of_type.sum():,}", f"{kept[of_type].sum():,}", f"{share:.1%}"]
+        count, left = of_type.sum(), kept[of_type].sum()
+        row = [name, f"{count:,}", f"{left:,}", f"{left / count:.1%}"]
         for column in scores[of_type].T:
             known = column[~np.isnan(column)]
             values = np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else []
-            row.append(" ".join(f"{value:.2f}" for value in values) or "-")
+            row.append(" ".join(f"{value:.2f}" for value in values))
         rows.append(row)
     return show_table(rows)
 
 
 def describe_sweep(kind: np.ndarray, scores: np.ndarray) -> str:
     """The share kept at other thresholds; .7, .8 and .98 were in the authors' code before .96."""
-    types = [name for name in TYPES if name in kind]
-    rows = [["positive from", "gap to", *types, "all"]]
+    groups = {name: kind == name for name in TYPES if name in kind} | {"all": kind != ""}
+    rows = [["positive from", "gap to", *groups]]
     gaps = (0.7, 0.8, 0.9, 0.96, 0.98, np.inf)
     for least, gap in itertools.product((-np.inf, 0.05, 0.1, 0.3, 0.5), gaps):
         kept = keeps(kind, scores, least, gap)
-        shares = [*(kept[kind == name].mean() for name in types), kept.mean()]
-        rows.append([f"{least:g}", f"{gap:g}", *(f"{share:.1%}" for share in shares)])
+        shares = (f"{kept[group].mean():.1%}" for group in groups.values())
+        rows.append([f"{least:g}", f"{gap:g}", *shares])
     return show_table(rows)
 
 
 def filter_rows(args) -> None:
     if not args.out and not args.sweep:
         raise InputError("give --out, or --sweep alone to see what other thresholds would keep")
-    if args.size and not args.ratio:
-        raise InputError("--size goes with --ratio")
     out = Path(args.out or "")
-    written = [out / name for name in ("manifest.json", "report.json")]
-    written += [out / f"{name}.jsonl.gz" for name in TYPES]
-    for path in written if args.out else ():
+    names = ["manifest.json", "report.json", *(f"{name}.jsonl.gz" for name in TYPES)]
+    written = [out / name for name in names] if args.out else []
+    for path in written:
         files.refuse_existing(path, args.overwrite)
 
     # What the rule needs of every row.
@@ -910,9 +829,9 @@ def filter_rows(args) -> None:
     if not args.out:
         return
     if args.ratio:
-        kept = draw(kind, kept, args.ratio, args.size, args.seed)
+        kept = draw(kind, kept, args.ratio)
     if not kept.any():
-        advice = "lower --least-positive, raise --largest-gap"
+        advice = "lower --least-positive, raise --largest-gap, or leave --ratio out"
         raise InputError(f"{args.data[0]}: nothing is kept; {advice}")
     for path in written:
         path.unlink(missing_ok=True)  # what an earlier run wrote
@@ -927,11 +846,10 @@ def filter_rows(args) -> None:
             files.write_jsonl(out / f"{name}.jsonl.gz", map(training_row, rows))
             in_batch = {"in_batch_negatives": False} if name == "ls" else {}
             sources.append({"file": f"{name}.jsonl.gz"} | in_batch)
+            print(f"{name}: {chosen.sum():,} rows ({chosen.sum() / kept.sum():.1%})")
     files.write_json(out / "report.json", {"settings": settings_of(args), "types": types})
     files.write_json(out / "manifest.json", {"sources": sources})
-    mix = ((name, counts["kept"]) for name, counts in types.items() if counts["kept"])
-    shares = ", ".join(f"{name} {count:,} ({count / kept.sum():.1%})" for name, count in mix)
-    print(f"{out / 'manifest.json'}: {kept.sum():,} rows: {shares}")
+    print(f"{out / 'manifest.json'}: {kept.sum():,} rows")
 
 
 def training_row(row: dict) -> dict:
@@ -982,8 +900,8 @@ def main(argv=None) -> int | None:
         command.set_defaults(run=run)
         return command.add_argument
 
-    def add_server(option: Callable, required: bool) -> None:
-        option("--base-url", required=required, help="http://host:port/path of the server")
+    def add_server(option: Callable) -> None:
+        option("--base-url", required=True, help="http://host:port/path of the server")
         option("--key-env", default="OPENAI_API_KEY", help="environment variable that holds a key")
         option("--concurrency", type=whole_number(1, 1000), default=32, help="requests at a time")
         option("--timeout", type=real_number(0.01), default=300.0, help="seconds for a request")
@@ -1011,15 +929,15 @@ def main(argv=None) -> int | None:
     option("--types", type=weights, default=dict.fromkeys(TYPES, 1), help="weights: sl=2,sts=1")
     option("--tasks", type=whole_number(1, 100), default=5, help="for a topic and type")
     add_prompts(option)
-    option("--seed", type=whole_number(0), default=42)
-    add_server(option, True)
+    option("--seed", type=whole_number(0), default=SEED)
+    add_server(option)
     body = f"more of a request than {REQUEST}; null leaves a field out"
     option("--body", type=json_object, default={}, metavar="JSON", help=body)
-    option("--tries", type=whole_number(1, 100), default=5, help="until an answer fits")
+    option("--tries", type=whole_number(1, MOST_TRIES), default=5, help="until an answer fits")
 
     option = add("clean", clean, "leave out duplicates, leaks, other languages; report the rest")
     add_data(option)
-    option("--out", help="the good rows (.jsonl); also <out>.json. Without it only the report")
+    option("--out", help="the good rows (.jsonl); also <out>.json. Without it only the table")
     option("--overwrite", action="store_true", help="replace --out")
     exclude = f"evaluation texts: a row that shares {RUN} words in a row with one is left out"
     option("--exclude", nargs="+", default=[], metavar="FILE", help=exclude)
@@ -1027,17 +945,15 @@ def main(argv=None) -> int | None:
     option("--near", type=real_number(0, 1), default=0.8, help=near)
     option("--examples", type=whole_number(0), default=10, help="rows of each type to print")
     add_prompts(option)
-    option("--seed", type=whole_number(0), default=42)
 
     option = add("score", score, "add pos_scores and neg_scores; resumes")
     add_data(option)
     option("--out", required=True, help="the same rows with scores (.jsonl); also <out>.json")
-    option("--model", help="an encoder instead of a reranker (folder, hub name): gives cosines")
     option("--reranker", help="the model's name at the server")
     api = "jina: vLLM and Cohere too; tei: text-embeddings-inference"
     option("--api", choices=["jina", "tei"], default="jina", help=api)
     option("--sigmoid", action="store_true", help="of a reranker's logits: probabilities")
-    add_server(option, False)
+    add_server(option)
 
     option = add("filter", filter_rows, "training sources from scored rows")
     add_data(option)
@@ -1047,9 +963,8 @@ def main(argv=None) -> int | None:
     option("--least-positive", type=number, default=LEAST_POSITIVE, help="s(q,p) at least")
     option("--largest-gap", type=number, default=LARGEST_GAP, help="s(q,p) - s(q,n) at most")
     option("--sweep", action="store_true", help="print the share kept at other thresholds")
-    option("--ratio", type=per_type(real_number(1e-6, 1)), help="of the types: sl=0.3,ls=0.7")
-    option("--size", type=whole_number(1), help="rows with --ratio (default: as many as possible)")
-    option("--seed", type=whole_number(0), default=42, help="of the rows drawn with --ratio")
+    mix = "draw rows, as many as give these shares of the types: sl=0.3,ls=0.7"
+    option("--ratio", type=per_type(real_number(1e-6, 1)), help=mix)
 
     args = parser.parse_args(argv)
     if getattr(args, "ratio", None) and abs(sum(args.ratio.values()) - 1) > 1e-6:

@@ -19,7 +19,6 @@ Steps 1 and 2 are `align.py`'s, which also says what parallel text may be.
     python transtokenize.py --model intfloat/e5-base-v2 --tokenizer GroNLP/bert-base-dutch-cased \
         --parallel "Helsinki-NLP/opus-100:en-nl/train-*.parquet" \
         --fields translation.en translation.nl --out runs/e5-base-v2-t2t
-    python transtokenize.py … --table words.tsv        # source word, target word, count
 
 Departures from the tool: it cannot read WordPiece, so not the paper's own pair, and loads decoders
 only. Its words come from fast_align as a separate program in one direction; here both directions
@@ -45,7 +44,16 @@ from tokenizers import BertWordPieceTokenizer
 
 import e5nl
 import model_folder
-from align import Text, Vocabulary, WordPair, align, read_pairs, read_sides, read_table
+from align import (
+    MOST_CELLS,
+    Text,
+    Vocabulary,
+    WordPair,
+    align,
+    count_cells,
+    read_pairs,
+    read_sides,
+)
 from files import (
     InputError,
     cli,
@@ -57,7 +65,7 @@ from files import (
     whole_number,
     write_json,
 )
-from trim_vocab import BY_PIECE
+from trim_vocab import BY_PIECE, refuse_inputs_in
 
 # --- 3. from words to pieces ----------------------------------------------------------------------
 
@@ -278,15 +286,13 @@ def write_model(
 # --- the report -----------------------------------------------------------------------------------
 
 
-def make_report(
-    source: Vocabulary, target: Vocabulary, weights, evidence: np.ndarray, counts, tables
-) -> dict:
+def make_report(source: Vocabulary, target: Vocabulary, weights, evidence, counts, tables) -> dict:
     """What became of the pieces.
 
     counts (V,): how often each occurs; tables: (W, D) before and (V, D) after.
     """
     before, after = (np.linalg.norm(table, axis=1) for table in tables)
-    order = sorted(range(len(counts)), key=lambda id: (-counts[id], id))
+    order = np.argsort(-counts, kind="stable")
     piece = target.backend.id_to_token
     classes, examples = {}, []
     for kind, name in enumerate(EVIDENCE):
@@ -298,35 +304,35 @@ def make_report(
         }
         if not SPECIAL < kind < UNKNOWN:
             continue
-        for id in itertools.islice((id for id in order if of_kind[id]), 10):
+        for id in order[of_kind[order]][:10].tolist():
             row = weights[[id]]
             best = np.argsort(-row.data, kind="stable")[:4]
-            pairs = zip(row.indices[best].tolist(), row.data[best].tolist(), strict=True)
-            examples.append({
-                "piece": piece(id),
-                "count": int(counts[id]),
-                "evidence": name,
-                "sources": [(source.backend.id_to_token(s), weight) for s, weight in pairs],
-            })  # fmt: skip
+            sources = map(source.backend.id_to_token, row.indices[best].tolist())
+            sources = list(zip(sources, row.data[best].tolist(), strict=True))
+            example = {"piece": piece(id), "count": int(counts[id]), "evidence": name}
+            examples.append(example | {"sources": sources})
+    unknown = order[evidence[order] == UNKNOWN].tolist()
     return {
         "norm_before": float(before.mean()),
         "norm_after": float(after.mean()),
         "evidence": classes,
         "examples": examples,
-        "unknown": [(piece(id), int(counts[id])) for id in order if evidence[id] == UNKNOWN],
+        "unknown": [(piece(id), int(counts[id])) for id in unknown],
     }
 
 
 def describe(report: dict) -> str:
-    line = f"{report['word_pairs']:,} pairs of words"
-    if report["pairs"]:
-        line = f"{report['pairs']:,} pairs of sentences; {line}"
+    line = f"{report['pairs']:,} pairs of sentences; {report['word_pairs']:,} pairs of words"
     if report["empty_pairs"]:
-        line += f"; {report['empty_pairs']:,} pairs with an empty side were left out"
+        line += f"; {report['empty_pairs']:,} pairs with an empty side skipped"
+    if report["long_pairs"]:
+        line += f"; {report['long_pairs']:,} pairs of over {MOST_CELLS:,} words x words skipped"
+
+    # By evidence, and all together.
     head = f"{'evidence':<12}{'pieces':>9}{'':>8}{'tokens':>12}{'':>8}{'mean norm':>12}"
     lines = [line, "", head]
     classes = report["evidence"].values()
-    pieces, tokens = (max(1, sum(row[key] for row in classes)) for key in ("pieces", "tokens"))
+    pieces, tokens = (sum(row[key] for row in classes) for key in ("pieces", "tokens"))
     for name, row in report["evidence"].items():
         norm = "-" if row["norm"] is None else f"{row['norm']:.3f}"
         shares = f"{row['pieces']:>9,}{row['pieces'] / pieces:>8.1%}"
@@ -334,6 +340,8 @@ def describe(report: dict) -> str:
         lines.append(f"{name:<12}{shares}{norm:>12}")
     norms = f"{report['norm_after']:>12.3f}   (source: {report['norm_before']:.3f})"
     lines += [f"{'all':<12}{pieces:>9,}{'':>8}{tokens:>12,}{'':>8}{norms}", ""]
+
+    # Pieces to look at.
     for row in report["examples"]:
         sources = ", ".join(f"{piece} {weight:.2f}" for piece, weight in row["sources"])
         lines.append(f"{row['evidence']:<10} {row['piece']:<18}{row['count']:>8,}   {sources}")
@@ -366,11 +374,8 @@ def transtokenize(folder: Path, out: Path, args) -> dict:
 
     # 1. and 2. Words that translate each other.
     sides = Text(source), Text(target)
-    read_sides(*sides, read_pairs(args.parallel or (), args.fields))
-    if args.table:
-        pairs = read_table(args.table, source, target, args.min_count)
-    else:
-        pairs = align(*sides, args.min_count, progress=True)
+    read_sides(*sides, read_pairs(args.parallel, args.fields))
+    pairs = align(*sides, args.min_count, progress=True)
     if not pairs:
         advice = "give more text, or a lower --min-count"
         raise InputError(f"no pair of words occurs {args.min_count} times; {advice}")
@@ -380,13 +385,15 @@ def transtokenize(folder: Path, out: Path, args) -> dict:
     # Loaded as a user does: what does not hold together is not left behind.
     after = e5nl.load(out, "cpu")[0].words.weight.detach().numpy()
 
-    full = sum(bool(a and b) for a, b in zip(*(side.lengths for side in sides), strict=True))
-    names = ("tokenizer", "parallel", "fields", "table", "min_count")
+    cells = count_cells(*sides)
+    empty, long = int((cells == 0).sum()), int((cells > MOST_CELLS).sum())
+    names = ("tokenizer", "parallel", "fields", "min_count")
     report = {
         "model": str(args.model),
         "settings": {name: getattr(args, name) for name in names},
-        "pairs": full,
-        "empty_pairs": len(sides[0].lengths) - full,
+        "pairs": len(cells) - empty - long,
+        "empty_pairs": empty,
+        "long_pairs": long,
         "word_pairs": len(pairs),
     }
     tables = before[: len(source.texts)], after
@@ -404,23 +411,16 @@ def main(argv=None) -> None:
     add("--model", required=True, help="the encoder's folder or hub name")
     add("--tokenizer", required=True,
         help="the target's tokenizer.json, vocab.txt, folder or hub name")
-    add("--parallel", nargs="+", metavar="FILE",
-        help="parallel text; with --table only to count pieces for the report")
+    add("--parallel", nargs="+", required=True, metavar="FILE", help="parallel text")
     add("--fields", nargs=2, default=["en", "nl"], metavar=("SOURCE", "TARGET"),
         help="fields of tables (default: en nl)")
-    add("--table", metavar="FILE",
-        help="pairs of words instead of aligning: source word<TAB>target word[<TAB>count]")
     add("--min-count", type=whole_number(1), default=10,
         help="rarer pairs of words are dropped (default: the tool's 10)")
     add("--out", required=True, help="the new model's folder")
     add("--overwrite", action="store_true", help="replace --out")
     args = parser.parse_args(argv)  # fmt: skip
-    if not args.parallel and not args.table:
-        raise InputError("--parallel is missing; give parallel text, or pairs of words by --table")
     folder = model_folder.find(args.model)
-    for name in filter(None, (folder, args.tokenizer, args.table, *(args.parallel or ()))):
-        if Path(name).resolve().is_relative_to(Path(args.out).resolve()):
-            raise InputError(f"--out {args.out} holds {name}, which is read; choose another folder")
+    refuse_inputs_in(args.out, folder, args.tokenizer, *args.parallel)
     with new_folder(args.out, args.overwrite) as out:
         report = transtokenize(folder, out, args)
     print(describe(report))

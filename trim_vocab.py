@@ -53,18 +53,16 @@ from tqdm import tqdm
 
 import e5nl
 import model_folder
-from data import PREFIXES, parse_row
+from data import parse_row
 from files import (
     InputError,
     cli,
     find_files,
     kind_of,
-    new_file,
     new_folder,
     read_json,
     read_jsonl,
     read_texts,
-    refuse_plot,
     whole_number,
     write_json,
 )
@@ -304,15 +302,6 @@ def dump_tokenizer(spec: dict) -> bytes:
     return re.sub(r'"\\u0000(-?[0-9][0-9.eE+-]*)"', r"\1", text).encode()
 
 
-def read_files(folder: Path) -> dict[str, dict]:
-    """{name: content} of the JSON files that name pieces by their ids."""
-    path = folder / "tokenizer.json"
-    files = {path.name: parse_tokenizer(path.read_bytes(), path)} if path.is_file() else {}
-    if (folder / "config.json").is_file():
-        files["config.json"] = read_json(folder / "config.json")
-    return files
-
-
 def map_ids(files: dict[str, dict], special_ids: dict[str, int], to: Callable[[int], int]) -> dict:
     """The same files with `to(id)` in every place that names a piece by its id.
 
@@ -391,34 +380,33 @@ def parameters(tensors: dict[str, Tensor]) -> int:
 
 
 class Model(NamedTuple):
-    """A model folder, found sound. config is None where the folder holds a tokenizer alone."""
+    """A model folder, found sound."""
 
     folder: Path
     files: dict[str, dict]  # the JSON files that name ids
     tokenizer: model_folder.Tokenizer
     pieces: list[str]
     special: set[int]  # ids that the files name
-    config: model_folder.Config | None
+    config: model_folder.Config
     tensors: dict[str, Tensor]  # memory-mapped, under the checkpoint's names
     rows: int  # of the embedding table
 
     @property
-    def prefixes(self) -> list[str]:
-        """What is put before texts."""
-        prompts = dict(self.config.prompts) if self.config else PREFIXES
-        return list(prompts.values())
-
-    @property
     def sizes(self) -> dict[str, float]:
-        weights = {"parameters": parameters(self.tensors)} if self.tensors else {}
         size = len(self.tokenizer.json) + sum(tensor.nbytes for tensor in self.tensors.values())
-        return {"pieces": len(self.pieces)} | weights | {"megabytes": size / 1e6}
+        numbers = parameters(self.tensors)
+        return {"pieces": len(self.pieces), "parameters": numbers, "megabytes": size / 1e6}
 
 
 def read_model(folder: Path) -> Model:
     """Read a folder; its tokenizer, its configuration and its embedding table have to agree."""
-    files = read_files(folder)  # first: a BPE or WordPiece tokenizer is refused by name
+    # First, a BPE or WordPiece tokenizer is refused by name.
+    path, files = folder / "tokenizer.json", {}
+    if path.is_file():
+        files[path.name] = parse_tokenizer(path.read_bytes(), path)
     tokenizer = model_folder.read_tokenizer(folder)
+    config, tensors = model_folder.parse_config(folder), model_folder.map_tensors(folder)
+    files["config.json"] = read_json(folder / "config.json")
     backend, size, special = tokenizer.backend, tokenizer.vocab_size, set()
     map_ids(files, tokenizer.special_ids, lambda id: special.add(id) or id)
 
@@ -433,14 +421,9 @@ def read_model(folder: Path) -> Model:
         pieces = f"{backend.get_vocab_size():,} pieces with ids from 0"
         other = f"but a file here names another id {min(stale):,}"
         advice = "another tool left stale ids, go back to the original model"
-        raise InputError(f"{folder / 'tokenizer.json'}: {pieces}, {other}; {advice}")
+        raise InputError(f"{path}: {pieces}, {other}; {advice}")
 
-    pieces = [backend.id_to_token(id) for id in range(size)]
-    model = Model(folder, files, tokenizer, pieces, special, None, {}, size)
-    if "config.json" not in files and not any(folder.glob("*.safetensors")):
-        return model
     # The tables have one row per piece, and perhaps spare ones.
-    config, tensors = model_folder.parse_config(folder), model_folder.map_tensors(folder)
     tables = {name: len(tensor) for name, tensor in tensors.items() if BY_PIECE.search(name)}
     if not any(map(TABLE.search, tables)):
         missing = "no tensor embeddings.word_embeddings.weight"
@@ -452,7 +435,8 @@ def read_model(folder: Path) -> Model:
                 f"{folder}: tensor {name} has {rows:,} rows, {stated}; they do not belong together"
             )
     model_folder.check_pieces(folder, config, tokenizer)
-    return model._replace(config=config, tensors=tensors, rows=config.vocab_size)
+    pieces = [backend.id_to_token(id) for id in range(size)]
+    return Model(folder, files, tokenizer, pieces, special, config, tensors, config.vocab_size)
 
 
 def rank_candidates(
@@ -464,7 +448,7 @@ def rank_candidates(
     texts must not become unknown either.
     """
     backend, first = model.tokenizer.backend, set()
-    for prefix in model.prefixes:
+    for prefix in dict(model.config.prompts).values():
         first.update(backend.encode(prefix, add_special_tokens=False).ids)
     if keep_characters:
         first |= single_characters(model.pieces, pieces.sum(0))
@@ -484,17 +468,9 @@ def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
     Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the
     old vocabulary.
     """
-    # The tokenizer.
     files = trim_files(model.files, model.tokenizer.special_ids, kept)
     stored = dump_tokenizer(files["tokenizer.json"])
     tokenizer = model_folder.Tokenizer(stored, model.tokenizer.config)
-    if model.config is None:
-        (out / "tokenizer.json").write_bytes(stored)
-        length = tokenizer.config.get("model_max_length")
-        settings = model_folder.tokenizer_settings(tokenizer, length)
-        write_json(out / "tokenizer_config.json", settings)
-        return
-    # The weights, and last the settings.
     tensors = {}
     for name, file in model_folder.weight_files(model.folder).items():
         rows = kept if BY_PIECE.search(name) else None
@@ -569,7 +545,7 @@ def unknown_places(backend: Tokenizer, unk_id: int | None, text: str) -> set[int
     return places
 
 
-def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]:
+def check_vocabulary(before: Model, after: Model, kept: np.ndarray, advice: str) -> list[str]:
     """What is wrong with the trimmed vocabulary: ids, pieces, rows, the digits of the scores."""
     # Ids, rows and pieces in their order; scores with their digits.
     old, new = (model.files["tokenizer.json"]["model"]["vocab"] for model in (before, after))
@@ -591,7 +567,7 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray) -> list[str]
     worst = min(dropped, key=score, default=None)
     if worst and score(worst) < min(map(score, new)) - 10:
         character = f"the dropped character {worst[0]!r}"
-        failures.append(f"<unk> would score higher than {character}; keep more pieces")
+        failures.append(f"<unk> would score higher than {character}; {advice}")
     return failures
 
 
@@ -623,20 +599,25 @@ def check_weights(before: Path, after: Path, kept: np.ndarray) -> list[str]:
 
 
 def prove(
-    before: Model, after: Model, kept: np.ndarray, texts: Iterable[str], keep_characters: bool
+    before: Model,
+    after: Model,
+    kept: np.ndarray,
+    texts: Iterable[str],
+    keep_characters: bool,
+    advice: str,
 ) -> Check:
     """All of the proof, on two folders as they are on disk.
 
+    advice: what gives more pieces, where too few are kept.
     Returns what the texts show; raises ProofFailed.
     """
     check = check_texts(before, after, kept, texts)
     failures = check.failures[:5]
-    failures += check_vocabulary(before, after, kept)
-    if before.tensors:
-        failures += check_weights(before.folder, after.folder, kept)
+    failures += check_vocabulary(before, after, kept, advice)
+    failures += check_weights(before.folder, after.folder, kept)
     if not check.numbers["kept"]:
         texts_checked = f"none of the {check.numbers['texts']:,} check texts keeps all its pieces"
-        failures.append(f"{texts_checked}: nothing was compared; keep more pieces")
+        failures.append(f"{texts_checked}: nothing was compared; {advice}")
     if keep_characters and check.unknown:
         counts = list(check.unknown.items())[:10]
         shown = ", ".join(f"{character!r} {count}" for character, count in counts)
@@ -648,7 +629,7 @@ def prove(
         encoder, tokenizer = e5nl.load(model.folder, tokenizer=model.tokenizer)
         return e5nl.embed(encoder, tokenizer, check.sample, "query").tobytes()
 
-    if before.tensors and not failures and embedded(before) != embedded(after):
+    if not failures and embedded(before) != embedded(after):
         failures.append(f"the embeddings of {len(check.sample)} texts with the same pieces differ")
     if failures:
         raise ProofFailed("\n".join(failures))
@@ -671,9 +652,8 @@ def describe(report: dict) -> str:
         sizes = f"{before[name]:>14,.{digits}f}{after[name]:>14,.{digits}f}"
         lines.append(f"{name.replace('_', ' '):<34}{sizes}")
     # What the check texts show.
-    proof = "all give the same pieces"
-    if check["embedded"]:
-        proof += f"; {check['embedded']} embedded with both models: identical bits"
+    embedded = f"{check['embedded']} embedded with both models: identical bits"
+    proof = f"all give the same pieces; {embedded}"
     cuts = [f"{int(cut):,}: {share:.2%}" for cut, share in report["coverage"].items()]
     dropped = [f"{piece} {count}" for piece, count in report["dropped"][:12]]
     unknown = f"{sum(check['unknown'].values()):>14,}   {' '.join(check['unknown'])[:40]}"
@@ -698,68 +678,42 @@ def describe(report: dict) -> str:
     return "\n".join(lines)
 
 
-def plot(path: Path, share_kept: Callable[[int], float], largest: int, chosen: int) -> None:
-    """The coverage curve up to the `largest` vocabulary that the text gives."""
-    import matplotlib.figure  # optional: only --plot needs it
-
-    cuts = np.unique(np.linspace(0, largest, 200).astype(int))
-    figure = matplotlib.figure.Figure((6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(cuts, [share_kept(cut) for cut in cuts])
-    axes.axvline(min(chosen, largest), linestyle="--", color="gray")
-    axes.set_xlabel("vocabulary size")
-    axes.set_ylabel("share of the check texts' tokens kept")
-    axes.set_ylim(0, 1.01)
-    with new_file(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:])
-
-
 # --- command line ---------------------------------------------------------------------------------
 
 
-def trim(
-    folder: Path,
-    out: Path,
-    *,
-    corpus: list[str],
-    check: list[str] | None,
-    field: str,
-    vocab_size: int,
-    min_frequency: int,
-    keep_characters: bool,
-) -> tuple[dict, Callable[[int], float]]:
-    """Trim the model in `folder` into the empty folder `out`, and prove it.
-
-    Returns the report, and the share of the check texts' tokens that a vocabulary of some other
-    size would keep.
-    """
-    model = read_model(folder)
-    if vocab_size > len(model.pieces):
+def trim(folder: Path, out: Path, args) -> dict:
+    """Trim the model in `folder` into the empty folder `out`, and prove it. Returns the report."""
+    model, size = read_model(folder), args.vocab_size
+    if size > len(model.pieces):
         pieces = f"the tokenizer has {len(model.pieces):,} pieces"
-        raise InputError(f"--vocab-size {vocab_size:,}: {pieces}; expected 1 to that")
-    for name in [*corpus, *(check or ())]:  # before the work, not after it
-        if next(read_corpus([name], field), None) is None:
-            expected = f"expected one per line, or a table with a field {field!r}"
+        raise InputError(f"--vocab-size {size:,}: {pieces}; expected 1 to that")
+    for name in [*args.corpus, *(args.check or ())]:  # before the work, not after it
+        if next(read_corpus([name], args.field), None) is None:
+            expected = f"expected one per line, or a table with a field {args.field!r}"
             raise InputError(f"{name}: no texts; {expected}")
 
     # 1. Count, with a tenth of the texts held out unless others are given.
-    texts = tqdm(read_corpus(corpus, field), unit=" texts", unit_scale=True, disable=None)
-    aside = held_out if not check else lambda text: False
+    texts = read_corpus(args.corpus, args.field)
+    texts = tqdm(texts, unit=" texts", unit_scale=True, disable=None)
+    aside = held_out if not args.check else lambda text: False
     pieces, number = count_pieces(model.tokenizer.backend, texts, aside)
-    if not check and not number.all():
+    if not args.check and not number.all():
         few = f"{number.sum()} texts are too few to hold out a tenth"
-        raise InputError(f"{', '.join(corpus)}: {few}; give other text with --check")
+        raise InputError(f"{', '.join(args.corpus)}: {few}; give other text with --check")
     # 2. Rank.
-    order = rank_candidates(model, pieces, vocab_size, min_frequency, keep_characters)
-    kept = with_special(order[:vocab_size], model.special)
+    order = rank_candidates(model, pieces, size, args.min_frequency, args.keep_characters)
+    kept = with_special(order[:size], model.special)
+    advice = f"raise --vocab-size, at most to {len(order):,}"
+    if len(order) <= size:  # all that qualify are kept
+        advice = "give more text" + (", or --min-frequency 1" if args.min_frequency > 1 else "")
     # 3. Cut.
     write_model(model, out, kept)
     # 4. Prove, on the folder as it was written.
     after = read_model(out)
-    others = read_corpus(check or corpus, field)
-    if not check:
+    others = read_corpus(args.check or args.corpus, args.field)
+    if not args.check:
         others = filter(held_out, others)
-    proof = prove(model, after, kept, others, keep_characters)
+    proof = prove(model, after, kept, others, args.keep_characters, advice)
 
     def share_kept(cut: int) -> float:
         counts = proof.counts[with_special(order[:cut], model.special)]
@@ -769,7 +723,10 @@ def trim(
     dropped = set(np.flatnonzero(proof.counts).tolist()) - set(kept.tolist())
     dropped = sorted(dropped, key=lambda id: (-proof.counts[id], id))
     cuts = [*(cut for cut in CUTS if cut < len(order)), len(order)]
-    report = {
+    names = ("corpus", "check", "field", "vocab_size", "min_frequency", "keep_characters")
+    return {
+        "model": args.model,
+        "settings": {name: getattr(args, name) for name in names},
         "before": model.sizes | {"pieces_per_word": proof.numbers["tokens"] / words},
         "after": after.sizes | {"pieces_per_word": proof.numbers["tokens_after"] / words},
         "spare_rows": model.rows - len(model.pieces),
@@ -780,14 +737,20 @@ def trim(
         },
         "check": {
             **proof.numbers,
-            "share_tokens_kept": share_kept(vocab_size),
+            "share_tokens_kept": share_kept(size),
             "unknown": proof.unknown,
-            "embedded": len(proof.sample) if model.tensors else 0,
+            "embedded": len(proof.sample),
         },
         "coverage": {cut: share_kept(cut) for cut in cuts},
         "dropped": [(model.pieces[id], int(proof.counts[id])) for id in dropped[:100]],
     }
-    return report, share_kept
+
+
+def refuse_inputs_in(out, *names) -> None:
+    """Stop before the folder that is written, and may be replaced, holds what is read."""
+    for name in names:
+        if Path(name).resolve().is_relative_to(Path(out).resolve()):
+            raise InputError(f"--out {out} holds {name}, which is read; choose another folder")
 
 
 def main(argv=None) -> int:
@@ -800,7 +763,7 @@ def main(argv=None) -> int:
         help="text to keep pieces for: one text per line, a table, a training source, or files of "
              f"a hub data set, as {PAPER_CORPUS} (the paper's); N: its first N texts")
     add("--out", required=True, help="the trimmed model's folder")
-    add("--overwrite", action="store_true", help="replace --out and --plot")
+    add("--overwrite", action="store_true", help="replace --out")
     add("--vocab-size", type=whole_number(1), default=50_000,
         help="pieces kept besides the special tokens (the paper's 50,000)")
     add("--min-frequency", type=whole_number(1), default=2,
@@ -811,34 +774,22 @@ def main(argv=None) -> int:
     add("--field", default="text", help="field or column of a table that holds the text")
     add("--check", nargs="+", metavar="NAME[:N]",
         help="prove it on this text (default: a tenth of the text, held out)")
-    add("--plot", metavar="FILE",
-        help="draw the tokens kept by vocabulary size (.png, .svg or .pdf; needs matplotlib)")
     args = parser.parse_args(argv)  # fmt: skip
     if not args.corpus:
         papers = f"The paper's is --corpus '{PAPER_CORPUS}', downloaded when it is named"
         raise InputError(f"--corpus is missing: which text? {papers}")
-    refuse_plot(args.plot, args.overwrite)
     folder = model_folder.find(args.model)
-    for name in (folder, *args.corpus, *(args.check or ())):
-        if Path(name).resolve().is_relative_to(Path(args.out).resolve()):
-            raise InputError(f"--out {args.out} holds {name}, which is read; choose another folder")
-
-    names = ("corpus", "check", "field", "vocab_size", "min_frequency", "keep_characters")
-    settings = {name: getattr(args, name) for name in names}
+    refuse_inputs_in(args.out, folder, *args.corpus, *(args.check or ()))
     try:
         with new_folder(args.out, args.overwrite) as out:
-            report, share_kept = trim(folder, out, **settings)
-            report = {"model": args.model, "settings": settings} | report
+            report = trim(folder, out, args)
             write_json(out / "trim_report.json", report)
     except ProofFailed as failure:
         print(f"the proof failed, nothing was written to {args.out}:\n{failure}", file=sys.stderr)
         return 1
-    if (Path(args.out) / "config.json").is_file():
-        print(model_folder.describe_prefixes(model_folder.parse_config(args.out)))
+    print(model_folder.describe_prefixes(model_folder.parse_config(args.out)))
     print(describe(report))
     print(f"{args.out}: written and proved; more numbers in trim_report.json")
-    if args.plot:
-        plot(Path(args.plot), share_kept, report["candidates"], args.vocab_size)
     return 0
 
 

@@ -8,9 +8,7 @@ whatever went wrong on the way: a run with faults, or one that was killed, ends 
 one that was never disturbed.
 """
 
-import collections
-import datetime
-import decimal
+import contextlib
 import doctest
 import json
 import os
@@ -88,13 +86,9 @@ def last_run(out) -> dict:
 def test_types_and_topics_come_up_by_their_weights():
     topics, kinds = ["vaak", "vaak", "vaak", "soms"], ["ls", "ls", "sl"]
     pairs = [synthesize.plan_row(topics, kinds, 5, n)[:2] for n in range(3000)]
-    counts = collections.Counter(pairs)
     expected = {("ls", "vaak"): 1500, ("ls", "soms"): 500, ("sl", "vaak"): 750, ("sl", "soms"): 250}
-    assert counts.keys() == expected.keys()
     for pair, count in expected.items():
-        assert abs(counts[pair] - count) < 4 * np.sqrt(count)
-    backwards = [synthesize.plan_row(topics, kinds, 5, n)[:2] for n in reversed(range(3000))]
-    assert backwards[::-1] == pairs
+        assert abs(pairs.count(pair) - count) < 4 * np.sqrt(count)
     assert [synthesize.plan_row(topics, kinds, 6, n)[:2] for n in range(3000)] != pairs
 
 
@@ -105,26 +99,24 @@ def test_placeholders_are_filled_and_every_value_comes_up():
         for _ in range(200)
     ]
     assert prompts[0].startswith("Task: Given a {taak}\nTopic: fietsen\n\nWrite one example")
-    assert "in Dutch" in prompts[0]
     for name in ("query_type", "query_length", "clarity", "difficulty", "document_words"):
         for option in DUTCH["values"][name]:
             share = np.mean([bool(re.search(rf"\b{option}\b", prompt)) for prompt in prompts])
             assert share > 0.5 / len(DUTCH["values"][name]), (name, option)
     for kind in TYPES:
         prompt = synthesize.row_prompt(DUTCH, kind, "x", "{taak}", generator)
-        assert not re.search(r"\{(?!taak)", prompt)
+        assert not re.search(r"\{(?!taak)", prompt) and "in Dutch" in prompt
 
 
 def test_topics_file(tmp_path):
     (tmp_path / "topics.txt").write_text("fietsen\n\n havens \nfietsen\n")
     assert synthesize.read_topics(tmp_path / "topics.txt") == ["fietsen", "havens", "fietsen"]
-    assert len(synthesize.read_topics(ROOT / "demo" / "topics.txt")) > 100
 
 
 def test_another_language_is_another_table(tmp_path, capsys):
     main("prompts")
     table = json.loads(capsys.readouterr().out)
-    assert table == DUTCH == synthesize.read_prompts(None)
+    assert table == DUTCH
     path = tmp_path / "fy.json"
     path.write_text(json.dumps(table | {"language": "Frisian"}))
     frisian = synthesize.read_prompts(path)
@@ -173,7 +165,6 @@ def test_json_mode_where_the_server_has_it(serve, topics, tmp_path, capsys):
     assert generate(url, topics, tmp_path / "b.jsonl", 10, concurrency=1) == 0
     assert sum("response_format" in body for _, body, _ in server.requests) == 1
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
-    assert [last_run(tmp_path / f"{name}.jsonl")["json_mode"] for name in "ab"] == [True, False]
     refused = 'refuses JSON mode and is asked without it: status 400: {"error": "no json_object"}'
     assert capsys.readouterr().out.count(refused) == 1
 
@@ -181,8 +172,6 @@ def test_json_mode_where_the_server_has_it(serve, topics, tmp_path, capsys):
     own = '{"response_format": {"type": "json_schema"}}'
     with pytest.raises(InputError, match="--body: .* refuses its response_format: .*json_schema"):
         generate(url, topics, tmp_path / "c.jsonl", 5, body=own)
-    generate(url, topics, tmp_path / "d.jsonl", 5, body='{"response_format": null}')
-    assert "JSON mode" not in capsys.readouterr().out
 
 
 def test_what_the_request_holds(serve, topics, tmp_path):
@@ -200,10 +189,8 @@ def test_the_key_appears_nowhere(serve, topics, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MY_KEY", KEY)
 
     def echo(handler, body, prompt, nth):
-        if nth == 1 and len(prompt) % 2:
-            handler.reply(500, {"error": f"bad key {KEY}"})
-        elif nth == 1 and '"tasks"' not in prompt:
-            handler.reply(400, {"error": f"bad key {KEY}"})
+        if nth == 1 and '"tasks"' not in prompt:
+            handler.reply(500 if len(prompt) % 2 else 400, {"error": f"bad key {KEY}"})
         else:
             answer = good_answer(prompt)
             if "query" in answer:
@@ -212,12 +199,10 @@ def test_the_key_appears_nowhere(serve, topics, tmp_path, monkeypatch, capsys):
 
     url, server = serve(echo)
     generate(url, topics, tmp_path / "rows.jsonl", 30, key_env="MY_KEY", retries=1)
-    sent = {headers["Authorization"] for _, _, headers in server.requests}
-    assert sent == {f"Bearer {KEY}"}
-    printed = capsys.readouterr()
+    assert {headers["Authorization"] for _, _, headers in server.requests} == {f"Bearer {KEY}"}
     files = {path: path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     assert len(files) >= 4 and "***" in files[tmp_path / "rows.jsonl"]
-    assert KEY not in "".join([*files.values(), *printed])
+    assert KEY not in "".join([*files.values(), *capsys.readouterr()])
 
     url, server = serve(always(401, {"error": f"bad key {KEY}"}))
     with pytest.raises(InputError, match=r"bad key \*\*\*") as caught:
@@ -246,27 +231,73 @@ def test_answers_are_checked_against_what_was_asked():
             synthesize.parse_tasks({"tasks": tasks})
 
 
-def test_an_unfit_answer_is_asked_again_with_another_seed(serve, topics, tmp_path, capsys):
+def test_an_unfit_answer_is_asked_again(serve, topics, tmp_path):
     def late(handler, body, prompt, nth):
         handler.wfile.write(handler.chat("Nee.") if nth < 3 else handler.good(prompt))
 
     url, server = serve(late)
     assert generate(url, topics, tmp_path / "rows.jsonl", 4, types="sts=1", tries=3) == 0
-    seeds = collections.defaultdict(set)
-    for _, body, _ in server.requests:
-        seeds[body["messages"][0]["content"]].add(body["seed"])
-    assert [len(of_prompt) for of_prompt in seeds.values()] == [3] * 4
+    assert len({body["seed"] for _, body, _ in server.requests}) == 12
     report = last_run(tmp_path / "rows.jsonl")
     assert report["faults"] == {"no JSON in the message": 8} and report["requests"] == 12
     assert report["tokens"] == {"prompt_tokens": 1200, "completion_tokens": 120}
 
-    url, server = serve(late)  # one try less: nothing fits
-    less = tmp_path / "less.jsonl"
-    assert generate(url, topics, less, 4, types="sts=1", tries=2) == 1
-    missing = "4 rows are missing; the same command asks for them again: 4 x no JSON in the message"
-    assert f"{missing}: Nee." in capsys.readouterr().out
-    assert generate(url, topics, less, 4, types="sts=1", tries=2) == 0  # the third time it is good
-    assert less.read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
+
+def by_seed(handler, body, prompt, nth):
+    """A third of the seeds get a fit answer, each its own."""
+    answer = good_answer(prompt)
+    if "query" in answer:
+        answer["query"] += f" met {body['seed']}"
+    handler.wfile.write(handler.chat("Nee." if body["seed"] % 3 else json.dumps(answer)))
+
+
+def test_rows_without_a_fit_answer_are_asked_with_other_seeds(serve, topics, tmp_path, capsys):
+    url, server = serve(by_seed)
+    out, killed = tmp_path / "rows.jsonl", tmp_path / "killed.jsonl"
+    runs = []
+    for _ in range(3):
+        assert generate(url, topics, out, 60, types="sts=1", tries=1) == 1
+        runs.append((out.read_bytes(), Path(f"{out}.json").read_text()))
+    missing = [60 - rows.count(b"\n") for rows, _ in runs]
+    assert 60 > missing[0] > missing[1] > missing[2] > 0
+    printed = capsys.readouterr().out
+    assert f"{missing[0]} rows are missing; the same command asks for them again: " in printed
+    assert f"asks {missing[1]} rows again (up to 2 runs got no fit answer)" in printed
+    tried = read_json(f"{out}.json")["tried"]["rows"]
+    assert tried == {str(n): 3 for n in range(60) if n not in {row["row"] for row in rows_of(out)}}
+    asked = [(body["messages"][0]["content"], body["seed"]) for _, body, _ in server.requests]
+    assert len(set(asked)) == len(asked) == 60 + missing[0] + missing[1]
+
+    # A second run that is killed after two rows ends as one that is not.
+    (first, settings), (second, _) = runs[:2]
+    made = [row for row in second.splitlines(True) if row not in first.splitlines(True)]
+    killed.write_bytes(first + made[3] + made[1])
+    Path(f"{killed}.json").write_text(settings)
+    assert generate(url, topics, killed, 60, types="sts=1", tries=1) == 1
+    assert killed.read_bytes() == second
+    assert read_json(f"{killed}.json")["tried"] == json.loads(runs[1][1])["tried"]
+
+
+def test_tasks_without_a_fit_answer_are_asked_with_other_seeds(serve, topics, tmp_path):
+    url, server = serve(by_seed)
+    out, failed = tmp_path / "rows.jsonl", 0
+    while not out.exists():
+        failed += 1
+        assert failed < 50
+        with contextlib.suppress(InputError):
+            generate(url, topics, out, 60, types="ss=1", tries=1)
+    asked = [(body["messages"][0]["content"], body["seed"]) for _, body, _ in server.requests]
+    assert failed > 1 and len(set(asked)) == len(asked)
+
+
+def test_answers_that_are_all_unfit_in_one_way_are_no_reason_to_repeat(
+    serve, topics, tmp_path, capsys
+):
+    url, _ = serve(lambda handler, *_: handler.wfile.write(handler.chat("Nee.")))
+    assert generate(url, topics, tmp_path / "rows.jsonl", 4, types="sts=1", tries=2) == 1
+    advice = "every answer was unfit, so look at the model, --body and --prompts"
+    line = f"4 rows are missing; {advice}: 4 x no JSON in the message: Nee."
+    assert line in capsys.readouterr().out
 
 
 def test_tasks_that_are_missing_are_reported_in_the_servers_words(serve, topics, tmp_path):
@@ -278,37 +309,30 @@ def test_tasks_that_are_missing_are_reported_in_the_servers_words(serve, topics,
         else:
             handler.wfile.write(handler.good(prompt))
 
-    with pytest.raises(InputError, match=f"got no tasks: 4 x status 400: .*{words}") as caught:
+    with pytest.raises(InputError, match=f"got no tasks: 4 x status 400: .*{words}"):
         generate(serve(answer)[0], topics, tmp_path / "a.jsonl", 200)
-    assert "again" not in str(caught.value)
-    url, _ = serve(always(400, {"error": {"message": words}}))
-    with pytest.raises(InputError, match=f"the last 3 rows all failed .*{words}"):
-        generate(url, topics, tmp_path / "b.jsonl", 200)
 
 
 # --- complete runs --------------------------------------------------------------------------------
 
 
-def test_two_thousand_rows_with_a_tenth_of_faults(serve, topics, tmp_path):
+def test_a_run_with_a_tenth_of_faults_ends_as_one_without(serve, topics, tmp_path):
     url, server = serve(faulty(0.1))
     bad, good = tmp_path / "faulty.jsonl", tmp_path / "quiet.jsonl"
-    assert generate(url, topics, bad, 2000, timeout=0.5) == 0
-    assert all(server.faults[kind] > 5 for kind in FAULTS), server.faults
-    assert generate(serve()[0], topics, good, 2000) == 0
+    assert generate(url, topics, bad, 1000, timeout=0.5) == 0
+    assert all(server.faults[kind] for kind in FAULTS), server.faults
+    assert generate(serve()[0], topics, good, 1000) == 0
     rows = rows_of(bad)
-    assert [row["row"] for row in rows] == list(range(2000))
+    assert [row["row"] for row in rows] == list(range(1000))
     assert {row["task_type"] for row in rows} == TYPES.keys() and rows[0]["model"] == "nep"
     columns = {"row", "task_type", "task_desc", "topic", "model", "query", "pos", "neg"}
     assert set(rows[0]) == columns
-    assert len({row["task_desc"] for row in rows}) == 4 * 7 * 5 + 1  # sts needs no task
-    assert bad.read_bytes() == good.read_bytes()
-    tasks = [Path(f"{path}.tasks.jsonl").read_bytes() for path in (bad, good)]
-    assert tasks[0] == tasks[1]
+    assert 130 < len({row["task_desc"] for row in rows}) <= 4 * 7 * 5 + 1  # sts needs no task
+    for name in ("{}", "{}.tasks.jsonl"):
+        assert Path(name.format(bad)).read_bytes() == Path(name.format(good)).read_bytes()
     report = last_run(bad)
     assert report["missing"] == {}
-    assert report["requests"] == 2000 + 28 + sum(report["faults"].values())
-    expected = "status 500, status 429, timed out, connection lost, no JSON in the message"
-    assert set(report["faults"]) >= {*expected.split(", "), "wrong language"}
+    assert report["requests"] == 1000 + 28 + sum(report["faults"].values())
 
 
 def start(url, topics, out, rows) -> subprocess.Popen:
@@ -370,12 +394,12 @@ def test_more_rows_later_are_the_rows_of_a_longer_run(serve, topics, tmp_path):
     url, server = serve()
     out, once = tmp_path / "rows.jsonl", tmp_path / "once.jsonl"
     generate(url, topics, out, 20)
-    first, before = out.read_bytes(), len(server.requests)
-    assert generate(url, topics, out, 20) == 0
-    assert len(server.requests) == before and out.read_bytes() == first
+    asked = len(server.requests)
+    generate(url, topics, out, 20)
+    assert len(server.requests) == asked
     generate(url, topics, out, 90)
     generate(url, topics, once, 90)
-    assert out.read_bytes() == once.read_bytes() and out.read_bytes().startswith(first)
+    assert out.read_bytes() == once.read_bytes()
 
 
 def test_another_run_does_not_continue_the_file(serve, topics, tmp_path):
@@ -393,10 +417,8 @@ def test_another_run_does_not_continue_the_file(serve, topics, tmp_path):
     ]:
         with pytest.raises(InputError, match=message):
             generate(url, topics, out, 9, **more)
-    topics.write_text("iets anders\n")
-    with pytest.raises(InputError, match="begun with topics"):
-        generate(url, topics, out, 9)
     assert out.read_bytes() == before
+    topics.write_text("iets anders\n")
     os.remove(out)  # the tasks are there yet
     with pytest.raises(InputError, match="begun with topics"):
         generate(url, topics, out, 9)
@@ -517,7 +539,6 @@ def test_signatures_estimate_the_share_of_common_shingles():
         signatures = [synthesize.minhash([a, b], seed) for seed in range(8)]
         estimate = np.mean([one == two for one, two in signatures])
         assert abs(estimate - true) <= 4 * np.sqrt(true * (1 - true) / (8 * 128)), changed
-    assert not np.array_equal(signatures[0], signatures[1])
 
 
 def test_near_duplicates_are_those_that_comparing_all_finds():
@@ -537,7 +558,6 @@ def test_near_duplicates_are_those_that_comparing_all_finds():
     expected = np.array(shares) >= 0.8
     assert 50 < expected.sum() < 300 and (near & ~expected).sum() == 0
     assert (expected & ~near).sum() <= 2  # bands and anchors may miss a pair
-    assert not synthesize.near_duplicates(signatures[:0], 0.8).size
 
 
 def test_a_stranger_in_a_band_hides_no_duplicate():
@@ -564,29 +584,22 @@ def test_cleaning(tmp_path, capsys):
     """Rows 0 to 5 are good. Every later one has one thing wrong, but for the last three."""
     rows = [triplet(n, kind) for n, kind in enumerate(["sl", "sl", "ls", "ss", "ll", "sts"])]
     rows[4]["query"] = dutch(random.Random(99), 25)
-    words = {n: dutch(random.Random(n), 20) for n in range(8, 15)}
+    words = dutch(random.Random(8), 20)
     evaluation = dutch(random.Random(7), 40).split()
-    run = {n: " ".join(evaluation[10 : 10 + n]) for n in (12, 13, 20)}
+    run = {n: " ".join(evaluation[10 : 10 + n]) for n in (12, 13)}
     short = "een korte vraag over w123"
     changed = " ".join([*rows[0]["pos"].split()[:-1], "anders"])
     bad = {
-        "too short": [triplet(6, pos="ja")],
         "wrong language": [triplet(7, pos=CAT)],
         "in excluded texts": [
-            triplet(8, pos=f"{words[8]} {run[13]}, {words[9]}"),
+            triplet(8, neg=f"{words} {run[13]}, {words}"),
             triplet(9, query=short.upper()),
-            triplet(10, neg=f"{run[20]} {words[10]}"),
         ],
-        "duplicate": [
-            triplet(11, query=rows[0]["query"].upper() + "?"),
-            triplet(12, query=rows[1]["query"]),
-        ],
-        "near duplicate": [
-            triplet(13, query=rows[0]["query"] + " dan", pos=changed, neg=rows[0]["neg"])
-        ],
+        "duplicate": [triplet(11, query=rows[0]["query"].upper() + "?")],
+        "near duplicate": [triplet(13, query=rows[0]["query"] + " dan", pos=changed)],
     }
     fine = [
-        triplet(14, pos=f"{words[14]} {run[12]}"),
+        triplet(14, pos=f"{words} {run[12]}"),
         triplet(15, "ss", query=rows[0]["query"]),
         triplet(16, "ls", pos=short),
     ]
@@ -601,26 +614,19 @@ def test_cleaning(tmp_path, capsys):
     figures = read_json(tmp_path / "clean.jsonl.json")["report"]
     for reason, wrong in bad.items():
         assert sum(column[reason] for column in figures["types"].values()) == len(wrong), reason
-    sl = figures["types"]["sl"]
-    assert (sl["rows"], sl["kept"]) == (11, 3) and figures["types"]["ls"]["kept"] == 2
-    assert sl["median words"] == [8, 30, 30]
-    assert sl["distinct queries"] == 9 / 11 and sl["distinct positives"] == 1
-    assert figures["topics"] == {"t0": 3, "t1": 3, "t2": 3} and sl["topics"] == 3
-    assert sl["topic entropy"] == pytest.approx(np.log2(3))
+    assert figures["types"]["sl"]["kept"] == 3 and figures["types"]["ls"]["kept"] == 2
+    assert figures["topics"] == {"t0": 3, "t1": 3, "t2": 3}
     printed = capsys.readouterr().out
-    assert re.search("^in excluded texts +3 ", printed, re.M) and "9 of 17 rows" in printed
-    assert printed.count("\n  ? ") == 5
+    assert re.search("^rows +8 ", printed, re.M) and "9 of 14 rows" in printed
+    assert re.search("^in excluded texts +2 ", printed, re.M) and printed.count("\n  ? ") == 5
 
-    # Lines of text, and texts that are none; without --out there is only the report.
+    # Lines of text, and texts that are none; without --out there is only the table.
     (tmp_path / "eval.txt").write_text(f"iets\n{' '.join(evaluation)}\n{short}\n")
     write_jsonl(tmp_path / "none.jsonl", [{"score": 1}])
     main("clean", **options, exclude=[tmp_path / "eval.txt", tmp_path / "none.jsonl"])
-    assert capsys.readouterr().out.split("\n\n")[0] == printed.split("\n\n")[0]
+    assert capsys.readouterr().out.strip() == printed.split("\n\n")[0].strip()
     with pytest.raises(InputError, match="clean.jsonl: exists already"):
         main("clean", **options, **out)
-    (tmp_path / "clean.jsonl").write_bytes((tmp_path / "rows.jsonl").read_bytes())
-    main("clean", "--overwrite", data=tmp_path / "clean.jsonl", out=tmp_path / "clean.jsonl")
-    assert len(rows_of(tmp_path / "clean.jsonl")) == 12  # nothing was excluded
 
 
 @pytest.mark.parametrize(
@@ -642,27 +648,6 @@ def test_rows_that_cannot_be_read(tmp_path, rows, message):
     with pytest.raises(InputError, match=message):
         main("clean", data=tmp_path / "rows.jsonl", out=tmp_path / "out.jsonl")
     assert not (tmp_path / "out.jsonl").exists()
-
-
-DAY = datetime.date(2026, 1, 2)
-
-
-@pytest.mark.parametrize("command", ["clean", "score"])
-@pytest.mark.parametrize(
-    "value",
-    [DAY, datetime.datetime(2026, 1, 2), decimal.Decimal("1.5"), b"x", [{"a": b"x"}]],
-)
-def test_columns_that_json_has_no_value_for(serve, tmp_path, command, value):
-    import pyarrow.parquet
-
-    rows = [triplet(n, made=value if n else None) for n in range(2)]
-    path, out = tmp_path / "rows.parquet", tmp_path / "out.jsonl"
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
-    url, server = serve(rerank)
-    more = {"base_url": url, "reranker": "rang"} if command == "score" else {}
-    with pytest.raises(InputError, match="rows.parquet.*'made'.* JSON has no value"):
-        main(command, data=path, out=out, **more)
-    assert not server.requests and not out.exists()
 
 
 def test_several_files_are_numbered_anew(tmp_path):
@@ -715,10 +700,9 @@ def test_scores_from_a_reranker(serve, tmp_path, api):
 
     complete = out.read_bytes()
     lines = complete.splitlines(keepends=True)  # as a killed run leaves it
-    out.write_bytes(b"".join(lines[30:50] + lines[:20]) + lines[25][:40])
-    before = len(server.requests)
+    out.write_bytes(b"".join(lines[30:50] + lines[:20]))
     assert score(url, tmp_path, 60, api=api) == 0
-    assert out.read_bytes() == complete and len(server.requests) - before == 20
+    assert out.read_bytes() == complete
 
 
 HALF = {"index": 0, "score": 0.5}
@@ -751,7 +735,7 @@ def test_forms_of_rerank_answers(serve, tmp_path, api, answer):
 )
 def test_rerank_answers_without_scores_are_missing_rows(serve, tmp_path, capsys, answer):
     assert score(serve(always(200, answer))[0], tmp_path) == 1
-    missing = "2 rows are missing; the same command asks for them again: 2 x no scores"
+    missing = "2 rows are missing: 2 x no scores"  # the same request would get the same answer
     assert missing in capsys.readouterr().out
     assert not (tmp_path / "scored.jsonl").read_bytes()
 
@@ -759,10 +743,8 @@ def test_rerank_answers_without_scores_are_missing_rows(serve, tmp_path, capsys,
 def test_probabilities_from_logits(serve, tmp_path):
     url, _ = serve(always(200, [{"index": 0, "score": -2.0}, {"index": 1, "score": -1000}]))
     assert score(url, tmp_path, 2, "--sigmoid") == 0
-    (row, _) = rows_of(tmp_path / "scored.jsonl")
+    row = rows_of(tmp_path / "scored.jsonl")[0]
     assert row["pos_scores"] == [pytest.approx(1 / (1 + np.e**2))] and row["neg_scores"][0] < 1e-99
-    with pytest.raises(InputError, match="begun with sigmoid true, not null"):
-        score(url, tmp_path)
 
 
 def test_what_was_refused_is_reported_in_the_servers_words(serve, tmp_path, capsys):
@@ -784,8 +766,9 @@ def test_what_was_refused_is_reported_in_the_servers_words(serve, tmp_path, caps
     assert line.startswith("5 rows are missing: ")
     assert '3 x status 400: {"error": "12 tokens\\n too many"}' in line
     assert '2 x status 500: {"error": "increase the batch size"}' in line
-    assert last_run(out)["missing"] == {"status 400": 3, "status 500": 2}
-    assert "too many" in last_run(out)["examples"]["status 400"]
+    missing = last_run(out)["missing"]
+    assert [missing[f"status {code}"][0] for code in (400, 500)] == [3, 2]
+    assert "too many" in missing["status 400"][1]
 
     # A row that is refused is the first that a later run asks for: no reason to end that run.
     lines = out.read_bytes().splitlines(keepends=True)
@@ -794,45 +777,15 @@ def test_what_was_refused_is_reported_in_the_servers_words(serve, tmp_path, caps
     assert out.read_bytes() == b"".join(lines)
 
 
-def test_scores_from_an_encoder(folder, tmp_path):
-    rows = [triplet(n, kind) for n, kind in enumerate(list(TYPES) * 2)]
-    write_jsonl(tmp_path / "rows.jsonl", rows)
-    out = tmp_path / "scored.jsonl"
-    options = {"data": tmp_path / "rows.jsonl", "model": folder, "out": out}
-    assert not main("score", **options)
-    model, tokenizer = e5nl.load(folder)
-    expected = []
-    for row in rows:
-        kind = "passage" if row["task_type"] in ("sl", "ls") else "query"
-        kinds = {"query": "query", "pos": kind, "neg": kind}
-        q, p, n = (
-            e5nl.embed(model, tokenizer, [row[field]], kind)[0] for field, kind in kinds.items()
-        )
-        expected.append((pytest.approx([q @ p], abs=1e-5), pytest.approx([q @ n], abs=1e-5)))
-    for row, scored, (pos, neg) in zip(rows, rows_of(out), expected, strict=True):
-        assert scored == row | {"pos_scores": pos, "neg_scores": neg}
-    out.write_bytes(out.read_bytes()[: out.stat().st_size // 2])
-    assert not main("score", **options)
-    again = rows_of(out)
-    assert [row["row"] for row in again] == list(range(10))
-    assert (again[9]["pos_scores"], again[9]["neg_scores"]) == expected[9]
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ({}, "give --base-url"),
-        ({"base_url": NOWHERE, "model": "m"}, "give --base-url"),
-        ({"base_url": NOWHERE}, "needs --reranker"),
-        ({"base_url": NOWHERE, "api": "tei"}, "row 3 occurs twice"),
-    ],
+    [({}, "needs --reranker"), ({"api": "tei"}, "row 3 occurs twice")],
 )
 def test_scoring_asks_for_what_it_needs(tmp_path, options, message):
     write_jsonl(tmp_path / "rows.jsonl", [triplet(3), triplet(3)])
+    options |= {"data": tmp_path / "rows.jsonl", "out": tmp_path / "x.jsonl"}
     with pytest.raises(InputError, match=message):
-        main("score", data=tmp_path / "rows.jsonl", out=tmp_path / "x.jsonl", **options)
-    with pytest.raises(InputError, match="--sigmoid is for the scores of a reranker"):
-        main("score", "--sigmoid", data="x", out="x.jsonl", model="m")
+        main("score", base_url=NOWHERE, **options)
 
 
 # --- filter ---------------------------------------------------------------------------------------
@@ -872,7 +825,7 @@ def test_the_released_rule():
     assert synthesize.keeps(np.repeat("ss", 7), scores, 0.5, 0.4).nonzero()[0].tolist() == [5]
 
 
-def test_filtered_rows_are_training_sources(tmp_path, capsys, folder):
+def test_filtered_rows_are_training_sources(tmp_path, capsys):
     path, out = tmp_path / "scored.jsonl", tmp_path / "synthetic"
     rows = write_scored(path)
     rows[0]["neg"] = " "  # blank, and otherwise kept
@@ -894,9 +847,6 @@ def test_filtered_rows_are_training_sources(tmp_path, capsys, folder):
     expected = {"query": row["query"], "pos": [row["pos"]], "neg": [row["neg"]]}
     expected |= {"pos_scores": [0.97], "neg_scores": [0.01], "type": "symmetric_clustering"}
     assert expected in rows_of(out / "ss.jsonl.gz")
-    trained = command_line("train", model=folder, data=out / "manifest.json", steps=2, batch_size=2)
-    e5nl.main([*trained, "--out", str(tmp_path / "trained")])
-    assert len(rows_of(tmp_path / "trained" / "log.jsonl")) == 2
 
     with pytest.raises(InputError, match="manifest.json: exists already"):
         main("filter", data=path, out=out)
@@ -950,26 +900,21 @@ def test_a_mix_of_types(tmp_path, capsys):
     rows = [scored(n, 0.9, 0.5, kind) for n, kind in enumerate(kinds)]
     write_jsonl(tmp_path / "scored.jsonl", rows)
 
-    def mix(ratio, **more) -> dict[str, list]:
+    def mix(ratio) -> dict[str, list]:
         out = tmp_path / "mix"
-        main("filter", "--overwrite", data=tmp_path / "scored.jsonl", out=out, ratio=ratio, **more)
+        main("filter", "--overwrite", data=tmp_path / "scored.jsonl", out=out, ratio=ratio)
         sources = read_sources([out / "manifest.json"])
         return {source.name: [row.query for row in source.rows] for source in sources}
 
-    def sizes(mixed) -> dict[str, int]:
-        return {name: len(queries) for name, queries in mixed.items()}
-
-    ratio = "sl=0.5,ls=0.3,sts=0.2"
-    first = mix(ratio)  # sts allows 150 in all
-    assert sizes(first) == {"sl": 75, "ls": 45, "sts": 30}
-    assert "sl 75 (50.0%), ls 45 (30.0%), sts 30 (20.0%)" in capsys.readouterr().out
+    first = mix("sl=0.5,ls=0.3,sts=0.2")  # sts allows 150 in all
+    assert [*map(len, first.values())] == [75, 45, 30]
+    assert "sl: 75 rows (50.0%)\nls: 45 rows (30.0%)" in capsys.readouterr().out
     order = [row["query"] for row in rows]
-    assert first["sl"] == sorted(first["sl"], key=order.index) and mix(ratio) == first
-    assert mix(ratio, seed=1)["sl"] != first["sl"]
-    assert sizes(mix("sl=0.25,ls=0.75", size=40)) == {"sl": 10, "ls": 30}
-    with pytest.raises(InputError, match="gives 150 rows at most; kept are sl 100, ls 60, sts 30"):
-        mix(ratio, size=151)
-    for wrong in ("sl=0.5,ls=0.3", "sl=0.5,xx=0.5", "sl=1,sl=1", "sl=zero", "sl"):
+    assert first["sl"] == sorted(first["sl"], key=order.index) != order[:75]
+    assert mix("sl=0.5,ls=0.3,sts=0.2") == first
+    with pytest.raises(InputError, match="nothing is kept; .*--ratio"):
+        mix("sl=0.5,ss=0.5")
+    for wrong in ("sl=0.5,xx=0.5", "sl=1,sl=1", "sl=zero", "sl", "sl=0.5,ls=0.3"):
         with pytest.raises(SystemExit):
             mix(wrong)
     assert "--ratio adds up to 0.8, not 1" in capsys.readouterr().err
@@ -984,7 +929,7 @@ def test_a_mix_of_types(tmp_path, capsys):
         ([triplet(5, pos_scores=["0.5"])], "pos_scores is"),
         ([scored(5, float("nan"), 0)], "pos_scores is .null"),
         ([scored(5, 0, 10**400)], "neg_scores is .1000"),
-        ([scored(5, 0.05, 0.0)], "nothing is kept"),
+        ([scored(5, 0.15, 0.0)], "nothing is kept"),
         # The usual thresholds are for probabilities
         ([scored(0, 0.9, 0.1), scored(1, 0.5, -7.25)], r"scores are \[0.5, -7.25\]; .* --sigmoid"),
         ([scored(1, 3, 0.5)], r"scores are \[3.0, 0.5\]; expected probabilities, from 0 to 1"),
@@ -992,11 +937,8 @@ def test_a_mix_of_types(tmp_path, capsys):
 )
 def test_rows_that_are_not_filtered(tmp_path, rows, message):
     write_jsonl(tmp_path / "rows.jsonl", rows)
-    for more in ({}, {"least_positive": -1}, {"largest_gap": 9}):
-        if message == "nothing is kept" and more:
-            continue
-        with pytest.raises(InputError, match=message):
-            main("filter", data=tmp_path / "rows.jsonl", out=tmp_path / "x", **more)
+    with pytest.raises(InputError, match=message):
+        main("filter", data=tmp_path / "rows.jsonl", out=tmp_path / "x", least_positive=0.2)
     assert not (tmp_path / "x").exists()
 
 
@@ -1004,13 +946,12 @@ def test_scores_that_may_be_odd(tmp_path):
     def filtered(*rows, **more) -> int:
         write_jsonl(tmp_path / "rows.jsonl", rows)
         main("filter", "--overwrite", data=tmp_path / "rows.jsonl", out=tmp_path / "x", **more)
-        sources = read_sources([tmp_path / "x" / "manifest.json"])
-        return sum(len(source.rows) for source in sources)
+        types = read_json(tmp_path / "x" / "report.json")["types"]
+        return sum(of_type["kept"] for of_type in types.values())
 
     assert filtered(triplet(0, "ls"), triplet(1, "ls", pos_scores=[], neg_scores=None)) == 2
     assert filtered(scored(0, 5.0, -5.0, "ls")) == 1  # no threshold is applied to ls
-    cosines = [scored(0, 0.9, -1e-9), scored(1, 1.0000001, 0.5)]  # beyond 0 and 1 by rounding
-    assert filtered(*cosines) == 2
+    assert filtered(scored(0, 0.9, -1e-9), scored(1, 1.0000001, 0.5)) == 2  # by rounding
     logits = [scored(0, 3.0, -2.0), scored(1, -9.0, -7.0)]
     assert filtered(*logits, least_positive=-1, largest_gap=9) == 1
 
