@@ -1076,13 +1076,13 @@ def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: 
         for moment in MOMENTS:
             tensors[f"{name} {moment}"] = optimizer.state[parameter][moment]
     with new_file(path) as temporary:
-        save_file(tensors, temporary, {"step": str(step), "digest": digest_of(tensors)})
+        save_file(tensors, temporary, {"step": str(step), "digest": tensors_digest(tensors)})
 
     for other in sorted(folder.glob("step-*"))[:-keep]:
         other.unlink()
 
 
-def digest_of(tensors: dict[str, Tensor]) -> str:
+def tensors_digest(tensors: dict[str, Tensor]) -> str:
     """Differs where a bit of the tensors does, or a name."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(tensors):
@@ -1105,7 +1105,7 @@ def load_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW) -> int
         with checkpoint:
             metadata = checkpoint.metadata()
             tensors = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}
-        if metadata["digest"] != digest_of(tensors):
+        if metadata["digest"] != tensors_digest(tensors):
             print(f"{path}: damaged (its content has changed); skipped")
             continue
         step = int(metadata["step"])
