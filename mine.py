@@ -45,6 +45,9 @@ in float64).
     python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy \
         --out mined.jsonl
 
+Given embeddings belong to texts by their order alone. Those that `e5nl.py embed` wrote carry a
+digest of their texts, which is compared.
+
 Left out on purpose: approximate indexes, rescoring by a cross-encoder. The texts are held in
 memory, the embeddings need not be (`--cache`). numpy has no bfloat16: embeddings stored so are
 uint16 arrays, the upper halves of float32. Letters: Q queries, K candidates of each, N passages, D
