@@ -53,6 +53,7 @@ from files import (
     InputError,
     cli,
     new_file,
+    output_folder,
     read_json,
     reading,
     refuse_plot,
@@ -749,7 +750,7 @@ def _run_share(args, rank: int, world: int) -> None:
     # Mistakes that can be seen before the model is read
     tasks, out = _tasks(args), Path(args.out)
     for folder in filter(None, (args.out, args.cache)):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        output_folder(folder)
 
     # What decides the numbers
     folder = e5nl.find(args.model)

@@ -159,6 +159,14 @@ def refuse_existing(path, overwrite: bool, folder: bool = False) -> None:
         raise InputError(f"{path}: {parent} is no folder that you may write to")
 
 
+def output_folder(path) -> None:
+    """Make a folder for results before the work, or say what is in its way."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path}: is a file, or in one; expected a folder") from None
+
+
 def refuse_plot(path, overwrite: bool) -> None:
     """Stop before the work when the picture that `--plot` asks for cannot be drawn or written."""
     if path is None:
@@ -246,8 +254,8 @@ def _workspace(path: Path) -> Iterator[Path]:
                 raise
             shutil.rmtree(workspace, ignore_errors=True)
             free = shutil.disk_usage(path.parent).free / 1e6
-            reason = f"No space left on device, of which {free:,.0f} MB are free"
-            raise InputError(f"{path}: {reason}; it needs more than that") from None
+            reason = f"No space left on device: {free:,.0f} MB are free"
+            raise InputError(f"{path}: {reason}, and it needs more") from None
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
 

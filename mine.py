@@ -73,6 +73,7 @@ from files import (
     InputError,
     cli,
     digest_of,
+    output_folder,
     read_array,
     read_jsonl,
     real_number,
@@ -676,7 +677,7 @@ def main(argv=None) -> None:
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
     for folder in filter(None, (args.cache, args.write_texts)):
-        Path(folder).mkdir(parents=True, exist_ok=True)  # raises now where it cannot be
+        output_folder(folder)
     if args.rule == "topk" and args.margin:
         advice = "leave it out, or choose another --rule"
         raise InputError(f"--margin {args.margin:g}: the rule topk has none; {advice}")

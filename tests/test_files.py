@@ -306,7 +306,7 @@ FULL = {  # /dev/full answers every write with ENOSPC
 
 @pytest.mark.parametrize("writer", FULL)
 def test_a_full_disk_is_one_line_with_the_file_and_what_is_free(tmp_path, writer):
-    said = r"uit: No space left on device, of which [\d,]+ MB are free; it needs more than that"
+    said = r"uit: No space left on device: [\d,]+ MB are free, and it needs more"
     with pytest.raises(InputError, match=f"^{tmp_path}/{said}$"):
         with files.new_folder(tmp_path / "uit") as folder:
             FULL[writer](folder)
@@ -325,6 +325,9 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
             files.refuse_existing(tmp_path / name, overwrite=name == "map")
     files.refuse_existing(tmp_path / "tekst", overwrite=True)
     files.refuse_existing(tmp_path / "new/er" / "uit", overwrite=False)
+    for name in ("tekst", "tekst/uit"):
+        with pytest.raises(InputError, match=f"{name}: is a file, or in one; expected a folder"):
+            files.output_folder(tmp_path / name)
 
 
 def test_an_array_keeps_the_digest_of_its_texts(tmp_path):
