@@ -610,7 +610,7 @@ def interval(
     """The 2.5th and 97.5th percentile of the difference between two results of a task when its
     texts, queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
 
-    None where the two have no items or not the same.
+    None where the two have no items or not the same, or where a draw has no score.
     """
     type, score = first["task_type"], first.get("main_score_name")
     if (type, score) != (second["task_type"], second.get("main_score_name")):
@@ -634,6 +634,9 @@ def interval(
             x, y = (score_of(splits[split], chosen) for splits in items)
             of_splits.append(y - x)
         gains.append(np.mean(of_splits))
+    # Of very few items some draws have no score: all pairs may be the same one
+    if not np.isfinite(gains).all():
+        return None, None
     return tuple(np.percentile(gains, [2.5, 97.5]).tolist())
 
 
