@@ -751,12 +751,11 @@ def _run(args) -> None:
 def _run_share(args, rank: int, world: int) -> None:
     """The run, by one of `world` processes, which share the embedding."""
     # Mistakes that can be seen before the model is read
-    tasks, out = _tasks(args), Path(args.out)
-    for folder in filter(None, (args.out, args.cache)):
-        output_folder(folder)
+    tasks, out, folder = _tasks(args), Path(args.out), e5nl.find(args.model)
+    for path in filter(None, (args.out, args.cache)):
+        output_folder(path)
 
     # What decides the numbers
-    folder = e5nl.find(args.model)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
     settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}

@@ -676,8 +676,6 @@ def main(argv=None) -> None:
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
-    for folder in filter(None, (args.cache, args.write_texts)):
-        output_folder(folder)
     if args.rule == "topk" and args.margin:
         advice = "leave it out, or choose another --rule"
         raise InputError(f"--margin {args.margin:g}: the rule topk has none; {advice}")
@@ -686,6 +684,8 @@ def main(argv=None) -> None:
     if args.data.endswith(".json"):
         advice = "mine one of the sources that it lists (.jsonl, .jsonl.gz)"
         raise InputError(f"{args.data}: is a manifest; {advice}")
+    for folder in filter(None, (args.cache, args.write_texts)):
+        output_folder(folder)
 
     with e5nl.processes() as (rank, world):
         if world > 1 and not args.cache:
