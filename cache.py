@@ -34,11 +34,13 @@ class Cache:
         embed_windows: (texts, kind, share) -> windows, as `e5nl.embed_windows`. prefixes: of each
         kind.
         """
-        # Other settings, another subfolder.
+        # Other settings, another subfolder
         digest = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
         self.folder, self.made_by = Path(folder) / digest[:24], made_by
         self.embed_windows, self.prefixes = embed_windows, prefixes
         self.store, self.width = store, width
+
+        # A row on disk is the key of a text and its embedding
         stored = np.dtype("uint16" if store == "bfloat16" else store)
         self.row = np.dtype([("text", "V16"), ("embedding", stored, (width,))])
         self.places: dict[bytes, int] = {}  # key of a text -> its file << 32 | its row there
@@ -51,7 +53,7 @@ class Cache:
         for path in sorted(self.folder.glob("*.npy")):
             if path.name in self.files:
                 continue
-            # Its name says what it should contain.
+            # Its name says what it should contain
             with open(path, "rb") as file:
                 complete = hashlib.file_digest(file, "sha256").hexdigest() == path.stem
             if complete:
@@ -75,7 +77,7 @@ class Cache:
         share: (rank, world) of one of several processes. All are given the same texts in the same
         order; each embeds its share, and `read` gives it what the others embedded.
         """
-        # The texts that neither this process nor another has or will have.
+        # The texts that neither this process nor another has or will have
         new = {}
         for key, text in zip(self._keys(texts, kind), texts, strict=True):
             if key not in self.places and key not in self.planned:
@@ -83,7 +85,7 @@ class Cache:
         if share[1] > 1:
             self.planned |= new.keys()
 
-        # Each window becomes a file as soon as it is embedded: a killed run loses no more than one.
+        # Each window becomes a file as soon as it is embedded: a killed run loses no more than one
         keys, texts = list(new), list(new.values())
         for start, embeddings in self.embed_windows(texts, kind, share) if texts else ():
             window = slice(start, start + len(embeddings))
@@ -96,6 +98,7 @@ class Cache:
     def _write(self, rows: np.ndarray) -> None:
         if not (self.folder / "made_by.json").exists():
             write_json(self.folder / "made_by.json", self.made_by)
+        # The name of the file is the hash of its content
         content = io.BytesIO()
         np.save(content, rows, allow_pickle=False)
         path = self.folder / f"{hashlib.sha256(content.getvalue()).hexdigest()}.npy"
@@ -129,7 +132,7 @@ class Stored:
 
     def __getitem__(self, rows) -> np.ndarray:
         places = self.places[rows]
-        # One read per file, of all its rows that are wanted.
+        # One read per file, of all its rows that are wanted
         files, numbers = np.divmod(np.atleast_1d(places), 1 << 32)
         embeddings = np.empty((len(files), self.shape[1]), self.dtype)
         for file in np.unique(files):
@@ -150,22 +153,20 @@ def stored_as(store: str, embeddings: np.ndarray) -> np.ndarray:
 
 def check_embeddings(embeddings: np.ndarray, texts: list[str], width: int | None) -> np.ndarray:
     """The embeddings of these texts as float32, if they can be compared. width: None: any."""
+    # One row for each text
     expected = len(texts), width or embeddings.shape[-1]
     if embeddings.shape != expected:
-        raise InputError(
-            f"the model gave embeddings {embeddings.shape} for {len(texts)} texts; "
-            f"expected {expected}"
-        )
+        found = f"the model gave embeddings {embeddings.shape} for {len(texts)} texts"
+        raise InputError(f"{found}; expected {expected}")
+
+    # A row with NaN or infinity has no finite sum
     embeddings = np.asarray(embeddings, np.float32)
-    # A row with NaN or infinity has no finite sum.
     finite = np.isfinite(embeddings.sum(1, dtype=np.float64))
     for bad, what in ((~finite, "NaN or infinite"), (~embeddings.any(1), "all zero")):
         if bad.any():
-            text = texts[int(np.argmax(bad))]
-            raise InputError(
-                f"the model's embedding is {what} for {bad.sum()} of {len(texts)} texts, "
-                f"the first is {text[:60]!r}"
-            )
+            first = texts[int(np.argmax(bad))][:60]
+            count = f"{bad.sum()} of {len(texts)} texts"
+            raise InputError(f"the model's embedding is {what} for {count}, the first is {first!r}")
     return embeddings
 
 

@@ -53,6 +53,7 @@ from files import (
     InputError,
     cli,
     new_file,
+    output_folder,
     read_json,
     reading,
     refuse_plot,
@@ -609,7 +610,7 @@ def interval(
     """The 2.5th and 97.5th percentile of the difference between two results of a task when its
     texts, queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
 
-    None where the two have no items or not the same.
+    None where the two have no items or not the same, or where a draw has no score.
     """
     type, score = first["task_type"], first.get("main_score_name")
     if (type, score) != (second["task_type"], second.get("main_score_name")):
@@ -633,6 +634,9 @@ def interval(
             x, y = (score_of(splits[split], chosen) for splits in items)
             of_splits.append(y - x)
         gains.append(np.mean(of_splits))
+    # Of very few items some draws have no score: all pairs may be the same one
+    if not np.isfinite(gains).all():
+        return None, None
     return tuple(np.percentile(gains, [2.5, 97.5]).tolist())
 
 
@@ -747,12 +751,11 @@ def _run(args) -> None:
 def _run_share(args, rank: int, world: int) -> None:
     """The run, by one of `world` processes, which share the embedding."""
     # Mistakes that can be seen before the model is read
-    tasks, out = _tasks(args), Path(args.out)
-    for folder in filter(None, (args.out, args.cache)):
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    tasks, out, folder = _tasks(args), Path(args.out), e5nl.find(args.model)
+    for path in filter(None, (args.out, args.cache)):
+        output_folder(path)
 
     # What decides the numbers
-    folder = e5nl.find(args.model)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
     settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}

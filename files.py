@@ -159,6 +159,14 @@ def refuse_existing(path, overwrite: bool, folder: bool = False) -> None:
         raise InputError(f"{path}: {parent} is no folder that you may write to")
 
 
+def output_folder(path) -> None:
+    """Make a folder for results before the work, or say what is in its way."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path}: is a file, or in one; expected a folder") from None
+
+
 def refuse_plot(path, overwrite: bool) -> None:
     """Stop before the work when the picture that `--plot` asks for cannot be drawn or written."""
     if path is None:
@@ -246,8 +254,8 @@ def _workspace(path: Path) -> Iterator[Path]:
                 raise
             shutil.rmtree(workspace, ignore_errors=True)
             free = shutil.disk_usage(path.parent).free / 1e6
-            reason = f"No space left on device, of which {free:,.0f} MB are free"
-            raise InputError(f"{path}: {reason}; it needs more than that") from None
+            reason = f"No space left on device: {free:,.0f} MB are free"
+            raise InputError(f"{path}: {reason}, and it needs more") from None
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
 
@@ -473,12 +481,26 @@ def _read_delimited(path) -> Iterator[tuple[int, dict]]:
             place.line = records.line_num + 1
 
 
+# Types of arrow that JSON has no values for. In a struct or list the names of its fields come first
+_NOT_JSON = re.compile("date|time|duration|decimal|binary|interval|extension|union|map")
+_FIELD_NAME = re.compile("[^<,]*: ")
+
+
 def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
     import pyarrow.parquet  # here: slow to import, and few runs read parquet
 
     with reading(path) as place:
         file = pyarrow.parquet.ParquetFile(existing(path))
-        names = _wanted(file.schema_arrow.names, columns, optional, str(path))
+        schema = file.schema_arrow
+        names = _wanted(schema.names, columns, optional, str(path))
+
+        # Before any row: a value that JSON has not would stop the work at its end
+        for name in names:
+            kind = str(schema.field(name).type)
+            if _NOT_JSON.search(_FIELD_NAME.sub("", kind)):
+                advice = "JSON has no value for it; write it as text, or leave the column out"
+                raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
+
         place.line = 1
         for batch in file.iter_batches(1024, columns=names):
             # Column by column, then row by row
@@ -493,15 +515,13 @@ def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
 
 def _as_json(value, column: str):
     """A value of parquet as JSON can hold it: NaN, which pandas writes for nothing, is None."""
-    if value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, float) and not math.isinf(value):
-        return None if math.isnan(value) else value
     if isinstance(value, list):
         return [_as_json(item, column) for item in value]
     if isinstance(value, dict):
         return {key: _as_json(item, column) for key, item in value.items()}
-    raise ValueError(f"column {column!r}: {value!r} is no value that JSON has; write it as text")
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError(f"column {column!r}: JSON has no value for infinity")
+    return None if value != value else value
 
 
 def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:

@@ -90,6 +90,7 @@ def classification(
     two labels, one of them the number 1; else it is NaN. Items: the true `label` (N,) and those
     `predicted` (N, experiments), as places in the sorted list of all labels.
     """
+    # Labels as places in the sorted list of all
     names, numbers = np.unique(np.concatenate([train_labels, test_labels]), return_inverse=True)
     targets, label = numbers[: len(train_labels)], numbers[len(train_labels) :]
     truth = names[label]
@@ -153,9 +154,12 @@ def draw_multilabel_rows(
 
 
 def multilabel_classification(
-    train: Embeddings, train_labels: list[list], test: Embeddings, test_labels: list[list],
+    train: Embeddings,
+    train_labels: list[list],
+    test: Embeddings,
+    test_labels: list[list],
     draws: list[list[int]],
-) -> Scores:  # fmt: skip
+) -> Scores:
     """Nearest neighbours on each of `draws` (rows of `train`), scored on `test`; means over them.
 
     The labels are those of the test set: others of the training rows are ignored. `lrap` is that of
@@ -298,14 +302,18 @@ def clustering(embeddings: Embeddings, labels: list, generator: random.Random) -
     order = generator.sample(range(len(labels)), len(labels))
     embeddings, labels = embeddings[order], np.asarray(labels)[order]
     kmeans = MiniBatchKMeans(len(np.unique(labels)), batch_size=512, n_init=1, random_state=SEED)
+
+    # Ten draws of texts, each clustered anew
     v, ami = [], []
     for _ in range(EXPERIMENTS):
         rows = generator.choices(range(len(labels)), k=CLUSTERED)
-        # Several threads would give the same numbers, on a busy machine 50 times later.
+        # Several threads would give the same numbers, on a busy machine 50 times later
         with threadpool_limits(1):
             clusters = kmeans.fit_predict(embeddings[rows])
         v.append(float(sklearn.metrics.v_measure_score(labels[rows], clusters)))
         ami.append(float(sklearn.metrics.adjusted_mutual_info_score(labels[rows], clusters)))
+
+    # As mteb reports them
     scores = {}
     for several, name, values in (("v_measures", "v_measure", v), ("ami_scores", "ami", ami)):
         scores[several] = {"Level 0": values}

@@ -45,6 +45,9 @@ in float64).
     python mine.py --data source.jsonl --query-embeddings q.npy --corpus-embeddings c.npy \
         --out mined.jsonl
 
+Given embeddings belong to texts by their order alone. Those that `e5nl.py embed` wrote carry a
+digest of their texts, which is compared.
+
 Left out on purpose: approximate indexes, rescoring by a cross-encoder. The texts are held in
 memory, the embeddings need not be (`--cache`). numpy has no bfloat16: embeddings stored so are
 uint16 arrays, the upper halves of float32. Letters: Q queries, K candidates of each, N passages, D
@@ -70,6 +73,7 @@ from files import (
     InputError,
     cli,
     digest_of,
+    output_folder,
     read_array,
     read_jsonl,
     real_number,
@@ -672,8 +676,6 @@ def main(argv=None) -> None:
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):
             refuse_existing(path, args.overwrite)
-    for folder in filter(None, (args.cache, args.write_texts)):
-        Path(folder).mkdir(parents=True, exist_ok=True)  # raises now where it cannot be
     if args.rule == "topk" and args.margin:
         advice = "leave it out, or choose another --rule"
         raise InputError(f"--margin {args.margin:g}: the rule topk has none; {advice}")
@@ -682,6 +684,8 @@ def main(argv=None) -> None:
     if args.data.endswith(".json"):
         advice = "mine one of the sources that it lists (.jsonl, .jsonl.gz)"
         raise InputError(f"{args.data}: is a manifest; {advice}")
+    for folder in filter(None, (args.cache, args.write_texts)):
+        output_folder(folder)
 
     with e5nl.processes() as (rank, world):
         if world > 1 and not args.cache:

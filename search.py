@@ -11,7 +11,7 @@ be memory-mapped. Three steps:
    query is searched once more, and every passage that may be is scored.
 
 So neither the chunks, nor the precision of the products, nor the number of threads change a result,
-only the time (`bench.py search`). Left out on purpose: approximate indexes.
+only the time (`python -m tools.bench search`). Left out on purpose: approximate indexes.
 
 Letters for dimensions: Q queries, R some of them, N passages, C some of them, D width, K
 candidates.
@@ -50,9 +50,15 @@ def score(query: np.ndarray, passages: np.ndarray) -> np.ndarray:
 
 
 def top_k(
-    queries: np.ndarray, corpus: np.ndarray, k: int, *, precision: str = "float32",
-    query_chunk: int | None = None, corpus_chunk: int | None = None, progress: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    queries: np.ndarray,
+    corpus: np.ndarray,
+    k: int,
+    *,
+    precision: str = "float32",
+    query_chunk: int | None = None,
+    corpus_chunk: int | None = None,
+    progress: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
     """The k' = min(k, N) passages of the highest dot product with each query, best first.
 
     queries (Q, D), corpus (N < 2^32, D): see `as_float32`. precision: float32 or bfloat16 products.
@@ -61,20 +67,18 @@ def top_k(
     torch may use.
     """
     if queries.ndim != 2 or corpus.ndim != 2 or queries.shape[1] != corpus.shape[1]:
-        raise InputError(
-            f"embeddings of shapes {queries.shape} and {corpus.shape}: expected "
-            "(queries, D) and (passages, D) of one model"
-        )
-    queries, corpus = (  # a memory map as such is slow to index
-        np.asarray(x) if isinstance(x, np.ndarray) else x for x in (queries, corpus)
-    )
+        expected = "expected (queries, D) and (passages, D) of one model"
+        raise InputError(f"embeddings of shapes {queries.shape} and {corpus.shape}: {expected}")
+    # A memory map as such is slow to index
+    queries = np.asarray(queries) if isinstance(queries, np.ndarray) else queries
+    corpus = np.asarray(corpus) if isinstance(corpus, np.ndarray) else corpus
     k, candidates = min(k, len(corpus)), min(2 * k + SPARE, len(corpus))
     scores = np.empty((len(queries), k), np.float32)
     numbers = np.empty((len(queries), k), np.int64)
     if not scores.size:
         return scores, numbers
 
-    # Where, and how many at a time.
+    # Where, and how many at a time
     device = "cuda" if torch.cuda.is_available() else "cpu"
     threads = torch.get_num_threads() if device == "cpu" else 1
     query_chunk = min(query_chunk or QUERIES[device], -(-len(queries) // threads))
@@ -82,7 +86,7 @@ def top_k(
     corpus_chunk = corpus_chunk or PASSAGES[device]
     starts = range(0, len(corpus), corpus_chunk)
 
-    # Queries, lengths (for the error of rounding), and no candidates yet (see `pack`).
+    # Queries, lengths (for the error of rounding), and no candidates yet (see `pack`)
     dtype = getattr(torch, precision)
     q = torch.from_numpy(as_float32(queries)).to(device)
     q_norms = np.max([largest_norms(q[rows], dtype, "query", rows.start) for rows in parts], axis=0)
@@ -90,7 +94,7 @@ def top_k(
     best = torch.full((len(q), candidates), EMPTY, device=device)  # keys (Q, K), ascending
 
     with _threads(threads) as pool:
-        # 1. The candidates: passages whose product is among the K largest.
+        # 1. The candidates: passages whose product is among the K largest
         for start in tqdm(starts, "search", unit="chunk", disable=None if progress else True):
             c = torch.from_numpy(as_float32(corpus[start : start + corpus_chunk])).to(device)
             c_norms = np.maximum(c_norms, largest_norms(c, dtype, "passage", start))
@@ -100,28 +104,28 @@ def top_k(
             def choose(rows: slice) -> None:
                 products = q[rows].to(dtype) @ c.T
                 kth = unpack(best[rows, -k])[0] if start else kth_largest(products.float(), k)
-                floor = kth - 2 * error(kth)  # k passages have better scores than any below it
+                # k passages have better scores than any below it
+                floor = kth - 2 * error(kth)
                 _add(best[rows], products, floor, start)
 
             list(pool.map(choose, parts))
 
-        # 2. The scores of those that may be among the k best.
+        # 2. The scores of those that may be among the k best
         def settle(rows: slice) -> None:
             products, passages = (x.cpu() for x in unpack(best[rows]))
             kth = products[:, -k]
             possible = (products > (kth - 2 * error(kth))[:, None]).numpy()
             exact = torch.full(products.shape, LOWEST)
-            exact.numpy()[possible] = np.concatenate([
-                score(query, corpus.take(its_passages[its_possible], axis=0))
-                for query, its_passages, its_possible
-                in zip(queries[rows], passages.numpy(), possible, strict=True)
-            ])  # fmt: skip
+            for row, query in enumerate(queries[rows]):
+                chosen = passages.numpy()[row, possible[row]]
+                exact.numpy()[row, possible[row]] = score(query, corpus.take(chosen, axis=0))
             scores[rows], numbers[rows] = unpack(_largest(pack(exact, passages), k).flip(1))
 
         list(pool.map(settle, parts))
 
-        # 3. Once more, where a passage that is no candidate may reach the k-th score.
-        least = unpack(best[:, 0])[0].cpu()  # no other passage has a larger product
+        # 3. Once more, where a passage that is no candidate may reach the k-th score: none has a
+        # larger product than the last candidate
+        least = unpack(best[:, 0])[0].cpu()
         unsettled = np.flatnonzero(scores[:, -1] <= (least + error(least)).numpy())
         error = rounding_error(q_norms * [1, 0], c_norms * [1, 0], q.shape[1], torch.float32)
         for i in range(0, len(unsettled) if candidates < len(corpus) else 0, query_chunk):
@@ -160,9 +164,8 @@ def largest_norms(x: Tensor, dtype: torch.dtype, what: str, first: int) -> tuple
     finite = norms[0].isfinite()
     if not finite.all():
         number = first + int(finite.int().argmin())
-        raise InputError(
-            f"the embedding of {what} {number} holds NaN or infinity; make the embeddings again"
-        )
+        found = f"the embedding of {what} {number} holds NaN or infinity"
+        raise InputError(f"{found}; make the embeddings again")
     return tuple(norms.amax(1).tolist())
 
 
@@ -189,10 +192,10 @@ LOWEST, LAST = torch.finfo(torch.float32).min, 2**32 - 1
 
 def pack(scores: Tensor, numbers: Tensor) -> Tensor:
     """Keys of scores (float32) and passages: the score in the upper half, LAST - number below."""
-    bits = (scores + 0.0).view(torch.int32)  # + 0.0 makes 0.0 of -0.0
-    bits = bits ^ (
-        (bits >> 31) & 0x7FFFFFFF
-    )  # so that below 0, too, a higher score is a larger number
+    # + 0.0 makes 0.0 of -0.0
+    bits = (scores + 0.0).view(torch.int32)
+    # So that below 0, too, a higher score is a larger number
+    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (bits.long() << 32) + (LAST - numbers)
 
 
@@ -237,7 +240,7 @@ def _add(best: Tensor, products: Tensor, floor: Tensor, start: int) -> None:
 
     start: the number of the first passage.
     """
-    # The keys of the products above the floor, row after row.
+    # The keys of the products above the floor, row after row
     rows, columns = products.shape
     floor = torch.maximum(floor, unpack(best[:, 0])[0])[:, None]
     if products.is_cuda:
@@ -246,12 +249,13 @@ def _add(best: Tensor, products: Tensor, floor: Tensor, start: int) -> None:
         flat = torch.from_numpy(_flat_above(products, floor))
     keys = pack(products.flatten()[flat].float(), start + flat % columns)
 
-    # One line of keys per query, as long as the longest, filled up with EMPTY.
+    # One line of keys per query, as long as the longest, filled up with EMPTY
     ends = torch.searchsorted(flat, columns * torch.arange(rows + 1, device=best.device))
     counts = ends.diff()
     lines = best.new_full((rows, int(counts.max())), EMPTY)
     lines.masked_scatter_(torch.arange(lines.shape[1], device=best.device) < counts[:, None], keys)
-    # The best of the old and the new.
+
+    # The best of the old and the new
     best.copy_(_largest(torch.cat([best, lines], dim=1), best.shape[1]))
 
 

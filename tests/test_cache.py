@@ -121,9 +121,8 @@ def test_stored_embeddings_are_read_where_they_are(tmp_path, store):
     assert stored.dtype == np.dtype("uint16" if store == "bfloat16" else store)
     for rows in (slice(None), slice(7, 31), np.array([64, 3, 3]), [5], 8, []):
         assert np.array_equal(as_float32(stored[rows]), expected[rows])
-    queries = embed(texts[:9], "query")
-    for found, wanted in zip(top_k(queries, stored, 4), top_k(queries, expected, 4), strict=True):
-        assert np.array_equal(found, wanted)
+    _, numbers = top_k(expected[:9], stored, 1)
+    assert (expected[numbers[:, 0]] == expected[:9]).all(), "each finds itself"
 
 
 BAD = [  # what the model gives, message, files kept (of windows before the bad one)

@@ -116,21 +116,21 @@ def test_nan_is_a_missing_value(tmp_path):
         assert list(files.read_rows(path)) == [(1, {"title": None, "scores": [0.5, None]})]
 
 
-NOT_JSON = [
-    datetime.datetime(2020, 1, 1),
-    decimal.Decimal("1.5"),
-    b"x",
-    {"when": datetime.date(2020, 1, 1)},
-    [b"x"],
-    math.inf,
-    [0.5, -math.inf],
+NOT_JSON = [  # a value of a column, what is said of it
+    (datetime.datetime(2020, 1, 1), ": column 'x' is of type timestamp"),
+    (decimal.Decimal("1.5"), ": column 'x' is of type decimal"),
+    (b"x", ": column 'x' is of type binary"),
+    ({"when": datetime.date(2020, 1, 1)}, ": column 'x' is of type struct<when: date"),
+    ([b"x"], ": column 'x' is of type list"),
+    (math.inf, ":2: .*column 'x'"),
+    ([0.5, -math.inf], ":2: .*column 'x'"),
 ]
 
 
-@pytest.mark.parametrize("value", NOT_JSON)
-def test_a_value_of_parquet_that_json_has_not_is_named_if_its_column_is_read(tmp_path, value):
+@pytest.mark.parametrize("value, message", NOT_JSON)
+def test_what_json_has_no_value_for_is_named_if_its_column_is_read(tmp_path, value, message):
     path = write_parquet(tmp_path / "c.parquet", text=["a", "b"], x=[None, value])
-    with pytest.raises(InputError, match=r"c.parquet:2: .*column 'x': .* is no value that JSON"):
+    with pytest.raises(InputError, match=f"c.parquet{message}.*JSON has no value for"):
         list(files.read_rows(path))
     assert list(files.read_texts(path)) == ["a", "b"]
 
@@ -306,7 +306,7 @@ FULL = {  # /dev/full answers every write with ENOSPC
 
 @pytest.mark.parametrize("writer", FULL)
 def test_a_full_disk_is_one_line_with_the_file_and_what_is_free(tmp_path, writer):
-    said = r"uit: No space left on device, of which [\d,]+ MB are free; it needs more than that"
+    said = r"uit: No space left on device: [\d,]+ MB are free, and it needs more"
     with pytest.raises(InputError, match=f"^{tmp_path}/{said}$"):
         with files.new_folder(tmp_path / "uit") as folder:
             FULL[writer](folder)
@@ -325,6 +325,9 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(tmp_path):
             files.refuse_existing(tmp_path / name, overwrite=name == "map")
     files.refuse_existing(tmp_path / "tekst", overwrite=True)
     files.refuse_existing(tmp_path / "new/er" / "uit", overwrite=False)
+    for name in ("tekst", "tekst/uit"):
+        with pytest.raises(InputError, match=f"{name}: is a file, or in one; expected a folder"):
+            files.output_folder(tmp_path / name)
 
 
 def test_an_array_keeps_the_digest_of_its_texts(tmp_path):
