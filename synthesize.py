@@ -625,41 +625,20 @@ def clean(args) -> None:
     excluded = excluded_runs(args.exclude, RUN)
     rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
     judged = judge(rows, read_prompts(args.prompts), excluded, args.near)
-    figures = report(judged)
-    kept = [place for place, (reason, *_) in enumerate(judged) if reason == "kept"]
+    figures, kept = report(judged), [reason == "kept" for reason, *_ in judged]
     print(describe(figures))
-    if not args.out:
-        return
-    if not kept:
+
+    # Second pass: the kept rows are written.
+    if args.out and not any(kept):
         raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
-
-    # Second pass: the kept rows are written, some of each type are shown.
-    examples = {kind: [] for kind in TYPES}
-    drawn = set()
-    for kind in TYPES:
-        of_type = [place for place in kept if judged[place][1] == kind]
-        chosen = np.random.default_rng(SEED).permutation(of_type)[: args.examples]
-        drawn.update(chosen.tolist())
-
-    def kept_rows() -> Iterator[dict]:
-        for place, row in enumerate(read_triplets(args.data)):
-            if place in drawn:
-                examples[row["task_type"]].append(row)
-            if judged[place][0] == "kept":
-                yield row
-
-    files.write_jsonl(args.out, kept_rows())
-    files.write_json(f"{args.out}.json", {"settings": settings_of(args), "report": figures})
-    for row in itertools.chain(*examples.values()):
-        topic = row.get("topic") or "no topic"
-        print(f"\n{row['task_type']}, row {row['row']}, {topic}: {row.get('task_desc') or ''}")
-        for mark, field in zip("?+-", FIELDS, strict=True):
-            print(f"  {mark} {line(row[field])[:300]}")
-    print(f"\n{args.out}: {len(kept):,} of {len(judged):,} rows")
+    if args.out:
+        files.write_jsonl(args.out, itertools.compress(read_triplets(args.data), kept))
+        files.write_json(f"{args.out}.json", {"settings": settings_of(args), "report": figures})
+        print(f"{args.out}: {sum(kept):,} of {len(kept):,} rows")
 
 
 def settings_of(args) -> dict:
-    left_out = ("run", "command", "overwrite", "sweep")
+    left_out = ("run", "command", "overwrite")
     return {name: value for name, value in vars(args).items() if name not in left_out}
 
 
@@ -782,24 +761,10 @@ def describe_filter(kind: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> s
     return show_table(rows)
 
 
-def describe_sweep(kind: np.ndarray, scores: np.ndarray) -> str:
-    """The share kept at other thresholds; .7, .8 and .98 were in the authors' code before .96."""
-    groups = {name: kind == name for name in TYPES if name in kind} | {"all": kind != ""}
-    rows = [["positive from", "gap to", *groups]]
-    gaps = (0.7, 0.8, 0.9, 0.96, 0.98, np.inf)
-    for least, gap in itertools.product((-np.inf, 0.05, 0.1, 0.3, 0.5), gaps):
-        kept = keeps(kind, scores, least, gap)
-        shares = (f"{kept[group].mean():.1%}" for group in groups.values())
-        rows.append([f"{least:g}", f"{gap:g}", *shares])
-    return show_table(rows)
-
-
 def filter_rows(args) -> None:
-    if not args.out and not args.sweep:
-        raise InputError("give --out, or --sweep alone to see what other thresholds would keep")
-    out = Path(args.out or "")
-    names = ["manifest.json", "report.json", *(f"{name}.jsonl.gz" for name in TYPES)]
-    written = [out / name for name in names] if args.out else []
+    out = Path(args.out)
+    written = [out / name for name in ("manifest.json", "report.json")]
+    written += [out / f"{name}.jsonl.gz" for name in TYPES]
     for path in written:
         files.refuse_existing(path, args.overwrite)
 
@@ -824,10 +789,6 @@ def filter_rows(args) -> None:
     rule = f"ls, and s(q,p) >= {least:g} with s(q,p) - s(q,n) <= {gap:g}"
     print(f"kept: {rule}; not {blank.sum():,} rows with a blank text")
     print(describe_filter(kind, scores, kept))
-    if args.sweep:
-        print("\n" + describe_sweep(kind, scores))
-    if not args.out:
-        return
     if args.ratio:
         kept = draw(kind, kept, args.ratio)
     if not kept.any():
@@ -943,7 +904,6 @@ def main(argv=None) -> int | None:
     option("--exclude", nargs="+", default=[], metavar="FILE", help=exclude)
     near = "share of three-word runs that makes two rows near duplicates"
     option("--near", type=real_number(0, 1), default=0.8, help=near)
-    option("--examples", type=whole_number(0), default=10, help="rows of each type to print")
     add_prompts(option)
 
     option = add("score", score, "add pos_scores and neg_scores; resumes")
@@ -957,12 +917,12 @@ def main(argv=None) -> int | None:
 
     option = add("filter", filter_rows, "training sources from scored rows")
     add_data(option)
-    option("--out", help="folder: a source for each type, manifest.json for `e5nl.py train --data`")
+    out = "folder: a source for each type, manifest.json for `e5nl.py train --data`"
+    option("--out", required=True, help=out)
     option("--overwrite", action="store_true", help="replace what an earlier run wrote to --out")
     number = real_number(-1e6)
     option("--least-positive", type=number, default=LEAST_POSITIVE, help="s(q,p) at least")
     option("--largest-gap", type=number, default=LARGEST_GAP, help="s(q,p) - s(q,n) at most")
-    option("--sweep", action="store_true", help="print the share kept at other thresholds")
     mix = "draw rows, as many as give these shares of the types: sl=0.3,ls=0.7"
     option("--ratio", type=per_type(real_number(1e-6, 1)), help=mix)
 

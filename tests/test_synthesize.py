@@ -606,7 +606,7 @@ def test_cleaning(tmp_path, capsys):
     write_jsonl(tmp_path / "rows.jsonl", [*rows, *sum(bad.values(), []), *fine])
     excluded = [{"_id": "17", "text": " ".join(evaluation), "more": [{"title": short}]}]
     write_jsonl(tmp_path / "eval.jsonl.gz", excluded)
-    options = {"data": tmp_path / "rows.jsonl", "examples": 1}
+    options = {"data": tmp_path / "rows.jsonl"}
     out = {"out": tmp_path / "clean.jsonl"}
     main("clean", **options, **out, exclude=tmp_path / "eval.jsonl.gz")
     assert rows_of(tmp_path / "clean.jsonl") == [*rows, *fine]
@@ -618,13 +618,13 @@ def test_cleaning(tmp_path, capsys):
     assert figures["topics"] == {"t0": 3, "t1": 3, "t2": 3}
     printed = capsys.readouterr().out
     assert re.search("^rows +8 ", printed, re.M) and "9 of 14 rows" in printed
-    assert re.search("^in excluded texts +2 ", printed, re.M) and printed.count("\n  ? ") == 5
+    assert re.search("^in excluded texts +2 ", printed, re.M)
 
     # Lines of text, and texts that are none; without --out there is only the table.
     (tmp_path / "eval.txt").write_text(f"iets\n{' '.join(evaluation)}\n{short}\n")
     write_jsonl(tmp_path / "none.jsonl", [{"score": 1}])
     main("clean", **options, exclude=[tmp_path / "eval.txt", tmp_path / "none.jsonl"])
-    assert capsys.readouterr().out.strip() == printed.split("\n\n")[0].strip()
+    assert capsys.readouterr().out.splitlines() == printed.splitlines()[:-1]
     with pytest.raises(InputError, match="clean.jsonl: exists already"):
         main("clean", **options, **out)
 
@@ -883,16 +883,6 @@ def test_the_released_data_set_goes_through_the_same_filter(hub, tmp_path, monke
     main("filter", data="scored.jsonl", out="local")
     for name in (*(f"{kind}.jsonl.gz" for kind in TYPES), "manifest.json"):
         assert Path("hub", name).read_bytes() == Path("local", name).read_bytes()
-
-
-def test_sweep(tmp_path, capsys):
-    write_scored(tmp_path / "scored.jsonl", ["sl", "ls"])
-    main("filter", "--sweep", data=tmp_path / "scored.jsonl")
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["0.1", "0.96", "57.1%", "100.0%", "78.6%"] in lines
-    assert ["-inf", "inf", "100.0%", "100.0%", "100.0%"] in lines
-    assert len(lines) == 5 + 1 + 1 + 30
-    assert list(tmp_path.iterdir()) == [tmp_path / "scored.jsonl"]
 
 
 def test_a_mix_of_types(tmp_path, capsys):
