@@ -582,28 +582,20 @@ def hash_words(kind: str, words: list[str]) -> int:
     return int.from_bytes(digest.digest())
 
 
-def report(judged: list[tuple]) -> dict:
-    """Rows by type and reason; kept rows by topic, the most frequent first."""
-    counts = collections.Counter((kind, reason) for reason, kind, _ in judged)
+def describe(judged: list[tuple]) -> str:
+    """Rows by reason, in a column for each type; kept rows by topic, the most frequent first."""
+    counts = collections.Counter((reason, kind) for reason, kind, _ in judged)
     topics = collections.Counter(topic for reason, _, topic in judged if reason == "kept")
-    types = {kind: {reason: counts[kind, reason] for reason in REASONS} for kind in TYPES}
-    types = {kind: column for kind, column in types.items() if any(column.values())}
-    return {"types": types, "topics": dict(topics.most_common())}
-
-
-def describe(figures: dict) -> str:
-    """The report as a table with a column for each type."""
-    columns = figures["types"].values()
-    rows = [["", *figures["types"]], ["rows", *(f"{sum(column.values()):,}" for column in columns)]]
+    reasons, types = zip(*counts, strict=True)
+    types = [kind for kind in TYPES if kind in types]
+    rows = [["", *types]]
     for reason in REASONS:
-        counts = [column[reason] for column in columns]
-        if reason == "kept" or any(counts):
-            rows.append([reason, *(f"{count:,}" for count in counts)])
-    topics = [f"{topic} {count:,}" for topic, count in figures["topics"].items()]
-    count = len(topics)
-    if count > 10:
-        topics[5:-5] = ["…"]
-    return f"{show_table(rows)}\nkept rows of {count} topics: {', '.join(topics)}"
+        if reason in reasons:
+            rows.append([reason, *(f"{counts[reason, kind]:,}" for kind in types)])
+    shown = [f"{topic} {count:,}" for topic, count in topics.most_common()]
+    if len(shown) > 10:
+        shown[5:-5] = ["…"]
+    return f"{show_table(rows)}\nkept rows of {len(topics)} topics: {', '.join(shown)}"
 
 
 def show_table(rows: list[list[str]]) -> str:
@@ -616,30 +608,24 @@ def show_table(rows: list[list[str]]) -> str:
 
 
 def clean(args) -> None:
+    if args.out:
+        files.refuse_existing(args.out, args.overwrite)
     if args.out and Path(args.out).suffix != ".jsonl":
         raise InputError(f"--out {args.out}: expected a name that ends in .jsonl")
-    for path in (args.out, f"{args.out}.json") if args.out else ():
-        files.refuse_existing(path, args.overwrite)
 
     # First pass: what becomes of every row.
     excluded = excluded_runs(args.exclude, RUN)
     rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
     judged = judge(rows, read_prompts(args.prompts), excluded, args.near)
-    figures, kept = report(judged), [reason == "kept" for reason, *_ in judged]
-    print(describe(figures))
+    kept = [reason == "kept" for reason, *_ in judged]
+    print(describe(judged))
+    print(f"kept: {sum(kept):,} of {len(kept):,} rows")
 
     # Second pass: the kept rows are written.
     if args.out and not any(kept):
         raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
     if args.out:
         files.write_jsonl(args.out, itertools.compress(read_triplets(args.data), kept))
-        files.write_json(f"{args.out}.json", {"settings": settings_of(args), "report": figures})
-        print(f"{args.out}: {sum(kept):,} of {len(kept):,} rows")
-
-
-def settings_of(args) -> dict:
-    left_out = ("run", "command", "overwrite")
-    return {name: value for name, value in vars(args).items() if name not in left_out}
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -808,7 +794,8 @@ def filter_rows(args) -> None:
             in_batch = {"in_batch_negatives": False} if name == "ls" else {}
             sources.append({"file": f"{name}.jsonl.gz"} | in_batch)
             print(f"{name}: {chosen.sum():,} rows ({chosen.sum() / kept.sum():.1%})")
-    files.write_json(out / "report.json", {"settings": settings_of(args), "types": types})
+    settings = {"data": args.data, "least positive": least, "largest gap": gap, "ratio": args.ratio}
+    files.write_json(out / "report.json", {"settings": settings, "types": types})
     files.write_json(out / "manifest.json", {"sources": sources})
     print(f"{out / 'manifest.json'}: {kept.sum():,} rows")
 
@@ -898,7 +885,7 @@ def main(argv=None) -> int | None:
 
     option = add("clean", clean, "leave out duplicates, leaks, other languages; report the rest")
     add_data(option)
-    option("--out", help="the good rows (.jsonl); also <out>.json. Without it only the table")
+    option("--out", help="the good rows (.jsonl); without it only the table")
     option("--overwrite", action="store_true", help="replace --out")
     exclude = f"evaluation texts: a row that shares {RUN} words in a row with one is left out"
     option("--exclude", nargs="+", default=[], metavar="FILE", help=exclude)

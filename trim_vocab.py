@@ -63,6 +63,7 @@ from files import (
     read_json,
     read_jsonl,
     read_texts,
+    reading,
     whole_number,
     write_json,
 )
@@ -281,15 +282,12 @@ def parse_tokenizer(stored: bytes, where="tokenizer.json") -> dict:
     the digits, and that decides between segmentations of equal score. So equal numbers are not
     enough: the digits have to stay.
     """
-    try:
+    with reading(where):
         spec = json.loads(stored, parse_float=lambda digits: LITERAL + digits)
         model = spec["model"]
         # Old files do not name the type.
         untyped = "BPE" if "merges" in model else "WordPiece"
         kind = model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else untyped)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{where}: not a tokenizer.json ({reason})") from None
     if kind != "Unigram":
         only = "only Unigram (XLM-R, multilingual-e5) can be trimmed"
         advice = "use transtokenize.py to give the model a Dutch tokenizer"
@@ -666,9 +664,6 @@ def describe(report: dict) -> str:
         f"{'most frequent pieces dropped':<34}{', '.join(dropped) or 'none'}",
     ]
     # What a reader should know besides.
-    if report["spare_rows"]:
-        reason = "the embedding table had more rows than the tokenizer has pieces"
-        lines.append(f"{report['spare_rows']} spare rows dropped: {reason}")
     if report["candidates"] < report["settings"]["vocab_size"]:
         advice = "more text or a lower --min-frequency gives more"
         lines.append(f"only {report['candidates']:,} pieces qualify; {advice}")
@@ -729,7 +724,6 @@ def trim(folder: Path, out: Path, args) -> dict:
         "settings": {name: getattr(args, name) for name in names},
         "before": model.sizes | {"pieces_per_word": proof.numbers["tokens"] / words},
         "after": after.sizes | {"pieces_per_word": proof.numbers["tokens_after"] / words},
-        "spare_rows": model.rows - len(model.pieces),
         "candidates": len(order),
         "corpus": {
             "texts": int(number[0]),
