@@ -188,17 +188,6 @@ def test_real_characters_stay_known(real):
 # --- counting -------------------------------------------------------------------------------------
 
 
-def test_counts_of_counted_and_of_other_texts_are_those_of_one_text_at_a_time(real, monkeypatch):
-    names = [f"{DEMO}/corpus/law.jsonl.gz:60", f"{DEMO}/corpus/ntrex.jsonl.gz:300"]
-    texts = list(trim_vocab.read_corpus(names))
-    monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 3000)
-    pieces, number = trim_vocab.count_pieces(real.before, texts, lambda text: len(text) % 3 == 0)
-    sides = [[text for text in texts if (len(text) % 3 == 0) == aside] for aside in (False, True)]
-    assert number.tolist() == list(map(len, sides)) and all(sides)
-    for counts, side in zip(pieces, sides, strict=True):
-        assert Counter(dict(enumerate(counts))) == counted(real.before, side, special=True)
-
-
 ODD = [  # texts whose words are not to be taken alone
     "", " ", "een  twee", " een", "een ", "een\n\ntwee", "een\ttwee", "een \u0301twee", "\u0301",
     "een\u00a0twee \u00b4 \u00ad", "<s> een</s>", "a <mask> b", "een < twee", "een <s",
@@ -207,16 +196,21 @@ ODD = [  # texts whose words are not to be taken alone
 UNUSUAL = ["x" * 300, "…—€ ‘een’", "cafe\u0301 café", "ŉ ĳ Ĳ ŀ ſ"]
 
 
-@pytest.mark.parametrize("by_word", [True, False])
 @pytest.mark.parametrize("name", ["real", "two spaces make a piece"])
-def test_words_counted_once_give_the_counts_of_the_texts(
-    real, folder, lines, monkeypatch, name, by_word
-):
+def test_counts_are_those_of_one_text_at_a_time(real, folder, lines, monkeypatch, name):
+    """Of all words once, of complete texts, and of both sides of a text that is cut in chunks."""
     monkeypatch.setattr(trim_vocab, "LINE_WORDS", 7)
+    monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 3000)
     tokenizer = real.before if name == "real" else backend(folder)
     texts = ODD + UNUSUAL + lines[:400] + ["een een twee"] * 3 + ODD
-    counts = trim_vocab.count_texts(tokenizer, texts, by_word)
-    assert Counter(dict(enumerate(counts))) == counted(tokenizer, texts)
+    for by_word in (True, False):
+        counts = trim_vocab.count_texts(tokenizer, texts, by_word)
+        assert Counter(dict(enumerate(counts))) == counted(tokenizer, texts)
+    pieces, number = trim_vocab.count_pieces(tokenizer, texts, lambda text: len(text) % 3 == 0)
+    for aside, counts in enumerate(pieces):
+        side = [text for text in texts if (len(text) % 3 == 0) == aside]
+        assert number[aside] == len(side)
+        assert Counter(dict(enumerate(counts))) == counted(tokenizer, side, special=True)
 
 
 def test_pieces_that_reach_over_spaces_are_counted_in_complete_texts():
