@@ -400,17 +400,16 @@ def run(main):
 
 
 async def collect(
-    path, key, jobs, total: int, work, client: Client, tried: dict | None = None
+    path, key, jobs, total: int, work, client: Client, tried: collections.Counter
 ) -> dict:
     """Append work(job) of every job whose key(job) is not in the file.
 
     work: a coroutine that returns a row with the key of its job, or raises Refused. tried: {key as
-    text: complete runs in which no answer was fit}, which is brought up to date when all jobs are
-    done, so that a killed run that is started again repeats the same attempts.
+    text: runs in which no answer was fit}; it changes when all jobs are done, so that a run that is
+    killed and started again repeats its own attempts.
     Returns {reason: (number, example)} of the lost jobs. Stops when nothing gets through.
     """
     lost, unfit, in_a_row, client.rows = {}, [], 0, 0
-    tried = {} if tried is None else tried
     with appending(path, key) as (existing, append):
         for name in map(str, existing if tried else ()):
             tried.pop(name, None)
@@ -451,8 +450,7 @@ async def collect(
                 for task in workers:
                     task.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-    for name in unfit:
-        tried[name] = tried.get(name, 0) + 1
+    tried.update(unfit)
     return lost
 
 

@@ -300,11 +300,12 @@ async def generate(args) -> int:
     settings = {name: vars(args)[name] for name in ("seed", "types", "tasks")}
     settings |= {"request": request, "prompts": table, "topics": topics}
     keep_settings(args.out, settings, tasks_file)
-    tried = {"tasks": {}, "rows": {}} | files.read_json(f"{args.out}.json").get("tried", {})
+    old = files.read_json(f"{args.out}.json").get("tried", {})
+    tried = {name: collections.Counter(old.get(name)) for name in ("tasks", "rows")}
 
     async def answer(of: str, key, prompt: str, seed: tuple, check: Callable):
         # Another run's attempts have other numbers, so other seeds.
-        first = MOST_TRIES * tried[of].get(str(key), 0)
+        first = MOST_TRIES * tried[of][str(key)]
         attempts = range(first, first + args.tries)
         return await ask(client, prompt, (args.seed, *seed), attempts, request, check)
 
@@ -686,7 +687,8 @@ async def score_rows(args, total: int) -> int:
 
     async with client.http:
         rows = read_triplets(args.data)
-        lost = await collect(args.out, row_number, rows, total, work, client)
+        nothing = collections.Counter()  # the same request gets the same scores
+        lost = await collect(args.out, row_number, rows, total, work, client, nothing)
     return write_report(client, args.out, lost)
 
 
