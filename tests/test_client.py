@@ -70,7 +70,6 @@ def first_bad(bad, headers=()):
     [
         ("500", "status 500", 0),
         ("429 seconds", "status 429", 0.9),
-        ("429 date", "status 429", 0.9),
         ("silent", "timed out", 0.5),
         ("slow body", "timed out", 0.5),
         ("slow head", "timed out", 0.5),
