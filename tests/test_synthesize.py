@@ -615,11 +615,11 @@ def test_rows_that_cannot_be_read(tmp_path, rows, message):
 
 
 def test_several_files_are_numbered_anew(tmp_path):
-    a, b = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    write_jsonl(a, [triplet(7), triplet(9)])
-    write_jsonl(b, [triplet(9)])
-    assert [row["row"] for row in synthesize.read_triplets([a, b])] == [0, 1, 2]
-    assert [row["row"] for row in synthesize.read_triplets([a])] == [7, 9]
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path, numbers in zip(files, ([7, 9], [9]), strict=True):
+        write_jsonl(path, map(triplet, numbers))
+    assert [row["row"] for row in synthesize.read_triplets(files)] == [0, 1, 2]
+    assert [row["row"] for row in synthesize.read_triplets(files[:1])] == [7, 9]
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -671,37 +671,28 @@ def test_scores_from_a_reranker(serve, tmp_path, api):
 
 HALF = {"index": 0, "score": 0.5}
 RESULTS = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.5}]
+FORMS = [
+    {"results": RESULTS},
+    {"data": RESULTS},
+    {"data": [HALF, {"index": 1, "score": 0.9}]},
+    [HALF, {"index": 1, "score": 0.9, "text": "x"}],
+]
+NO_SCORES = [
+    *([], {}, "x", {"results": []}, {"results": 3}, [3], [HALF], [HALF, HALF]),
+    *([HALF, {"index": 1}], [HALF, {"index": [1], "score": 1}]),
+    *([HALF, {"index": 1, "score": odd}] for odd in (float("nan"), 1e999, 10**400, "x", None)),
+]
 
 
-@pytest.mark.parametrize("api", ["jina", "tei"])
-@pytest.mark.parametrize(
-    "answer",
-    [
-        {"results": RESULTS},
-        {"data": RESULTS},
-        {"data": [HALF, {"index": 1, "score": 0.9}]},
-        [HALF, {"index": 1, "score": 0.9, "text": "x"}],
-    ],
-)
-def test_forms_of_rerank_answers(serve, tmp_path, api, answer):
-    assert score(serve(always(200, answer))[0], tmp_path, api=api) == 0
-    scored = rows_of(tmp_path / "scored.jsonl")
-    assert [row["pos_scores"] + row["neg_scores"] for row in scored] == [[0.5, 0.9]] * 2
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        *([], {}, "x", {"results": []}, {"results": 3}, [3], [HALF], [HALF, HALF]),
-        *([HALF, {"index": 1}], [HALF, {"index": [1], "score": 1}]),
-        *([HALF, {"index": 1, "score": odd}] for odd in (float("nan"), 1e999, 10**400, "x", None)),
-    ],
-)
-def test_rerank_answers_without_scores_are_missing_rows(serve, tmp_path, capsys, answer):
-    assert score(serve(always(200, answer))[0], tmp_path) == 1
-    missing = "2 rows are missing: 2 x no scores"  # the same request would get the same answer
-    assert missing in capsys.readouterr().out
-    assert not (tmp_path / "scored.jsonl").read_bytes()
+@pytest.mark.parametrize("answer", FORMS + NO_SCORES)
+def test_forms_of_rerank_answers(serve, tmp_path, capsys, answer):
+    """A row without scores is missing, and the same request would get the same answer."""
+    status = score(serve(always(200, answer))[0], tmp_path)
+    assert status == (answer not in FORMS)
+    assert ("2 rows are missing: 2 x no scores" in capsys.readouterr().out) == status
+    rows = map(json.loads, (tmp_path / "scored.jsonl").read_text().splitlines())
+    scores = [(row["pos_scores"], row["neg_scores"]) for row in rows]
+    assert scores == ([] if status else [([0.5], [0.9])] * 2)
 
 
 def test_probabilities_from_logits(serve, tmp_path):
