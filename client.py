@@ -14,6 +14,7 @@ import collections
 import contextlib
 import dataclasses
 import email.utils
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -304,6 +305,8 @@ def parse_chat(answer, client: Client) -> dict:
 
 # --- rows that are kept as they arrive ------------------------------------------------------------
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing to a full disk raises, unnamed
+
 
 def keep_settings(path, settings: dict, *others) -> None:
     """Write the settings of the run that writes `path` (and `others`) to `<path>.json`.
@@ -359,9 +362,11 @@ def appending(path, key):
                     for name in sorted(places):
                         file.seek(places[name])
                         ordered.write(file.readline())
-    except OSError as error:  # a full disk does not say which file
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
         advice = "what was written is kept, and the same command resumes"
-        raise InputError(f"{path}: {error.strerror or error}; {advice}") from error
+        raise InputError(f"{path}: {error.strerror}; {advice}") from error
 
 
 def find_rows(file, path, key) -> dict:
