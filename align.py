@@ -202,8 +202,8 @@ P_NULL = 0.08  # of a word that nothing on the other side explains (fast_align)
 # Of the Dirichlet prior (fast_align -v): two points more of the tool's table than plain shares.
 ALPHA = 0.01
 BLOCK = 1 << 20  # cells (source word, target word) at once
-# Of one pair: 1,000 words on either side, which is a document. A cell takes 120 bytes for a moment,
-# so these take 130 MB, and 6,000 words would take 4.5 GB.
+# Of one pair: 1,000 words a side, which is a document. A cell takes some 100 bytes for a moment, so
+# these take 100 MB; 6,000 words a side would take 4.5 GB.
 MOST_CELLS = 1 << 20
 
 # Source word and target word as their pieces, and a count.

@@ -14,6 +14,7 @@ import collections
 import contextlib
 import dataclasses
 import email.utils
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -304,6 +305,8 @@ def parse_chat(answer, client: Client) -> dict:
 
 # --- rows that are kept as they arrive ------------------------------------------------------------
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing to a full disk raises, unnamed
+
 
 def keep_settings(path, settings: dict, *others) -> None:
     """Write the settings of the run that writes `path` (and `others`) to `<path>.json`.
@@ -359,9 +362,11 @@ def appending(path, key):
                     for name in sorted(places):
                         file.seek(places[name])
                         ordered.write(file.readline())
-    except OSError as error:  # a full disk does not say which file
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
         advice = "what was written is kept, and the same command resumes"
-        raise InputError(f"{path}: {error.strerror or error}; {advice}") from error
+        raise InputError(f"{path}: {error.strerror}; {advice}") from error
 
 
 def find_rows(file, path, key) -> dict:
@@ -400,17 +405,16 @@ def run(main):
 
 
 async def collect(
-    path, key, jobs, total: int, work, client: Client, tried: dict | None = None
+    path, key, jobs, total: int, work, client: Client, tried: collections.Counter
 ) -> dict:
     """Append work(job) of every job whose key(job) is not in the file.
 
     work: a coroutine that returns a row with the key of its job, or raises Refused. tried: {key as
-    text: complete runs in which no answer was fit}, which is brought up to date when all jobs are
-    done, so that a killed run that is started again repeats the same attempts.
+    text: runs in which no answer was fit}; it changes when all jobs are done, so that a run that is
+    killed and started again repeats its own attempts.
     Returns {reason: (number, example)} of the lost jobs. Stops when nothing gets through.
     """
     lost, unfit, in_a_row, client.rows = {}, [], 0, 0
-    tried = {} if tried is None else tried
     with appending(path, key) as (existing, append):
         for name in map(str, existing if tried else ()):
             tried.pop(name, None)
@@ -451,8 +455,7 @@ async def collect(
                 for task in workers:
                     task.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
-    for name in unfit:
-        tried[name] = tried.get(name, 0) + 1
+    tried.update(unfit)
     return lost
 
 

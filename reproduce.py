@@ -290,16 +290,15 @@ def main(argv=None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
     parser.add_argument("--processes", type=whole_number(1), help="by default one per GPU")
-    group = parser.add_argument_group("settings that may be chosen; the others are in the code")
-    group.add_argument(
+    parser.add_argument(
         "--recipe",
         choices=["released", "stated"],
         default="released",
         help="what the authors' code does, or what its command line says",
     )
-    group.add_argument("--batch-size", type=whole_number(2), default=1024)
-    group.add_argument("--miner", default="intfloat/multilingual-e5-base", help="model that mines")
-    group.add_argument(
+    parser.add_argument("--batch-size", type=whole_number(2), default=1024)
+    parser.add_argument("--miner", default="intfloat/multilingual-e5-base", help="model that mines")
+    parser.add_argument(
         "--tasks", nargs="+", default=["all"], help="names, types, native, translated"
     )
     args = parser.parse_args(argv)

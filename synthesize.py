@@ -300,11 +300,12 @@ async def generate(args) -> int:
     settings = {name: vars(args)[name] for name in ("seed", "types", "tasks")}
     settings |= {"request": request, "prompts": table, "topics": topics}
     keep_settings(args.out, settings, tasks_file)
-    tried = {"tasks": {}, "rows": {}} | files.read_json(f"{args.out}.json").get("tried", {})
+    old = files.read_json(f"{args.out}.json").get("tried", {})
+    tried = {name: collections.Counter(old.get(name)) for name in ("tasks", "rows")}
 
     async def answer(of: str, key, prompt: str, seed: tuple, check: Callable):
         # Another run's attempts have other numbers, so other seeds.
-        first = MOST_TRIES * tried[of].get(str(key), 0)
+        first = MOST_TRIES * tried[of][str(key)]
         attempts = range(first, first + args.tries)
         return await ask(client, prompt, (args.seed, *seed), attempts, request, check)
 
@@ -582,28 +583,20 @@ def hash_words(kind: str, words: list[str]) -> int:
     return int.from_bytes(digest.digest())
 
 
-def report(judged: list[tuple]) -> dict:
-    """Rows by type and reason; kept rows by topic, the most frequent first."""
-    counts = collections.Counter((kind, reason) for reason, kind, _ in judged)
+def describe(judged: list[tuple]) -> str:
+    """Rows by reason, in a column for each type; kept rows by topic, the most frequent first."""
+    counts = collections.Counter((reason, kind) for reason, kind, _ in judged)
     topics = collections.Counter(topic for reason, _, topic in judged if reason == "kept")
-    types = {kind: {reason: counts[kind, reason] for reason in REASONS} for kind in TYPES}
-    types = {kind: column for kind, column in types.items() if any(column.values())}
-    return {"types": types, "topics": dict(topics.most_common())}
-
-
-def describe(figures: dict) -> str:
-    """The report as a table with a column for each type."""
-    columns = figures["types"].values()
-    rows = [["", *figures["types"]], ["rows", *(f"{sum(column.values()):,}" for column in columns)]]
+    reasons, types = zip(*counts, strict=True)
+    types = [kind for kind in TYPES if kind in types]
+    rows = [["", *types]]
     for reason in REASONS:
-        counts = [column[reason] for column in columns]
-        if reason == "kept" or any(counts):
-            rows.append([reason, *(f"{count:,}" for count in counts)])
-    topics = [f"{topic} {count:,}" for topic, count in figures["topics"].items()]
-    count = len(topics)
-    if count > 10:
-        topics[5:-5] = ["…"]
-    return f"{show_table(rows)}\nkept rows of {count} topics: {', '.join(topics)}"
+        if reason in reasons:
+            rows.append([reason, *(f"{counts[reason, kind]:,}" for kind in types)])
+    shown = [f"{topic} {count:,}" for topic, count in topics.most_common()]
+    if len(shown) > 10:
+        shown[5:-5] = ["…"]
+    return f"{show_table(rows)}\nkept rows of {len(topics)} topics: {', '.join(shown)}"
 
 
 def show_table(rows: list[list[str]]) -> str:
@@ -616,51 +609,24 @@ def show_table(rows: list[list[str]]) -> str:
 
 
 def clean(args) -> None:
+    if args.out:
+        files.refuse_existing(args.out, args.overwrite)
     if args.out and Path(args.out).suffix != ".jsonl":
         raise InputError(f"--out {args.out}: expected a name that ends in .jsonl")
-    for path in (args.out, f"{args.out}.json") if args.out else ():
-        files.refuse_existing(path, args.overwrite)
 
     # First pass: what becomes of every row.
     excluded = excluded_runs(args.exclude, RUN)
     rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
     judged = judge(rows, read_prompts(args.prompts), excluded, args.near)
-    figures = report(judged)
-    kept = [place for place, (reason, *_) in enumerate(judged) if reason == "kept"]
-    print(describe(figures))
-    if not args.out:
-        return
-    if not kept:
+    kept = [reason == "kept" for reason, *_ in judged]
+    print(describe(judged))
+    print(f"kept: {sum(kept):,} of {len(kept):,} rows")
+
+    # Second pass: the kept rows are written.
+    if args.out and not any(kept):
         raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
-
-    # Second pass: the kept rows are written, some of each type are shown.
-    examples = {kind: [] for kind in TYPES}
-    drawn = set()
-    for kind in TYPES:
-        of_type = [place for place in kept if judged[place][1] == kind]
-        chosen = np.random.default_rng(SEED).permutation(of_type)[: args.examples]
-        drawn.update(chosen.tolist())
-
-    def kept_rows() -> Iterator[dict]:
-        for place, row in enumerate(read_triplets(args.data)):
-            if place in drawn:
-                examples[row["task_type"]].append(row)
-            if judged[place][0] == "kept":
-                yield row
-
-    files.write_jsonl(args.out, kept_rows())
-    files.write_json(f"{args.out}.json", {"settings": settings_of(args), "report": figures})
-    for row in itertools.chain(*examples.values()):
-        topic = row.get("topic") or "no topic"
-        print(f"\n{row['task_type']}, row {row['row']}, {topic}: {row.get('task_desc') or ''}")
-        for mark, field in zip("?+-", FIELDS, strict=True):
-            print(f"  {mark} {line(row[field])[:300]}")
-    print(f"\n{args.out}: {len(kept):,} of {len(judged):,} rows")
-
-
-def settings_of(args) -> dict:
-    left_out = ("run", "command", "overwrite", "sweep")
-    return {name: value for name, value in vars(args).items() if name not in left_out}
+    if args.out:
+        files.write_jsonl(args.out, itertools.compress(read_triplets(args.data), kept))
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -721,7 +687,8 @@ async def score_rows(args, total: int) -> int:
 
     async with client.http:
         rows = read_triplets(args.data)
-        lost = await collect(args.out, row_number, rows, total, work, client)
+        nothing = collections.Counter()  # the same request gets the same scores
+        lost = await collect(args.out, row_number, rows, total, work, client, nothing)
     return write_report(client, args.out, lost)
 
 
@@ -782,24 +749,10 @@ def describe_filter(kind: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> s
     return show_table(rows)
 
 
-def describe_sweep(kind: np.ndarray, scores: np.ndarray) -> str:
-    """The share kept at other thresholds; .7, .8 and .98 were in the authors' code before .96."""
-    groups = {name: kind == name for name in TYPES if name in kind} | {"all": kind != ""}
-    rows = [["positive from", "gap to", *groups]]
-    gaps = (0.7, 0.8, 0.9, 0.96, 0.98, np.inf)
-    for least, gap in itertools.product((-np.inf, 0.05, 0.1, 0.3, 0.5), gaps):
-        kept = keeps(kind, scores, least, gap)
-        shares = (f"{kept[group].mean():.1%}" for group in groups.values())
-        rows.append([f"{least:g}", f"{gap:g}", *shares])
-    return show_table(rows)
-
-
 def filter_rows(args) -> None:
-    if not args.out and not args.sweep:
-        raise InputError("give --out, or --sweep alone to see what other thresholds would keep")
-    out = Path(args.out or "")
-    names = ["manifest.json", "report.json", *(f"{name}.jsonl.gz" for name in TYPES)]
-    written = [out / name for name in names] if args.out else []
+    out = Path(args.out)
+    written = [out / name for name in ("manifest.json", "report.json")]
+    written += [out / f"{name}.jsonl.gz" for name in TYPES]
     for path in written:
         files.refuse_existing(path, args.overwrite)
 
@@ -824,10 +777,6 @@ def filter_rows(args) -> None:
     rule = f"ls, and s(q,p) >= {least:g} with s(q,p) - s(q,n) <= {gap:g}"
     print(f"kept: {rule}; not {blank.sum():,} rows with a blank text")
     print(describe_filter(kind, scores, kept))
-    if args.sweep:
-        print("\n" + describe_sweep(kind, scores))
-    if not args.out:
-        return
     if args.ratio:
         kept = draw(kind, kept, args.ratio)
     if not kept.any():
@@ -847,7 +796,8 @@ def filter_rows(args) -> None:
             in_batch = {"in_batch_negatives": False} if name == "ls" else {}
             sources.append({"file": f"{name}.jsonl.gz"} | in_batch)
             print(f"{name}: {chosen.sum():,} rows ({chosen.sum() / kept.sum():.1%})")
-    files.write_json(out / "report.json", {"settings": settings_of(args), "types": types})
+    settings = {"data": args.data, "least positive": least, "largest gap": gap, "ratio": args.ratio}
+    files.write_json(out / "report.json", {"settings": settings, "types": types})
     files.write_json(out / "manifest.json", {"sources": sources})
     print(f"{out / 'manifest.json'}: {kept.sum():,} rows")
 
@@ -937,13 +887,12 @@ def main(argv=None) -> int | None:
 
     option = add("clean", clean, "leave out duplicates, leaks, other languages; report the rest")
     add_data(option)
-    option("--out", help="the good rows (.jsonl); also <out>.json. Without it only the table")
+    option("--out", help="the good rows (.jsonl); without it only the table")
     option("--overwrite", action="store_true", help="replace --out")
     exclude = f"evaluation texts: a row that shares {RUN} words in a row with one is left out"
     option("--exclude", nargs="+", default=[], metavar="FILE", help=exclude)
     near = "share of three-word runs that makes two rows near duplicates"
     option("--near", type=real_number(0, 1), default=0.8, help=near)
-    option("--examples", type=whole_number(0), default=10, help="rows of each type to print")
     add_prompts(option)
 
     option = add("score", score, "add pos_scores and neg_scores; resumes")
@@ -957,12 +906,12 @@ def main(argv=None) -> int | None:
 
     option = add("filter", filter_rows, "training sources from scored rows")
     add_data(option)
-    option("--out", help="folder: a source for each type, manifest.json for `e5nl.py train --data`")
+    out = "folder: a source for each type, manifest.json for `e5nl.py train --data`"
+    option("--out", required=True, help=out)
     option("--overwrite", action="store_true", help="replace what an earlier run wrote to --out")
     number = real_number(-1e6)
     option("--least-positive", type=number, default=LEAST_POSITIVE, help="s(q,p) at least")
     option("--largest-gap", type=number, default=LARGEST_GAP, help="s(q,p) - s(q,n) at most")
-    option("--sweep", action="store_true", help="print the share kept at other thresholds")
     mix = "draw rows, as many as give these shares of the types: sl=0.3,ls=0.7"
     option("--ratio", type=per_type(real_number(1e-6, 1)), help=mix)
 

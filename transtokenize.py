@@ -41,6 +41,7 @@ import numpy as np
 import scipy.sparse
 import torch
 from tokenizers import BertWordPieceTokenizer
+from tokenizers.models import WordPiece
 
 import e5nl
 import model_folder
@@ -61,7 +62,7 @@ from files import (
     is_hub_name,
     new_folder,
     read_json,
-    read_lines,
+    reading,
     whole_number,
     write_json,
 )
@@ -241,17 +242,13 @@ def read_target(name) -> tuple[model_folder.Tokenizer, Path]:
     if path.suffix != ".txt":
         return model_folder.Tokenizer(path.read_bytes(), config, path), path
 
-    pieces = {piece: number - 1 for number, piece in read_lines(path, blank=True)}
-    missing = {"[CLS]", "[SEP]", "[UNK]"} - pieces.keys()
-    if missing:
-        expected = "expected the vocabulary of a BERT, one piece per line"
-        raise InputError(f"{path}: no piece {min(missing)}; {expected}")
-    backend = BertWordPieceTokenizer(
-        pieces,
-        lowercase=config.get("do_lower_case", True),
-        strip_accents=config.get("strip_accents"),
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-    )
+    with reading(path):
+        backend = BertWordPieceTokenizer(
+            WordPiece.read_file(str(path)),
+            lowercase=config.get("do_lower_case", True),
+            strip_accents=config.get("strip_accents"),
+            handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+        )
     return model_folder.Tokenizer(backend.to_str().encode(), config, path), path
 
 

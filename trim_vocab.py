@@ -63,6 +63,7 @@ from files import (
     read_json,
     read_jsonl,
     read_texts,
+    reading,
     whole_number,
     write_json,
 )
@@ -281,15 +282,12 @@ def parse_tokenizer(stored: bytes, where="tokenizer.json") -> dict:
     the digits, and that decides between segmentations of equal score. So equal numbers are not
     enough: the digits have to stay.
     """
-    try:
+    with reading(where):
         spec = json.loads(stored, parse_float=lambda digits: LITERAL + digits)
         model = spec["model"]
         # Old files do not name the type.
         untyped = "BPE" if "merges" in model else "WordPiece"
         kind = model.get("type") or ("Unigram" if isinstance(model["vocab"], list) else untyped)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise InputError(f"{where}: not a tokenizer.json ({reason})") from None
     if kind != "Unigram":
         only = "only Unigram (XLM-R, multilingual-e5) can be trimmed"
         advice = "use transtokenize.py to give the model a Dutch tokenizer"
@@ -639,6 +637,29 @@ def prove(
 # --- the report -----------------------------------------------------------------------------------
 
 
+def make_report(before: Model, after: Model, proof: Check, order: np.ndarray, size: int) -> dict:
+    """What the check texts show. order: the ranked pieces, of which the first `size` are kept."""
+
+    def share_kept(cut: int) -> float:
+        counts = proof.counts[with_special(order[:cut], before.special)]
+        return float(counts.sum() / max(1, proof.numbers["tokens"]))
+
+    words = max(1, proof.numbers["words"])
+    dropped = proof.counts.copy()
+    dropped[with_special(order[:size], before.special)] = 0
+    most = np.argsort(-dropped, kind="stable")[:100]
+    cuts = [*(cut for cut in CUTS if cut < len(order)), len(order)]
+    check = {"share_tokens_kept": share_kept(size), "unknown": proof.unknown}
+    return {
+        "before": before.sizes | {"pieces_per_word": proof.numbers["tokens"] / words},
+        "after": after.sizes | {"pieces_per_word": proof.numbers["tokens_after"] / words},
+        "candidates": len(order),
+        "check": proof.numbers | check | {"embedded": len(proof.sample)},
+        "coverage": {cut: share_kept(cut) for cut in cuts},
+        "dropped": [(before.pieces[id], int(dropped[id])) for id in most if dropped[id]],
+    }
+
+
 def describe(report: dict) -> str:
     before, after, corpus, check = (
         report[part] for part in ("before", "after", "corpus", "check")
@@ -666,9 +687,6 @@ def describe(report: dict) -> str:
         f"{'most frequent pieces dropped':<34}{', '.join(dropped) or 'none'}",
     ]
     # What a reader should know besides.
-    if report["spare_rows"]:
-        reason = "the embedding table had more rows than the tokenizer has pieces"
-        lines.append(f"{report['spare_rows']} spare rows dropped: {reason}")
     if report["candidates"] < report["settings"]["vocab_size"]:
         advice = "more text or a lower --min-frequency gives more"
         lines.append(f"only {report['candidates']:,} pieces qualify; {advice}")
@@ -700,50 +718,31 @@ def trim(folder: Path, out: Path, args) -> dict:
     if not args.check and not number.all():
         few = f"{number.sum()} texts are too few to hold out a tenth"
         raise InputError(f"{', '.join(args.corpus)}: {few}; give other text with --check")
+
     # 2. Rank.
     order = rank_candidates(model, pieces, size, args.min_frequency, args.keep_characters)
     kept = with_special(order[:size], model.special)
-    advice = f"raise --vocab-size, at most to {len(order):,}"
-    if len(order) <= size:  # all that qualify are kept
-        advice = "give more text" + (", or --min-frequency 1" if args.min_frequency > 1 else "")
+
     # 3. Cut.
     write_model(model, out, kept)
+
     # 4. Prove, on the folder as it was written.
     after = read_model(out)
     others = read_corpus(args.check or args.corpus, args.field)
     if not args.check:
         others = filter(held_out, others)
+    advice = f"raise --vocab-size, at most to {len(order):,}"
+    if len(order) <= size:  # all that qualify are kept
+        advice = "give more text" + (", or --min-frequency 1" if args.min_frequency > 1 else "")
     proof = prove(model, after, kept, others, args.keep_characters, advice)
 
-    def share_kept(cut: int) -> float:
-        counts = proof.counts[with_special(order[:cut], model.special)]
-        return float(counts.sum() / max(1, proof.numbers["tokens"]))
-
-    words = max(1, proof.numbers["words"])
-    dropped = set(np.flatnonzero(proof.counts).tolist()) - set(kept.tolist())
-    dropped = sorted(dropped, key=lambda id: (-proof.counts[id], id))
-    cuts = [*(cut for cut in CUTS if cut < len(order)), len(order)]
     names = ("corpus", "check", "field", "vocab_size", "min_frequency", "keep_characters")
+    tokens = int(pieces[0].sum() - 2 * number[0])
     return {
         "model": args.model,
         "settings": {name: getattr(args, name) for name in names},
-        "before": model.sizes | {"pieces_per_word": proof.numbers["tokens"] / words},
-        "after": after.sizes | {"pieces_per_word": proof.numbers["tokens_after"] / words},
-        "spare_rows": model.rows - len(model.pieces),
-        "candidates": len(order),
-        "corpus": {
-            "texts": int(number[0]),
-            "tokens": int(pieces[0].sum() - 2 * number[0]),
-        },
-        "check": {
-            **proof.numbers,
-            "share_tokens_kept": share_kept(size),
-            "unknown": proof.unknown,
-            "embedded": len(proof.sample),
-        },
-        "coverage": {cut: share_kept(cut) for cut in cuts},
-        "dropped": [(model.pieces[id], int(proof.counts[id])) for id in dropped[:100]],
-    }
+        "corpus": {"texts": int(number[0]), "tokens": tokens},
+    } | make_report(model, after, proof, order, size)
 
 
 def refuse_inputs_in(out, *names) -> None:

@@ -5,7 +5,6 @@ What it answers well is a function of the prompt alone.
 
 import collections
 import contextlib
-import email.utils
 import json
 import random
 import threading
@@ -13,11 +12,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 FAULTS = [
-    "malformed",
     "english",
     "refusal",
     "429 seconds",
-    "429 date",
     "429 in an answer",
     "500",
     "silent",
@@ -105,8 +102,6 @@ class Handler(BaseHTTPRequestHandler):
             self.drip(good, good.index(b"\r\n\r\n") + 9)
         elif kind == "slow head":
             self.drip(good, 15)
-        elif kind == "malformed":
-            self.wfile.write(self.chat('{"query": "de kat", "positive": "de h'))
         elif kind == "english":
             text = "the cat sat on the mat and would not move for anybody at all " * 2
             answer = {field: text if field == "query" else field for field in good_answer(prompt)}
@@ -115,9 +110,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(self.chat("Het spijt me, daar kan ik niet mee helpen."))
         elif kind == "429 seconds":
             self.reply(429, {"error": "te druk"}, ["Retry-After: 1"])
-        elif kind == "429 date":
-            date = email.utils.formatdate(time.time() + 2, usegmt=True)  # in 1 to 2 seconds
-            self.reply(429, {"error": "te druk"}, [f"Retry-After: {date}"])
         elif kind == "429 in an answer":
             self.reply(200, {"error": {"message": "te druk", "code": 429}})
         elif kind == "500":  # every time in other words, as of something that passes

@@ -17,7 +17,6 @@ import itertools
 import json
 import lzma
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +38,6 @@ import synthesize
 import transtokenize
 import trim_vocab
 from files import InputError, read_json, read_texts
-from tools import samples
 
 ROOT = Path(reproduce.__file__).parent
 DEMO = ROOT / "demo"
@@ -80,23 +78,14 @@ def little_hub(hub, tmp_path, make_model, tokenizer):
     sentences = [text for text in corpus if len(text) > 50][:450]
 
     def model(name: str, tokenizer, **changes) -> None:
-        changes["pad_token_id"] = tokenizer.backend.token_to_id("<pad>") or 0
         folder = tmp_path / name
         e5nl.save(make_model(vocab_size=tokenizer.vocab_size, **changes), tokenizer, folder)
         paths = [path for path in folder.rglob("*") if path.is_file()]
         hub(name, {str(path.relative_to(folder)): path.read_bytes() for path in paths}, "model")
 
     xlmr = e5nl.Tokenizer(lzma.decompress((DEMO / "tokenizer.json.xz").read_bytes()), {})
-    bert = {"model_type": "bert", "type_vocab_size": 2, "max_position_embeddings": 64}
-    parallel = samples.constructed(400)
-    english, dutch = zip(*parallel, strict=True)
     model("intfloat/multilingual-e5-small", xlmr, seed=3)
     model("intfloat/multilingual-e5-base", tokenizer, seed=4, hidden_size=32)
-    model("intfloat/e5-small-v2", samples.wordpiece(english, 300, lowercase=True), **bert)
-    bertje = samples.wordpiece(dutch, 350, lowercase=False)
-    model("GroNLP/bert-base-dutch-cased", bertje, **bert)
-    pairs = [{"translation": {"en": source, "nl": target}} for source, target in parallel]
-    hub("Helsinki-NLP/opus-100", {"en-nl/train-00000-of-00001.parquet": parquet(pairs)})
     texts = gzip.compress(jsonl({"text": text, "url": "x"} for text in sentences))
     name = "c4-nl-validation.tfrecord-00000-of-00001.json.gz"
     hub("allenai/c4", {f"multilingual/{name}": texts})
@@ -226,12 +215,6 @@ def test_the_complete_pipeline_through_kills(little_hub, tmp_path):
     assert set(seen) == {*reproduce.ANNOTATED, *synthesize.TYPES}
     assert seen.count("mmarco") == 30, "three quarters of 80 rows, two a batch"
 
-    # The first stage of the other initialisation is its own, the next seven are shared.
-    shutil.rmtree(out / "e5-small-trm")
-    other = Run(little_hub, out, "--init", "transtokenize", "--recipe", "stated")
-    assert other.until_printed(f"== 9/{COUNT} ").kill().count(" exists; skipped\n") == 7
-    assert "wordpiece" in (out / "e5-small-v2-t2t/tokenizer.json").read_text().lower()
-
 
 MODULES = (trim_vocab, transtokenize, data, mine, synthesize, e5nl, evaluate)
 BY_SCRIPT = {Path(module.__file__).name: module for module in MODULES}
@@ -293,6 +276,13 @@ def test_printed_commands_are_the_commands_and_share_several_gpus(tmp_path):
         assert stage.name == "compare" or f"{tmp_path}/een map/" in words[-1]
         assert ("runs/mijn model" in words) == stage.name.startswith("mine")
     assert parallel == ["mine hotpotqa", "mine fever", "mine mmarco", "train", "evaluate"]
+
+
+def test_initialisations_and_sizes_share_what_does_not_depend_on_them():
+    shared = plan()[1:8]
+    assert plan(init="transtokenize", size="small")[1:8] == shared
+    others = itertools.product(("trim", "transtokenize"), ("small", "base", "large"))
+    assert len({plan(init=init, size=size)[0].name for init, size in others}) == 6
 
 
 def test_what_is_complete_is_skipped(tmp_path, monkeypatch):

@@ -403,7 +403,8 @@ def at(tmp_path, monkeypatch, make_english, folder):
         "no_pad.json": wordpiece("x", "[UNK] [CLS] [SEP]").json.decode(),
         "bare.json": bare.to_str(),
         "ends.json": ends.json.decode(),
-        "vocab.txt": "[CLS]\n[SEP]\n",
+        "vocab.txt": "[UNK]\n[SEP]\n",
+        "no_unk.txt": "[PAD]\n[CLS]\n[SEP]\n",
         "text.tsv": "a\tx\n",
     }
     for name, content in files.items():
@@ -416,7 +417,8 @@ MISTAKES = {  # options: message
     "--tokenizer bare.json": "bare.json: an empty text becomes []; expected a start",
     "--tokenizer ends.json": "ends.json: marks the ends of words by </w>; expected the marks",
     "--tokenizer nothing.json": "nothing.json: no such file; expected a tokenizer.json, the v",
-    "--tokenizer vocab.txt": "vocab.txt: no piece [UNK]; expected the vocabulary of a BERT",
+    "--tokenizer vocab.txt": "vocab.txt: cannot be read (TypeError: cls_token not found in the voc",
+    "--tokenizer no_unk.txt": "no_unk.txt: no piece [UNK] or <unk>; an encoder needs one",
     "--model model": "good.json: xlm-roberta counts positions from its pad id 1, the new",
     "--model gpt2": "gpt2/config.json: model_type is 'gpt2'; this encoder knows",
     "--out english --overwrite": "--out english holds english, which is read; choose another",

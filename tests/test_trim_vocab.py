@@ -17,8 +17,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -190,17 +188,6 @@ def test_real_characters_stay_known(real):
 # --- counting -------------------------------------------------------------------------------------
 
 
-def test_counts_of_counted_and_of_other_texts_are_those_of_one_text_at_a_time(real, monkeypatch):
-    names = [f"{DEMO}/corpus/law.jsonl.gz:60", f"{DEMO}/corpus/ntrex.jsonl.gz:300"]
-    texts = list(trim_vocab.read_corpus(names))
-    monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 3000)
-    pieces, number = trim_vocab.count_pieces(real.before, texts, lambda text: len(text) % 3 == 0)
-    sides = [[text for text in texts if (len(text) % 3 == 0) == aside] for aside in (False, True)]
-    assert number.tolist() == list(map(len, sides)) and all(sides)
-    for counts, side in zip(pieces, sides, strict=True):
-        assert Counter(dict(enumerate(counts))) == counted(real.before, side, special=True)
-
-
 ODD = [  # texts whose words are not to be taken alone
     "", " ", "een  twee", " een", "een ", "een\n\ntwee", "een\ttwee", "een \u0301twee", "\u0301",
     "een\u00a0twee \u00b4 \u00ad", "<s> een</s>", "a <mask> b", "een < twee", "een <s",
@@ -209,21 +196,21 @@ ODD = [  # texts whose words are not to be taken alone
 UNUSUAL = ["x" * 300, "…—€ ‘een’", "cafe\u0301 café", "ŉ ĳ Ĳ ŀ ſ"]
 
 
-@pytest.mark.parametrize("by_word", [True, False])
 @pytest.mark.parametrize("name", ["real", "two spaces make a piece"])
-def test_words_counted_once_give_the_counts_of_the_texts(
-    real, folder, lines, monkeypatch, name, by_word
-):
+def test_counts_are_those_of_one_text_at_a_time(real, folder, lines, monkeypatch, name):
+    """Of all words once, of complete texts, and of both sides of a text that is cut in chunks."""
     monkeypatch.setattr(trim_vocab, "LINE_WORDS", 7)
+    monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 3000)
     tokenizer = real.before if name == "real" else backend(folder)
     texts = ODD + UNUSUAL + lines[:400] + ["een een twee"] * 3 + ODD
-    counts = trim_vocab.count_texts(tokenizer, texts, by_word)
-    assert Counter(dict(enumerate(counts))) == counted(tokenizer, texts)
-
-
-def test_most_texts_are_plain_and_odd_ones_are_not(lines):
-    assert np.mean([bool(trim_vocab.PLAIN.fullmatch(text)) for text in lines]) > 0.9
-    assert not any(map(trim_vocab.PLAIN.fullmatch, ODD))
+    for by_word in (True, False):
+        counts = trim_vocab.count_texts(tokenizer, texts, by_word)
+        assert Counter(dict(enumerate(counts))) == counted(tokenizer, texts)
+    pieces, number = trim_vocab.count_pieces(tokenizer, texts, lambda text: len(text) % 3 == 0)
+    for aside, counts in enumerate(pieces):
+        side = [text for text in texts if (len(text) % 3 == 0) == aside]
+        assert number[aside] == len(side)
+        assert Counter(dict(enumerate(counts))) == counted(tokenizer, side, special=True)
 
 
 def test_pieces_that_reach_over_spaces_are_counted_in_complete_texts():
@@ -251,37 +238,18 @@ def test_chunks_lose_nothing(monkeypatch, greek):
 
 # --- the text -------------------------------------------------------------------------------------
 
-ROWS = '{"inhoud": "een fiets"}\n{"inhoud": "Één “huis”"}\n{"inhoud": "drie"}\n'
-
-
-def test_every_format_gives_the_same_texts(tmp_path):
+def test_texts_are_lines_fields_of_tables_and_all_texts_of_training_sources(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     texts = ["een fiets", "Één “huis”", "drie"]
     write(tmp_path / "a.txt", *texts)
-    write(tmp_path / "a.jsonl", ROWS)
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(ROWS.encode()))
-    columns = pyarrow.table({"id": [1, 2, 3], "inhoud": texts})
-    pyarrow.parquet.write_table(columns, tmp_path / "a.parquet")
+    write(tmp_path / "a.jsonl", *(json.dumps({"inhoud": text}) for text in texts))
     write(tmp_path / "b.jsonl", '{"query": "een fiets", "pos": ["Één “huis”"], "neg": ["drie"]}')
-    for name in ("a.txt", "a.jsonl", "a.jsonl.gz", "a.parquet", "b.jsonl"):
-        assert list(trim_vocab.read_corpus([f"{tmp_path}/{name}"], "inhoud")) == texts, name
-    first = trim_vocab.read_corpus([f"{tmp_path}/a.txt:2", f"{tmp_path}/a.parquet:1"], "inhoud")
+    for name in ("a.txt", "a.jsonl", "b.jsonl"):
+        assert list(trim_vocab.read_corpus([name], "inhoud")) == texts, name
+    first = trim_vocab.read_corpus(["a.txt:2", "a.jsonl:1"], "inhoud")
     assert list(first) == [*texts[:2], texts[0]]
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("nl.txt:12", ("nl.txt", 12)),
-        ("C:nl.txt", ("C:nl.txt", None)),
-        ("owner/name:12", ("owner/name", 12)),
-        ("owner/name@refs/pr/1:nl/*.gz:7", ("owner/name@refs/pr/1:nl/*.gz", 7)),
-        ("b.txt:2", ("b.txt:2", None)),  # a file of that name is a file
-    ],
-)
-def test_names_with_a_number_of_texts(tmp_path, monkeypatch, name, expected):
-    monkeypatch.chdir(tmp_path)
-    write(tmp_path / "b.txt:2", "x")
-    assert trim_vocab.parse_name(name) == expected
+    write(tmp_path / "b.txt:2", "x")  # a file of that name is a file
+    assert list(trim_vocab.read_corpus(["b.txt:2"])) == ["x"]
     assert doctest.testmod(trim_vocab).failed == 0
 
 
@@ -432,9 +400,9 @@ def test_the_digits_of_scores_stay(folder, trim):
     assert all(before[piece] == score for piece, score in after)
 
 
-@pytest.fixture(params=[[FILE], ["model-1.safetensors", "model-2.safetensors"]])
-def headed(request, folder, monkeypatch):
-    """(folder, its tensors): with a language model's head, spare rows, half precision, integers."""
+@pytest.fixture
+def headed(folder, monkeypatch):
+    """(folder, its tensors): two files, a language model's head, spare rows, halves, integers."""
     monkeypatch.setattr(model_folder, "BLOCK", 1000)
     tensors = {f"roberta.{name}": tensor for name, tensor in load_file(folder / FILE).items()}
     table, shards = tensors[f"roberta.{TABLE}"], {}
@@ -448,8 +416,8 @@ def headed(request, folder, monkeypatch):
     }
     edit(folder / "config.json", lambda config: config.update(vocab_size=rows))
     (folder / FILE).unlink()
-    for i, file in enumerate(request.param):
-        names = list(tensors)[i :: len(request.param)]
+    for i, file in enumerate(["model-1.safetensors", "model-2.safetensors"]):
+        names = list(tensors)[i::2]
         save_file({name: tensors[name] for name in names}, folder / file)
         shards |= dict.fromkeys(names, file)
     write(folder / f"{FILE}.index.json", json.dumps({"weight_map": shards}))
@@ -467,7 +435,6 @@ def test_rows_are_gathered_and_other_tensors_stay(headed, trim):
     for name, tensor in old.items():
         expected = tensor[kept] if name in by_piece else tensor
         assert new[name].dtype == tensor.dtype and torch.equal(new[name], expected), name
-    assert report["spare_rows"] == 35
     sizes = [sum(t.numel() for t in tensors.values()) - 66 for tensors in (old, new)]
     assert [report[side]["parameters"] for side in ("before", "after")] == sizes
 

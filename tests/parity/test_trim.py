@@ -172,10 +172,3 @@ def test_parameters_of_the_papers_models(kind, width, layers, rows, before, afte
         with torch.device("meta"):  # takes no memory
             model = make(type(config)(**(shape | {"vocab_size": vocab_size})))
         assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-
-
-def test_a_plot_is_drawn(folders, tmp_path):
-    options = f"--corpus {CORPUS}:3000 --vocab-size 2000 --out {tmp_path}/out"
-    plot = tmp_path / "curve.svg"
-    assert main(["--model", str(folders[1]), *options.split(), "--plot", str(plot)]) == 0
-    assert b"<svg" in plot.read_bytes()
