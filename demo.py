@@ -61,24 +61,25 @@ PUBLISHED = "intfloat/multilingual-e5-small", "clips/e5-small-trm-nl"
 STAGES = {"base": 1, "trim": 2, "train": 22, "mine": 12, "train on": 13, "evaluate": 50}
 
 
-def call(script: str, *arguments) -> None:
-    """Run a command of this project as a shell would, and print it first.
+def call(script: str, *arguments, log=None) -> None:
+    """Print a command of this project as a shell would take it, and run it.
 
     script: `mine.py`, or `-m tools.unpack`. A string may hold several words. A path is one word;
-    under DEMO its stars stand for all the files that match.
+    under DEMO its stars stand for all the files that match. log: an open file for what is printed.
     """
     words = []
     for argument in arguments:
         words += argument.split() if isinstance(argument, str) else [argument]
-    print(f"$ python {script} {' '.join(map(_quoted, words))}", flush=True)
+    print(f"$ python {script} {' '.join(map(_quoted, words))}", flush=True, file=log)
     words = [str(name) for word in words for name in _files(word)]
-    # A process of its own, so that the memory of a stage ends with it; the modules are found where
-    # this file is.
-    here = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+
+    # A process of its own, so that the memory of a stage ends with it. Its modules are next to this
+    # file.
     module = script.removeprefix("-m ").removesuffix(".py")
-    status = subprocess.call(
-        [sys.executable, "-m", module, *words], env=os.environ | {"PYTHONPATH": here}
-    )
+    places = filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")])
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    command = [sys.executable, "-m", module, *words]
+    status = subprocess.call(command, env=environment, stdout=log)
     if status:
         sys.exit(status)
 
@@ -212,7 +213,8 @@ def main(argv=None) -> None:
         print(f"{weak}: a sentence of a training text to find the rest of it")
         data.append(weak)
     last = trained if random else out / "last-step"
-    call("e5nl.py", "train --model", trimmed, *data, f"{settings} {first} --steps {steps} --out", last)
+    options = f"{settings} {first} --steps {steps} --out"
+    call("e5nl.py", "train --model", trimmed, *data, options, last)
     if not random:
         options = f"--share {SHARE} --overwrite --out"
         call("e5nl.py", "average", trimmed, last, options, trained)

@@ -11,7 +11,6 @@ import pytest
 
 import demo
 import evaluate
-import mine
 from data import read_source
 from files import write_jsonl
 from tools import unpack
@@ -37,22 +36,29 @@ def test_weak_pairs_of_the_demo_hold_no_query_in_their_passage(tmp_path):
     assert len(rows) > 400 and repeated < len(rows) / 50, "laws do repeat themselves"
 
 
-@pytest.mark.parametrize("module, script", [(mine, "mine.py"), (unpack, "-m tools.unpack")])
-def test_commands_are_printed_as_a_shell_takes_them(tmp_path, monkeypatch, capsys, module, script):
-    folder, given = tmp_path / "een map", []
+def test_commands_are_printed_as_a_shell_takes_them(tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "een map"
     folder.mkdir()
     for name in ("b c.txt", "a.txt"):
         (folder / name).touch()
+    (tmp_path / "echo.py").write_text("import sys; print(sys.argv[1:])")
     monkeypatch.setattr(demo, "DEMO", tmp_path)
-    monkeypatch.setattr(module, "main", lambda words: given.extend(words))
-    demo.call(module, "--data", folder / "*.txt", "--top 3 --out", folder / "uit")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    demo.call("echo.py", "--data", folder / "*.txt", "--top 3 --out", folder / "uit")
     files = [str(folder / name) for name in ("a.txt", "b c.txt")]
-    assert given == ["--data", *files, "--top", "3", "--out", str(folder / "uit")]
-    printed = capsys.readouterr().out
-    assert printed == f"$ python {script} --data '{folder}/'*.txt --top 3 --out '{folder}/uit'\n"
-    command = printed.replace(f"$ python {script}", "printf '%s\\n'")
+    words = ["--data", *files, "--top", "3", "--out", str(folder / "uit")]
+    printed, given = capfd.readouterr().out.splitlines()
+    assert printed == f"$ python echo.py --data '{folder}/'*.txt --top 3 --out '{folder}/uit'"
+    assert given == str(words)
+    command = printed.replace("$ python echo.py", "printf '%s\\n'")
     shell = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert shell.stdout.splitlines() == given
+    assert shell.stdout.splitlines() == words
+
+    # What a command prints may go to a file; its failure is the caller's.
+    with open(tmp_path / "log", "w") as log:
+        with pytest.raises(SystemExit, match="2"):
+            demo.call("-m tools.unpack", "--nergens", log=log)
+    assert (tmp_path / "log").read_text() == "$ python -m tools.unpack --nergens\n"
 
 
 def test_a_model_that_does_not_exist_costs_nothing(tmp_path):
@@ -87,11 +93,11 @@ def test_the_time_left_is_in_proportion(monkeypatch, capsys):
     assert "left" not in lines[0] and lines[3].endswith("(about 234 s left in all)")
 
 
-def test_without_the_package_the_demo_starts_from_random_weights(tmp_path, monkeypatch, capsys):
+def test_without_the_package_the_demo_starts_from_random_weights(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(unpack, "packaged", lambda: None)
     out = tmp_path / "demo"
     demo.main(["--quick", "--out", str(out)])
-    printed = capsys.readouterr().out
+    printed = capfd.readouterr().out
     assert "is not installed: random weights instead" in printed
     names = [f"random-{stage}" for stage in ("untrimmed", "trimmed", "trained", "mined")]
     assert {folder.name for folder in (out / "results").iterdir()} == set(names)

@@ -208,13 +208,14 @@ def command(tmp_path, folder, data):
 def calls(monkeypatch):
     """The commands that are run, by module and verb; `allowed` of them, then an interrupt."""
     calls = SimpleNamespace(allowed=-1, made=[])
-    call = demo.call
 
-    def count(module, *words):
+    def count(script, *words, log):
         if len(calls.made) == calls.allowed:
             raise KeyboardInterrupt
-        calls.made.append(f"{module.__name__} {str(words[0]).split()[0]}")
-        call(module, *words)
+        calls.made.append(f"{script} {str(words[0]).split()[0]}")
+        # In this process: the modules are imported already.
+        words = [str(part) for w in words for part in (w.split() if isinstance(w, str) else [w])]
+        importlib.import_module(script.removesuffix(".py")).main(words)
 
     monkeypatch.setattr(demo, "call", count)
     return calls
@@ -229,7 +230,7 @@ def test_a_killed_run_resumes_and_trains_nothing_twice(tmp_path, command, calls,
     printed, complete = capsys.readouterr().out, calls.made.copy()
     # masks: 2 models per seed; mining: no negatives, and 9 rules per seed, unless two choose the
     # same negatives. The one model mines 2 sources by 9 rules.
-    assert complete.count("mine --model") == 18 and 12 <= complete.count("e5nl train") <= 24
+    assert complete.count("mine.py --model") == 18 and 12 <= complete.count("e5nl.py train") <= 24
 
     calls.made.clear()
     calls.allowed = 23

@@ -35,7 +35,6 @@ than the sources' own.
 """
 
 import argparse
-import contextlib
 import functools
 import hashlib
 import json
@@ -52,11 +51,8 @@ import torch
 
 import demo
 import e5nl
-import evaluate
-import mine
 import model_folder
 import mteb_nl
-import transtokenize
 import trim_vocab
 from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
 from evaluate import SHORT, table
@@ -237,11 +233,10 @@ class Lab:
         self.first, self.then = ((FIRST if self.bundled else "") + more,
                                  (THEN if self.bundled else "") + more)  # fmt: skip
 
-    def call(self, module, *words) -> None:
+    def call(self, script: str, *words) -> None:
         """Run a command of this project; the log gets it and what it prints."""
         with open(self.out / "log.txt", "a", encoding="utf-8") as log:
-            with contextlib.redirect_stdout(log):
-                demo.call(module, *words)
+            demo.call(script, *words, log=log)
 
     def made(self, parts: list, *command) -> Path:
         """The model that a command makes of these parts, unless it exists."""
@@ -254,18 +249,18 @@ class Lab:
         manifest, settings = self.data / f"{name_of(entries)}.json", f"{settings} --seed {seed}"
         write_json(manifest, {"sources": entries})
         files = [self.data / entry["file"] for entry in entries]
-        command = e5nl, "train --model", model, "--data", manifest, f"{settings} --resume"
+        command = "e5nl.py", "train --model", model, "--data", manifest, f"{settings} --resume"
         return self.made([settings, model, manifest, *files], *command)
 
     def base(self) -> Path:
         """What is trimmed."""
-        return self.made(["base", unpack.SHA256], unpack)
+        return self.made(["base", unpack.SHA256], "-m tools.unpack")
 
     def start(self) -> Path:
         """What training starts from: `--model`, or the base, trimmed."""
         if self.model:
             return self.model
-        command = trim_vocab, "--model", self.base(), "--corpus", *CORPUS, *SOURCES
+        command = "trim_vocab.py", "--model", self.base(), "--corpus", *CORPUS, *SOURCES
         return self.made(["trimmed", self.base(), *CORPUS, *SOURCES], *command)
 
     def tuned(self, seed: int, more: str = "") -> Path:
@@ -286,7 +281,7 @@ class Lab:
             mined = Path(name_of(expert, file, options), Path(entry["file"]).name)
             if not Path(f"{self.data / mined}.json").exists():  # written last
                 words = options, self.out / "cache", "--out", self.data / mined
-                self.call(mine, "--model", expert, "--data", file, *words)
+                self.call("mine.py", "--model", expert, "--data", file, *words)
             entries.append(entry | {"file": str(mined)})
         return entries
 
@@ -294,7 +289,7 @@ class Lab:
         """Scores x 100: the mean of each type of tasks, by its short name, and their mean."""
         folder = self.out / "results" / name_of(model, self.protocol)
         if not (folder / "summary.json").exists():  # written last
-            self.call(evaluate, "run --model", model, *self.evaluation, "--out", folder)
+            self.call("evaluate.py", "run --model", model, *self.evaluation, "--out", folder)
             shutil.rmtree(folder / "cache")
         summary = read_json(folder / "summary.json")
         means = summary["types"] | {"mean": summary["mean_types"]}
@@ -302,7 +297,7 @@ class Lab:
 
     def averaged(self, model: Path, share: float) -> Path:
         """Between the start (0) and a model that was trained from it (1)."""
-        command = e5nl, "average", self.start(), model, f"--share {share}"
+        command = "e5nl.py", "average", self.start(), model, f"--share {share}"
         return self.made(["average", self.start(), model, share], *command)
 
     def with_contradictions(self) -> list[dict]:
@@ -328,7 +323,7 @@ class Lab:
             new = wordpiece(trim_vocab.read_corpus(text), 16_000, lowercase=False)
             write_json(tokenizer, json.loads(new.json))
         parallel = list(map(Path, self.args.parallel))
-        command = transtokenize, "--model", english, "--tokenizer", tokenizer
+        command = "transtokenize.py", "--model", english, "--tokenizer", tokenizer
         command += "--parallel", *parallel, "--min-count 3"
         return self.made(["transtokenised", english, tokenizer, *parallel], *command)
 
