@@ -176,7 +176,7 @@ DUTCH = {
         "high": ["4", "4.5", "5"],
         "low": ["1.5", "2", "2.5", "3"],
     },
-    # In the shortest and longest query, positive and negative: wide, to catch what cannot be an answer.
+    # In the shortest and longest query, positive and negative; wide, so that answers pass.
     "words": {
         "sl": [[1, 100], [15, 2000], [15, 2000]],
         "ls": [[4, 2000], [1, 20], [1, 20]],
@@ -701,8 +701,8 @@ def keeps(kind: np.ndarray, scores: np.ndarray, least: float, gap: float) -> np.
     """(N,) bool, the released rule: `ls` always; else the positive scores at least `least`, and at
     most `gap` more than the negative.
 
-    Dropped are positives that answer nothing, and negatives that are too easy. A negative that scores
-    above the positive stays.
+    Dropped are positives that answer nothing, and negatives that are too easy. A negative that
+    scores above the positive stays.
 
     >>> kind = np.array(["sl", "sl", "sl", "ls"])
     >>> keeps(kind, np.array([[0.99, 0.02], [0.1, 0.9], [0.05, 0], [0, 0]]), 0.1, 0.96).tolist()
