@@ -60,7 +60,7 @@ def _read_tsv(path, fields: tuple[str, str]) -> Iterator[tuple[str, str]]:
         if line.strip() and not tab:
             raise InputError(f"{path}:{number}: expected source<TAB>target, found {line[:60]!r}")
         target = rest.partition("\t")[0]
-        if number > 1 or (source, target) != tuple(fields):  # a header is no pair
+        if number > 1 or (source, target) != tuple(fields):  # a header is not a pair
             yield source, target
 
 
@@ -97,7 +97,7 @@ class Vocabulary:
     """
 
     def __init__(self, tokenizer: model_folder.Tokenizer, where):
-        # The roles that an encoder needs, and what is no text at all.
+        # The roles that an encoder needs, and what is not text.
         spec, self.backend = json.loads(tokenizer.json), tokenizer.backend
         self.roles = dict(tokenizer.special_ids)
         for role in ("bos", "eos"):

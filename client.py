@@ -225,7 +225,7 @@ def one_line(text: str, length: int = 300) -> str:
 
 # --- one answer of an LLM -------------------------------------------------------------------------
 
-TEXTS = ("text", "output_text")  # types of the parts of a message that are no thoughts
+TEXTS = ("text", "output_text")  # types of the parts of a message that are not thoughts
 
 
 async def ask(
@@ -297,7 +297,7 @@ def parse_chat(answer, client: Client) -> dict:
     for match in itertools.islice(re.finditer("{", text), 20):
         with contextlib.suppress(ValueError, RecursionError):
             value, _ = decoder.raw_decode(text, match.start())
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is not text
             if value:
                 return value
     raise Refused("no JSON in the message", one_line(text, 80))
@@ -384,7 +384,7 @@ def find_rows(file, path, key) -> dict:
                 raise TypeError  # could not be sorted
             places[name] = place
         except (ValueError, KeyError, TypeError, RecursionError):
-            problem = f"{line[:40]!r} is no row of this run; remove the line"
+            problem = f"{line[:40]!r} is not a row of this run; remove the line"
             raise InputError(f"{path}:{number}: {problem}") from None
         place += len(line)
     return places

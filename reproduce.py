@@ -190,7 +190,7 @@ def evaluate(model: str, tasks: list[str]) -> Stage:
 
 
 def compare(size: str, model: str) -> Stage:
-    """With the published scores of the trimmed model: of the t2t models there are none."""
+    """With the published scores of the trimmed model; the t2t models have none."""
     return Stage("compare", [f"evaluate.py compare clips/e5-{size}-trm-nl OUT/results/{model}"])
 
 
@@ -237,7 +237,7 @@ def shown(words: list[str]) -> str:
 def execute(words: list[str]) -> int:
     """Run it with this Python; its exit status.
 
-    When this process is told to stop, so is the command, which gets the time that it needs.
+    When this process is told to stop, so is the command, which gets the time it needs.
     """
     process = subprocess.Popen([sys.executable, *words])
     try:

@@ -176,7 +176,7 @@ DUTCH = {
         "high": ["4", "4.5", "5"],
         "low": ["1.5", "2", "2.5", "3"],
     },
-    # In the shortest and longest query, positive and negative: wide, to catch what is no answer.
+    # In the shortest and longest query, positive and negative; wide, so that answers pass.
     "words": {
         "sl": [[1, 100], [15, 2000], [15, 2000]],
         "ls": [[4, 2000], [1, 20], [1, 20]],
@@ -380,7 +380,7 @@ def split_words(text: str) -> list[str]:
 
 
 def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: dict) -> str | None:
-    """Why a row (the words of its texts) is no good by itself: one of REASONS, or None."""
+    """Why a row (the words of its texts) is unusable by itself: one of REASONS, or None."""
     # Lengths, equal texts, a label that gives itself away.
     texts = (query, pos, neg)
     for text, (least, most) in zip(texts, table["words"][kind], strict=True):
@@ -701,8 +701,8 @@ def keeps(kind: np.ndarray, scores: np.ndarray, least: float, gap: float) -> np.
     """(N,) bool, the released rule: `ls` always; else the positive scores at least `least`, and at
     most `gap` more than the negative.
 
-    What goes is a positive that is none, and a negative that is too easy. A negative that scores
-    above the positive stays.
+    Dropped are positives that answer nothing, and negatives that are too easy. A negative that
+    scores above the positive stays.
 
     >>> kind = np.array(["sl", "sl", "sl", "ls"])
     >>> keeps(kind, np.array([[0.99, 0.02], [0.1, 0.9], [0.05, 0], [0, 0]]), 0.1, 0.96).tolist()

@@ -258,7 +258,7 @@ def test_long_waits_are_bounded_and_printed_once_with_their_reason(monkeypatch, 
         "",
     ],
 )
-def test_addresses_that_are_none(url):
+def test_bad_addresses_are_refused(url):
     with pytest.raises(InputError, match="--base-url: expected http") as caught:
         Client(url)
     assert "secret" not in str(caught.value) and len(str(caught.value)) < 200
@@ -267,7 +267,7 @@ def test_addresses_that_are_none(url):
 
 
 @pytest.mark.parametrize("key", ["sk geheim", "sk-geheim\n", "sk-geheim€"])
-def test_a_key_that_is_none_is_not_shown(key):
+def test_a_bad_key_is_refused_and_not_shown(key):
     with pytest.raises(InputError, match="the API key has") as caught:
         Client("http://localhost", key=key)
     assert "geheim" not in str(caught.value)
@@ -443,9 +443,9 @@ def test_only_one_process_writes(tmp_path):
 
 
 @pytest.mark.parametrize("line", ['{"rij": 2}', '{"row": "2"}', '{"row": [2]}', "[" * 10_000, "2"])
-def test_lines_that_are_no_rows(tmp_path, line):
+def test_lines_that_are_not_rows_are_refused(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(f'{{"row": 1}}\n{line}\n')
-    with pytest.raises(InputError, match="a.jsonl:2: .* is no row of this run"):
+    with pytest.raises(InputError, match="a.jsonl:2: .* is not a row of this run"):
         with appending(tmp_path / "a.jsonl", number):
             pass
 

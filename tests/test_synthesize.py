@@ -136,7 +136,7 @@ def test_another_language_is_another_table(tmp_path, capsys):
         ("write", DUTCH["write"] | {"zin": "x"}, "write: 'zin' is unknown; expected sl, "),
     ],
 )
-def test_tables_that_are_none(tmp_path, part, value, message):
+def test_prompt_tables_with_a_mistake_are_refused(tmp_path, part, value, message):
     path = tmp_path / "fy.json"
     path.write_text(json.dumps(DUTCH | {part: value}))
     with pytest.raises(InputError, match=f"fy.json: {message}"):
