@@ -190,3 +190,19 @@ def english(corpus):
 def dutch(corpus, train_tokenizer):
     texts = [text for _, text in corpus]
     return {kind: train_tokenizer(kind, texts, 2000) for kind in ("WordPiece", "Unigram", "BPE")}
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """The commands that demo.call runs are run in this process, whose modules are imported."""
+    import contextlib
+    import importlib
+
+    import demo
+
+    def call(command, env, stdout):
+        _, _, module, *words = command
+        with contextlib.redirect_stdout(stdout or sys.stdout):
+            return importlib.import_module(module).main(words)
+
+    monkeypatch.setattr(demo.subprocess, "call", call)

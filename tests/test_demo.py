@@ -93,11 +93,13 @@ def test_the_time_left_is_in_proportion(monkeypatch, capsys):
     assert "left" not in lines[0] and lines[3].endswith("(about 234 s left in all)")
 
 
-def test_without_the_package_the_demo_starts_from_random_weights(tmp_path, monkeypatch, capfd):
+def test_without_the_package_the_demo_starts_from_random_weights(
+    tmp_path, monkeypatch, in_process, capsys
+):
     monkeypatch.setattr(unpack, "packaged", lambda: None)
     out = tmp_path / "demo"
     demo.main(["--quick", "--out", str(out)])
-    printed = capfd.readouterr().out
+    printed = capsys.readouterr().out
     assert "is not installed: random weights instead" in printed
     names = [f"random-{stage}" for stage in ("untrimmed", "trimmed", "trained", "mined")]
     assert {folder.name for folder in (out / "results").iterdir()} == set(names)

@@ -371,31 +371,35 @@ Variants = dict[str, Callable[[int], Path]]
 
 def settings(lab: Lab) -> Variants:
     """What keeps the start's judgement of pairs while the rest improves."""
+    rate = f"{lab.first} --lr 6e-5"
+    captions = [entry for entry in lab.entries if entry["file"].startswith(held_out.SIMILAR)]
 
-    def trained(more: str, share: float, seed: int, entries: list | None = None) -> Path:
-        model = lab.train(lab.start(), entries or lab.entries, f"{lab.first} {more}", seed)
-        return model if share == 1 else lab.averaged(model, share)
+    def trained(entries: Callable[[], list[dict]], seed: int, without=()) -> Path:
+        entries = [entry for entry in entries() if entry["file"] not in without]
+        return lab.train(lab.start(), entries, rate, seed)
 
-    def with_mined(seed: int) -> Path:
-        others = [e for e in lab.entries if e not in lab.of_type("symmetric_sts")]
-        mined = lab.mined(lab.start(), "topk-stdmarginpos", "symmetric_sts")
-        return trained("", 1, seed, others + mined)
+    def averaged(*arguments, **options) -> Path:
+        return lab.averaged(trained(*arguments, **options), 0.5)
 
-    def with_contradictions(seed: int) -> Path:
-        return trained("", 1, seed, lab.with_contradictions())
+    def as_given() -> list[dict]:
+        return lab.entries
 
-    variants = {"start": lambda seed: lab.start()}
-    for rate in ("1e-5", "3e-5", "6e-5"):
-        for share in (1, 0.5):
-            name = f"rate {rate}" + (", averaged" if share < 1 else "")
-            variants[name] = partial(trained, f"--lr {rate}", share)
-    variants["tau 0.05"] = partial(trained, "--tau 0.05", 1)
-    variants["mined negatives of symmetric rows"] = with_mined
-    variants["made contradictions"] = with_contradictions
-    for name in (held_out.SIMILAR, held_out.PARAPHRASES):
-        others = [e for e in lab.entries if not e["file"].startswith(name)]
-        variants[f"without {name}"] = partial(trained, "", 1, entries=others)
-    return variants
+    def mined() -> list[dict]:
+        others = [entry for entry in lab.entries if entry not in lab.of_type("symmetric_sts")]
+        return others + lab.mined(lab.start(), "topk-stdmarginpos", "symmetric_sts")
+
+    without = [entry["file"] for entry in captions]
+    return {
+        "start": lambda seed: lab.start(),
+        "rate 6e-5": partial(trained, as_given),
+        "averaged with the start": partial(averaged, as_given),
+        "averaged, mined negatives of symmetric rows": partial(averaged, mined),
+        "averaged, made contradictions": partial(averaged, lab.with_contradictions),
+        "averaged, without captions": partial(averaged, as_given, without=without),
+        "averaged, contradictions, without captions": partial(
+            averaged, lab.with_contradictions, without=without
+        ),
+    }
 
 
 def mining(lab: Lab) -> Variants:
