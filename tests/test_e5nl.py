@@ -1012,6 +1012,6 @@ def test_a_full_disk_leaves_earlier_checkpoints_alone(tmp_path, stepped, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(e5nl, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left on device: .* MB are free"):
         e5nl.save_checkpoint(tmp_path, *stepped, 2, keep=1)
     assert os.listdir(tmp_path) == ["step-00000001.safetensors"]
