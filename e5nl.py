@@ -427,11 +427,11 @@ def agree(facts: dict, device) -> None:
         return
     # Everybody's facts, as bytes padded to one length.
     text = json.dumps(facts).encode()
-    length = torch.tensor(len(text), device=device)
-    torch.distributed.all_reduce(length, torch.distributed.ReduceOp.MAX)
-    padded = np.frombuffer(text.ljust(length.item()), np.uint8).copy()
-    texts = [torch.empty(length, dtype=torch.uint8, device=device) for _ in range(world)]
-    torch.distributed.all_gather(texts, torch.from_numpy(padded).to(device))
+    longest = torch.tensor(len(text), device=device)
+    torch.distributed.all_reduce(longest, torch.distributed.ReduceOp.MAX)
+    padded = torch.tensor(list(text.ljust(longest.item())), dtype=torch.uint8, device=device)
+    texts = [torch.empty_like(padded) for _ in range(world)]
+    torch.distributed.all_gather(texts, padded)
     first, *others = (json.loads(bytes(text.tolist())) for text in texts)
     for number, other in enumerate(others, 1):
         differing = [f"{key} is {other.get(key)}, not {value}" for key, value in first.items()

@@ -6,7 +6,7 @@ worth. A check is a list of variants; the others are compared with its first, se
     mining          no hard negatives, top-k, NV-Retriever's rules, TopK-STDMarginPos with several
                     margins and its three sigmas; how many of the chosen negatives are known to be
                     false
-    settings        rate, temperature, averaging with the start, negatives of symmetric rows
+    settings        averaging with the start, negatives of symmetric rows, without captions
     types           all sources, without one type of them, and fewer rows of the symmetric ones
     batches         batches of one source, or of all; how many in-batch negatives are known to be
                     false
