@@ -42,6 +42,7 @@ class Recipe(NamedTuple):
     share: float  # of the trained weights in the average with the first ones; 1: no average
 
 
+# The graphs that are kept hold memory under 3 GB.
 PRETRAINED = Recipe(
     "--batch-size 64 --schedule decay --warmup 0.1 --lr 6e-5 --kept-tokens 1280",
     "--query-length 64 --passage-length 128",

@@ -16,6 +16,7 @@ share an attention call, padded for that call.)
     python e5nl.py init --tokenizer demo/tokenizer.json.xz --out runs/base
     python e5nl.py train --model runs/base --data demo/train/*.jsonl.gz --out runs/toy \\
         --batch-size 128 --lr 2e-3 --steps 50
+    python e5nl.py average runs/base runs/toy --out runs/halfway
     python e5nl.py embed --model runs/toy --input texts.txt --kind passage --out embeddings.npy
     python e5nl.py train --model clips/e5-base-trm --data manifest.json --out runs/e5-base-trm-nl
 
