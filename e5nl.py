@@ -1447,18 +1447,25 @@ def _embed(args) -> None:
     texts = _Texts(args.input, args.field)
     if not len(texts):
         raise InputError(f"{args.input}: no texts; expected one per line or row")
-    with processes() as (rank, _):
+    with processes() as (rank, world):
         model, tokenizer = load(args.model, dtype=getattr(torch, args.dtype))
         print(summary(model, tokenizer))
-        embeddings = embed(model, tokenizer, texts, args.kind, progress=True, together=True)
-        if rank == 0 and out.suffix == ".npy":
-            write_array(out, embeddings, digest_of(texts))
-        elif rank == 0:
-            with new_file(out) as temporary:
-                save_file({"embeddings": torch.from_numpy(embeddings)}, temporary)
+        given = model, tokenizer, texts, args.kind
+        shape = len(texts), model.config.hidden_size
+        if world == 1 and out.suffix == ".npy":
+            # Window by window: a million embeddings need not be in memory.
+            windows = (window for _, window in embed_windows(*given, progress=True))
+            write_array(out, shape, windows, digest_of(texts))
+        else:
+            embeddings = embed(*given, progress=True, together=True)
+            if rank == 0 and out.suffix == ".npy":
+                write_array(out, shape, [embeddings], digest_of(texts))
+            elif rank == 0:
+                with new_file(out) as temporary:
+                    save_file({"embeddings": torch.from_numpy(embeddings)}, temporary)
         wait()
         print(
-            f"{out}: {embeddings.shape[0]:,} x {embeddings.shape[1]} float32; "
+            f"{out}: {shape[0]:,} x {shape[1]} float32; "
             f"{tokenizer.cut:,} texts longer than {model.config.max_length} tokens were cut"
         )
 

@@ -307,11 +307,17 @@ def write_jsonl(path, rows) -> None:
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
 
 
-def write_array(path, array: np.ndarray, digest: str = "") -> None:
-    """A `.npy` file of numbers. The digest of the texts that they belong to is a second array in
-    it, which `np.load` does not read."""
+def write_array(path, shape: tuple, blocks: Iterable[np.ndarray], digest: str = "") -> None:
+    """A `.npy` file of float32 numbers, from its blocks of rows, of which one is held at a time.
+
+    The digest of the texts that the rows belong to is a second array in it, which `np.load` does
+    not read.
+    """
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with new_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, "<f4").data)
         if digest:
             np.save(file, np.frombuffer(bytes.fromhex(digest), np.uint8))
 
