@@ -1070,9 +1070,8 @@ def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: 
     """
     folder = Path(folder)
     path = folder / f"step-{step:08}.safetensors"
-    for other in folder.glob("*"):
-        # A name that begins with a dot was half written when a run was killed.
-        if other > path or other.name.startswith("."):
+    for other in folder.glob("step-*"):
+        if other > path:
             other.unlink()
 
     # One file, renamed when it is complete.

@@ -985,7 +985,11 @@ def test_checkpoints_that_are_damaged_are_skipped_and_named(tmp_path, stepped, m
     content[-5] ^= 1  # in a tensor: the header is sound
     (tmp_path / names[3]).write_bytes(content)
     (tmp_path / names[5]).write_bytes(b"half")
-    (tmp_path / ".step-00000004.safetensors.77.tmp").touch()
+    # What a run that was killed while it wrote leaves: a workspace whose lock is free.
+    killed = tmp_path / ".step-00000003.safetensors.0123abcd.tmp"
+    killed.mkdir()
+    (killed / files._LOCK).touch()
+    (killed / names[3]).write_bytes(b"half")
 
     model = make_model(seed=2)
     optimizer = e5nl.new_optimizer(model, 0.1)
