@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import e5nl
 import evaluate
-from files import cli, whole_number
+from files import cli, read_jsonl, whole_number, write_jsonl
 from tools import unpack
 
 # Relative: short names in the commands that are printed.
@@ -57,7 +57,10 @@ RANDOM = Recipe(
     share=1,
 )
 RANDOM_SHAPE = "--width 256 --layers 1 --heads 4 --intermediate 256 --dropout 0"
-MINED = "law_opening_rest", "tldr_description_examples", "captions", "tatoeba_paraphrases"
+PARAPHRASES = "tatoeba_paraphrases"  # get made contradictions
+# Captions of one picture tell of different things in it: as paraphrases they do harm.
+LEFT_OUT = "captions"
+MINED = "law_opening_rest", "tldr_description_examples", "algoritmekader_heading_section"
 # Not DekamerRetrieval: its long passages would take as long as all the others.
 TASKS = (
     "SIB200Classification SICKNLPairClassification DekamerThemes SIB200ClusteringS2S "
@@ -104,6 +107,34 @@ def _files(word) -> list:
     if "*" not in str(word):
         return [word]
     return sorted(DEMO.glob(str(word.relative_to(DEMO))))
+
+
+# What contradicts a sentence, by the first of these that it has. The paper's synthetic rows have
+# contradictions; nothing bundled has.
+OPPOSITES = [
+    (" geen ", " een "), (" niet", ""), ("nooit", "altijd"), ("altijd", "nooit"),
+    (" een ", " geen "), (" is ", " is niet "), (" zijn ", " zijn niet "), (" was ", " was niet "),
+    (" heb ", " heb niet "), (" heeft ", " heeft niet "), (" kan ", " kan niet "),
+    (" wil ", " wil niet "), (" moet ", " moet niet "), (" de ", " geen "),
+]  # fmt: skip
+
+
+def contradiction(text: str) -> str | None:
+    """
+    >>> contradiction("Tom is niet blij."), contradiction("Ik heb een fiets."), contradiction("Ja.")
+    ('Tom is blij.', 'Ik heb geen fiets.', None)
+    """
+    for here, there in OPPOSITES:
+        if here in text:
+            return text.replace(here, there, 1)
+    return None
+
+
+def add_contradictions(source: Path, out: Path) -> None:
+    """Write a source again, with a contradiction of each query as the negative of its row."""
+    rows = (row for _, row in read_jsonl(source))
+    texts = ((row, contradiction(row["query"])) for row in rows)
+    write_jsonl(out, (row | {"neg": [text] if text else []} for row, text in texts))
 
 
 def verdict(trimmed: dict, trained: dict, mined: dict) -> str:
@@ -210,15 +241,21 @@ def main(argv=None) -> None:
     call("trim_vocab.py", "--model", base, *corpus, *check, "--overwrite --out", trimmed)
 
     stages.begin("train", "InfoNCE, every batch from one source")
-    train(trimmed, [DEMO / "train/*.jsonl.gz"], settings, recipe.share, trained)
+    sources = {file.name.partition(".")[0]: file for file in sorted(DEMO.glob("train/*.jsonl.gz"))}
+    del sources[LEFT_OUT]
+    rows = out / "contradictions" / sources[PARAPHRASES].name
+    add_contradictions(sources[PARAPHRASES], rows)
+    print(f"{rows}: paraphrases, and made contradictions as their negatives")
+    sources[PARAPHRASES] = rows
+    train(trimmed, list(sources.values()), settings, recipe.share, trained)
 
     stages.begin("mine", "hard negatives for some of the sources, with TopK-STDMarginPos")
-    sources = {file.name: file for file in sorted((DEMO / "train").glob("*.jsonl.gz"))}
-    for source in mined:
-        file = f"{source}.jsonl.gz"
-        options = f"{recipe.lengths} {dtype} --examples 1 --overwrite --out"
-        call("mine.py", "--model", trained, "--data", sources[file], options, out / "mined" / file)
-        sources[file] = out / "mined" / file
+    for name_of_source in mined:
+        source, options = sources[name_of_source], f"{recipe.lengths} {dtype} --examples 1"
+        negatives = out / "mined" / source.name
+        words = f"{options} --overwrite --out", negatives
+        call("mine.py", "--model", trained, "--data", source, *words)
+        sources[name_of_source] = negatives
 
     stages.begin("train on mined", "the same again, with these negatives")
     train(trimmed, list(sources.values()), settings, recipe.share, on_mined)

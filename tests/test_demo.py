@@ -4,6 +4,7 @@ real ones; its data is tested in test_demo_data.py.
     python -m pytest tests/test_demo.py
 """
 
+import doctest
 import subprocess
 import sys
 
@@ -11,7 +12,28 @@ import pytest
 
 import demo
 import evaluate
+from data import read_source
+from files import write_jsonl
 from tools import unpack
+
+
+def test_examples_in_docstrings():
+    result = doctest.testmod(demo)
+    assert result.failed == 0 and result.attempted == 1
+
+
+def test_contradictions_become_the_negatives_of_their_rows(tmp_path):
+    texts = ["Tom is niet blij.", "Ja.", "Zij heeft geen auto."]
+    rows = [{"query": text, "pos": ["x"], "neg": [], "type": "symmetric_sts"} for text in texts]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    demo.add_contradictions(tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz")
+    source = read_source(tmp_path / "b.jsonl.gz")
+    negatives = [("Tom is blij.",), (), ("Zij heeft een auto.",)]
+    assert [row.neg for row in source.rows] == negatives and source.type == "symmetric_sts"
+
+    paraphrases = demo.DEMO / "train" / f"{demo.PARAPHRASES}.jsonl.gz"
+    made = [demo.contradiction(row.query) for row in read_source(paraphrases).rows]
+    assert sum(map(bool, made)) > len(made) / 2
 
 
 def test_commands_are_printed_as_a_shell_takes_them(tmp_path, monkeypatch, capfd):

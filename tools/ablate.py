@@ -305,13 +305,9 @@ class Lab:
         entries = []
         for entry, source in zip(self.entries, self.sources, strict=True):
             if source.name == held_out.PARAPHRASES:
-                pairs = [(row, contradiction(row.query)) for row in source.rows]
-                rows = [
-                    row._asdict() | {"type": source.type, "neg": [text] if text else []}
-                    for row, text in pairs
-                ]
-                entry = entry | {"file": f"contradictions_{source.name}.jsonl"}
-                write_jsonl(self.data / entry["file"], rows)
+                file = f"contradictions_{source.name}.jsonl"
+                demo.add_contradictions(self.data / entry["file"], self.data / file)
+                entry = entry | {"file": file}
             entries.append(entry)
         return entries
 
@@ -341,26 +337,6 @@ class Lab:
             table.copy_(mean + deviation * noise if kind == "random" else mean.expand_as(table))
             e5nl.save(encoder, tokenizer, folder)
         return folder
-
-
-# What contradicts a sentence, by the first of these that it has.
-OPPOSITES = [
-    (" geen ", " een "), (" niet", ""), ("nooit", "altijd"), ("altijd", "nooit"),
-    (" een ", " geen "), (" is ", " is niet "), (" zijn ", " zijn niet "), (" was ", " was niet "),
-    (" heb ", " heb niet "), (" heeft ", " heeft niet "), (" kan ", " kan niet "),
-    (" wil ", " wil niet "), (" moet ", " moet niet "), (" de ", " geen "),
-]  # fmt: skip
-
-
-def contradiction(text: str) -> str | None:
-    """
-    >>> contradiction("Tom is niet blij."), contradiction("Ik heb een fiets."), contradiction("Ja.")
-    ('Tom is blij.', 'Ik heb geen fiets.', None)
-    """
-    for here, there in OPPOSITES:
-        if here in text:
-            return text.replace(here, there, 1)
-    return None
 
 
 # --- the checks -----------------------------------------------------------------------------------
