@@ -1,0 +1,124 @@
+"""What other tools make of a model folder: the lowest cosine with `e5nl.embed`, tool by tool.
+
+    python -m tools.elsewhere --model runs/demo/trained --environments runs/elsewhere
+    python -m tools.elsewhere --model runs/demo/trained --environments runs/elsewhere --install
+
+Each tool has an environment of its own, since they need different versions of the same libraries:
+the folder `--environments` has one for each of the `*.txt` next to this file. Only `--install`
+makes them (some 10 GB, by pip). A tool without its environment is left out.
+
+Every tool embeds the same passages as its own page says (`peers.py`), where possible without a word
+about prefix, pooling or length. docs/elsewhere.md has what this printed.
+"""
+
+import argparse
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+import e5nl
+from files import InputError, cli
+from tools.elsewhere.peers import PEERS, PREFIX, Peer
+
+HERE = Path(__file__).parent
+ENOUGH = 0.9995  # float32 elsewhere; what is below has a reason in docs/elsewhere.md
+LONGEST = 600  # seconds for one tool
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
+
+# What tokenizers and normalisers differ in, and what Dutch is made of.
+TEXTS = [
+    "De fiets staat tegen de muur van het oude stadhuis in Utrecht.",
+    "Wat is de hoofdstad van Nederland?",
+    "fiets",
+    "Arbeidsongeschiktheidsverzekeringsmaatschappij",
+    "één café à Zürich, naïef en coördinerend",
+    "e\u0301e\u0301n de\u0301compositie",
+    "eﬃciënt ﬁets æ œ ĳs Ĳsselmeer",
+    "ＡＢＣ１２３ full-width　spatie",
+    "  dubbele   spaties  \n en een regel\tmet tab ",
+    "nul\u200bbreed\u200dte en af\u00adbreek\u00adstreepje",
+    "‘s Ochtends zei ze: “’t Is al laat…” – en ging.",
+    "€ 1.234,56 op 28-11-2026 om 20:15 uur; 40 % korting!",
+    "HOOFDLETTERS en kleine letters, CamelCase en snake_case",
+    "https://www.voorbeeld.nl/pad?vraag=antwoord#kop",
+    "🚲 in de regen 🌧️, maar wel gezellig 😀",
+    "Ελλάδα, Москва, 日本 en العربية in één zin",
+    "\u00abAanhaling\u00bb H₂O x² ½ № ™",
+    "(art. 6:162 lid 2 BW) Onrechtmatige daad.",
+    "a",
+    "?!",
+    "De gemeente verleent de vergunning als aan de voorwaarden is voldaan. " * 8,
+    "Zij leest een boek over de geschiedenis van de taal. " * 60,  # longer than is read
+]
+
+
+
+def make_environment(folder: Path) -> None:
+    """An environment with what the file of its name lists."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    requirements = HERE / f"{folder.name}.txt"
+    subprocess.run([folder / "bin/pip", "install", "-q", "-r", requirements], check=True)
+
+
+def embed(name: str, python: Path, model: Path, texts: list[str]) -> tuple[str, np.ndarray]:
+    """(the tool's version, its embeddings, L2-normalised). RuntimeError: what it said instead."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, out = Path(folder) / "texts.json", Path(folder) / "out.npy"
+        given.write_text(json.dumps(texts))
+        done = subprocess.run(
+            [python, HERE / "peers.py", name, model.resolve(), given, out],
+            env=os.environ | OFFLINE,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise RuntimeError(lines[-1])
+        rows = np.load(out)
+    return done.stdout.split()[-1], rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def row_of(name: str, peer: Peer, python: Path, model: Path, ours: np.ndarray) -> tuple:
+    """A tool's row of the table."""
+    texts = TEXTS if peer.adds_prefix else [PREFIX + text for text in TEXTS]
+    use = inspect.getdoc(peer.embed).splitlines()[0]
+    try:
+        version, theirs = embed(name, python, model, texts)
+    except RuntimeError as error:
+        return name, peer.package, f"`{use}`", "refused", str(error)
+    cosines = (ours * theirs).sum(1)
+    worst = TEXTS[cosines.argmin()]
+    note = "" if cosines.min() >= ENOUGH else f"lowest: {worst[:30]!r}, median {np.median(cosines):.4f}"
+    return name, f"{peer.package} {version}", f"`{use}`", f"{cosines.min():.5f}", note
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.elsewhere", description="What other tools make of a model folder."
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--environments", required=True, help="a folder of virtual environments")
+    parser.add_argument("--install", action="store_true", help="make those that are missing")
+    parser.add_argument("tools", nargs="*", metavar="TOOL", help=f"default: {', '.join(PEERS)}")
+    args = parser.parse_args(argv)
+    ours = e5nl.embed(*e5nl.load(args.model, "cpu"), TEXTS, "passage")
+
+    print("| tool | version | one line | lowest cosine | |\n| --- | --- | --- | ---: | --- |")
+    for name in args.tools or PEERS:
+        folder = Path(args.environments).resolve() / PEERS[name].environment
+        if args.install and not folder.is_dir():
+            make_environment(folder)
+        cells = row_of(name, PEERS[name], folder / "bin/python", Path(args.model), ours)
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    cli(main)
