@@ -54,7 +54,7 @@ TEXTS = [
     "a",
     "?!",
     "De gemeente verleent de vergunning als aan de voorwaarden is voldaan. " * 8,
-    "Zij leest een boek over de geschiedenis van de taal. " * 60,  # longer than is read
+    "Zij leest een boek over de geschiedenis van de taal. " * 40,
 ]
 
 

