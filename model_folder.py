@@ -600,7 +600,8 @@ def tokenizer_settings(tokenizer: Tokenizer, max_length: int | None) -> dict:
 
     The class is always the one that takes tokenizer.json as it is; XLMRobertaTokenizer and its kind
     would build the tokenizer anew. add_prefix_space repeats what tokenizer.json says: transformers
-    takes its absence for false, and so does llama.cpp's converter.
+    takes its absence for false, and so does llama.cpp's converter. To that one
+    clean_up_tokenization_spaces says whether several spaces are read as one.
     """
     special = {
         f"{role}_token": tokenizer.backend.id_to_token(id)
@@ -613,7 +614,8 @@ def tokenizer_settings(tokenizer: Tokenizer, max_length: int | None) -> dict:
     if adds_space is not None:
         settings["add_prefix_space"] = adds_space
     if "Metaspace" in [part.get("type") for part in _word_parts(tokenizer)]:
-        settings["clean_up_tokenization_spaces"] = True
+        one, two = (tokenizer.backend.encode(text).tokens for text in ("a b", "a  b"))
+        settings["clean_up_tokenization_spaces"] = one == two
     return settings | special
 
 

@@ -634,7 +634,7 @@ def test_the_written_class_takes_tokenizer_json_as_it_is(folder, tmp_path, name)
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": 64,
         "add_prefix_space": True,
-        "clean_up_tokenization_spaces": True,
+        "clean_up_tokenization_spaces": False,  # two spaces are two pieces
         "cls_token": "<s>",
         "sep_token": "</s>",
         "pad_token": "<pad>",
@@ -650,26 +650,28 @@ METASPACE, SPLIT = pre_tokenizers.Metaspace, pre_tokenizers.WhitespaceSplit
 
 
 @pytest.mark.parametrize(
-    ("words", "add_prefix_space"),
+    ("words", "add_prefix_space", "joins_spaces"),
     [
-        (METASPACE(), True),
-        (pre_tokenizers.Sequence([SPLIT(), METASPACE()]), True),
-        (METASPACE(prepend_scheme="never"), False),
-        (pre_tokenizers.ByteLevel(add_prefix_space=True), True),
-        (pre_tokenizers.ByteLevel(add_prefix_space=False), False),
-        (SPLIT(), None),
-        (None, None),
+        (METASPACE(), True, False),
+        (pre_tokenizers.Sequence([SPLIT(), METASPACE()]), True, True),
+        (METASPACE(prepend_scheme="never"), False, False),
+        (pre_tokenizers.ByteLevel(add_prefix_space=True), True, None),
+        (pre_tokenizers.ByteLevel(add_prefix_space=False), False, None),
+        (SPLIT(), None, None),
+        (None, None, None),
     ],
 )
-def test_add_prefix_space_repeats_the_pre_tokenizer(tokenizer_json, words, add_prefix_space):
-    """llama.cpp's converter believes it, and transformers 4 applies it to byte-level tokenizers."""
+def test_settings_of_spaces_repeat_what_tokenizer_json_does(
+    tokenizer_json, words, add_prefix_space, joins_spaces
+):
+    """llama.cpp's converter believes both, and transformers 4 applies the first to bytes."""
     backend = tokenizers.Tokenizer.from_str(tokenizer_json.decode())
     spec = json.loads(backend.to_str())
     spec["pre_tokenizer"] = words and json.loads(words.__getstate__())
     tokenizer = model_folder.Tokenizer(json.dumps(spec).encode(), {})
     settings = model_folder.tokenizer_settings(tokenizer, 64)
     assert settings.get("add_prefix_space") == add_prefix_space
-    assert ("clean_up_tokenization_spaces" in settings) == ("Metaspace" in str(words))
+    assert settings.get("clean_up_tokenization_spaces") == joins_spaces
 
 
 def test_the_prefixes_that_are_applied_are_written(folder, tmp_path):
