@@ -136,8 +136,10 @@ def export(folder, out) -> None:
     import torch
 
     _, model = transformers_encoder(folder)
-    ids = torch.ones(2, 9, dtype=torch.int64)
-    inputs = {"input_ids": ids, "attention_mask": ids, "token_type_ids": 0 * ids}
+    # Two texts, of which the second is padded: where nothing is, the mask is left out of the graph.
+    ids = torch.arange(18).view(2, 9)
+    mask = (ids < 15).long()
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": 0 * ids}
     sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=512)}
     shapes = dict.fromkeys(inputs, sizes)
     torch.onnx.export(model, (), str(out), kwargs=inputs, dynamic_shapes=shapes, dynamo=True)
