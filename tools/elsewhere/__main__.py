@@ -53,7 +53,7 @@ TEXTS = [
     "a",
     "?!",
     "De gemeente verleent de vergunning als aan de voorwaarden is voldaan. " * 8,
-    "Zij leest een boek over de geschiedenis van de taal. " * 40,
+    "Zij leest een boek over de geschiedenis van de taal. " * 35,
 ]
 
 

@@ -136,10 +136,9 @@ def export(folder, out) -> None:
     import torch
 
     _, model = transformers_encoder(folder)
-    # Two texts, of which the second is padded: where nothing is, the mask is left out of the graph.
-    ids = torch.arange(18).view(2, 9)
-    mask = (ids < 15).long()
-    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": 0 * ids}
+    # Three tensors: of one under two names the graph makes one input.
+    names = "input_ids", "attention_mask", "token_type_ids"
+    inputs = {name: torch.ones(2, 9, dtype=torch.int64) for name in names}
     sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=512)}
     shapes = dict.fromkeys(inputs, sizes)
     torch.onnx.export(model, (), str(out), kwargs=inputs, dynamic_shapes=shapes, dynamo=True)
