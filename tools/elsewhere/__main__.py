@@ -57,10 +57,10 @@ TEXTS = [
 ]
 
 
-def make_environment(folder: Path) -> None:
-    """An environment with what the file of its name lists."""
+def make_environment(folder: Path, lists: Path = HERE) -> None:
+    """An environment with what the file of its name in `lists` names."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    requirements = HERE / f"{folder.name}.txt"
+    requirements = lists / f"{folder.name}.txt"
     subprocess.run([folder / "bin/pip", "install", "-q", "-r", requirements], check=True)
 
 

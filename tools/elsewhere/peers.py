@@ -284,8 +284,12 @@ def llama_cpp(folder, texts):
 
 PEERS = {
     "sentence-transformers 6": Peer("current", "sentence-transformers", encode_document, True),
-    "sentence-transformers 5": Peer("transformers4", "sentence-transformers", encode_document, True),
-    "sentence-transformers 3": Peer("sentence_transformers3", "sentence-transformers", encode_with_prompt, True),
+    "sentence-transformers 5": Peer(
+        "transformers4", "sentence-transformers", encode_document, True
+    ),
+    "sentence-transformers 3": Peer(
+        "sentence_transformers3", "sentence-transformers", encode_with_prompt, True
+    ),
     "transformers": Peer("current", "transformers", transformers),
     "LangChain": Peer("current", "langchain-huggingface", langchain, True),
     "LlamaIndex": Peer("current", "llama-index-embeddings-huggingface", llama_index),
