@@ -32,6 +32,7 @@ shape = {
 torch.manual_seed(0)
 if kind == "chat":
     model = LlamaForCausalLM(LlamaConfig(**shape, bos_token_id=2, eos_token_id=3))
+    model.generation_config.do_sample = True  # without it `transformers serve` samples nothing
 else:
     backend.post_processor = processors.BertProcessing(("</s>", 3), ("<s>", 2))
     model = BertForSequenceClassification(BertConfig(**shape, num_labels=1, initializer_range=1.0))

@@ -66,42 +66,42 @@ def serving(server: Server, environment: Path, model: Path) -> Iterator[str]:
         process.wait()
 
 
-def post(url: str, body: dict) -> str:
-    """The status, and the first words of what was said."""
-    answer = httpx2.post(url, json=body, timeout=LONGEST)
-    with contextlib.suppress(ValueError, KeyError, TypeError):
-        content = answer.json()
-        if "results" in content:
-            return (
-                f"{answer.status_code}, scores {[r['relevance_score'] for r in content['results']]}"
-            )
-        return f"{answer.status_code}, {content['choices'][0]['message']['content']!r}"
-    return f"{answer.status_code}: {one_line(answer.text, 120)}"
+def post(url: str, *bodies: dict) -> str:
+    """The status, and what was said, in a few words; of several requests: do they differ?"""
+    answers = [httpx2.post(url, json=body, timeout=LONGEST) for body in bodies]
+    status, content = answers[0].status_code, answers[0].text
+    if status != 200:
+        return f"{status}: {one_line(content, 120)}"
+    if "results" in answers[0].json():
+        scores = [round(result["relevance_score"], 3) for result in answers[0].json()["results"]]
+        return f"200, scores {scores}"
+    texts = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
+    if len(texts) > 1:
+        return f"200, {len(set(texts))} different answers"
+    return f"200, {'JSON' if texts[0].lstrip().startswith('{') else 'no JSON'}"
 
 
-def chat_questions(model: str) -> dict[str, dict]:
+def chat_questions(model: str) -> dict[str, list[dict]]:
     message = {"role": "user", "content": "Schrijf een zin."}
     body = {"model": model, "messages": [message], "max_tokens": 8, "temperature": 1.0}
     long = [message | {"content": "woord " * 200}]
     return {
-        "seed 1": body | {"seed": 1},
-        "seed 2": body | {"seed": 2},
-        "JSON mode": body | {"response_format": {"type": "json_object"}},
-        "an unknown field": body | {"unknown": 1},
-        "an unknown model": body | {"model": "owner/unknown"},
-        "1,200 tokens where 256 fit": body | {"messages": long},
+        "three seeds": [body | {"seed": seed} for seed in (1, 2, 3)],
+        "JSON mode": [body | {"response_format": {"type": "json_object"}}],
+        "an unknown field": [body | {"unknown": 1}],
+        "an unknown model": [body | {"model": "owner/unknown"}],
+        "1,200 tokens where 256 fit": [body | {"messages": long}],
     }
 
 
-def rerank_questions(model: str) -> dict[str, dict]:
+def rerank_questions(model: str) -> dict[str, list[dict]]:
     body = {"model": model, "query": "fiets", "documents": ["een fiets", "de lucht"]}
     return {
-        "two documents": body,
-        "the same as logits": body | {"raw_scores": True},
-        "an unknown field": body | {"unknown": 1},
-        "an unknown model": body | {"model": "owner/unknown"},
-        "1,200 tokens where 256 fit": body | {"documents": ["woord " * 200, "de lucht"]},
-        "3,000 documents": body | {"documents": ["de lucht"] * 3000},
+        "two documents": [body],
+        "an unknown field": [body | {"unknown": 1}],
+        "an unknown model": [body | {"model": "owner/unknown"}],
+        "1,200 tokens where 256 fit": [body | {"documents": ["woord " * 200, "de lucht"]}],
+        "3,000 documents": [body | {"documents": ["de lucht"] * 3000}],
     }
 
 
@@ -141,8 +141,8 @@ def main(argv=None) -> None:
             with serving(server, environment, model) as url:
                 ask = {"chat": "/chat/completions", "rerank": "/rerank"}[server.kind]
                 questions = {"chat": chat_questions, "rerank": rerank_questions}[server.kind]
-                for question, body in questions(str(model)).items():
-                    print(f"| {name} | {question} | {post(url + ask, body)} |", flush=True)
+                for question, bodies in questions(str(model)).items():
+                    print(f"| {name} | {question} | {post(url + ask, *bodies)} |", flush=True)
                 said = command(server, url, model, Path(folder))
                 print(f"| {name} | `synthesize.py` | {said} |", flush=True)
 
