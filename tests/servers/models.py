@@ -35,7 +35,7 @@ if kind == "chat":
     model.generation_config.do_sample = True  # without it `transformers serve` samples nothing
 else:
     backend.post_processor = processors.BertProcessing(("</s>", 3), ("<s>", 2))
-    model = BertForSequenceClassification(BertConfig(**shape, num_labels=1, initializer_range=1.0))
+    model = BertForSequenceClassification(BertConfig(**shape, num_labels=1, initializer_range=0.4))
 names = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=256, **names)
 tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
