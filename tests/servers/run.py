@@ -4,7 +4,7 @@
 
 Each server has an environment of its own, made by `--install` from the `*.txt` of its name; one
 without its environment is left out. docs/synthetic.md has what this printed. Not in CI: the
-environments take some 3 GB.
+environments take some 2 GB.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def command(server: Server, url: str, model: Path, folder: Path) -> str:
     script = [sys.executable, HERE.parents[1] / "synthesize.py", *words]
     done = subprocess.run(script, capture_output=True, text=True)
     last = (done.stdout if done.returncode < 2 else done.stderr).strip().splitlines()[-1]
-    return f"status {done.returncode}: {last.replace(str(folder), '')}"
+    return f"status {done.returncode}: {last.replace(f"{folder}/", "")}"
 
 
 def main(argv=None) -> None:

@@ -5,7 +5,7 @@
 
 Each tool has an environment of its own, since they need different versions of the same libraries:
 the folder `--environments` has one for each of the `*.txt` next to this file. Only `--install`
-makes them (some 10 GB, by pip). A tool without its environment is left out.
+makes them (some 6 GB, by pip). A tool without its environment is left out.
 
 Every tool embeds the same passages as its own page says (`peers.py`), where possible without a word
 about prefix, pooling or length. docs/elsewhere.md has what this printed.
