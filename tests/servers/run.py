@@ -120,7 +120,7 @@ def command(server: Server, url: str, model: Path, folder: Path) -> str:
     script = [sys.executable, HERE.parents[1] / "synthesize.py", *words]
     done = subprocess.run(script, capture_output=True, text=True)
     last = (done.stdout if done.returncode < 2 else done.stderr).strip().splitlines()[-1]
-    return f"status {done.returncode}: {last.replace(f"{folder}/", "")}"
+    return f"status {done.returncode}: {last.replace(f'{folder}/', '')}"
 
 
 def main(argv=None) -> None:

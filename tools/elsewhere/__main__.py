@@ -65,7 +65,7 @@ def make_environment(folder: Path, lists: Path = HERE) -> None:
 
 
 def embed(name: str, python: Path, model: Path, texts: list[str]) -> tuple[str, np.ndarray]:
-    """(the tool's version, its embeddings, L2-normalised). RuntimeError: what it said instead."""
+    """(the tool's version, its embeddings, L2-normalised). RuntimeError: what it said."""
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder) / "texts.json", Path(folder) / "out.npy"
         given.write_text(json.dumps(texts))
@@ -74,7 +74,8 @@ def embed(name: str, python: Path, model: Path, texts: list[str]) -> tuple[str, 
         done = subprocess.run(command, capture_output=True, text=True, **options)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            raise RuntimeError(lines[-1])
+            reasons = [line for line in lines if "Err" in line]  # Python's, and Rust's
+            raise RuntimeError((reasons or lines)[-1])
         rows = np.load(out)
     return done.stdout.split()[-1], rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
