@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import e5nl
-from files import InputError, new_file, write_json
+from files import InputError, new_file, remove_leftovers, write_json
 from search import as_float32
 
 
@@ -50,6 +50,7 @@ class Cache:
 
     def read(self) -> None:
         """Take up files of earlier runs and of other processes."""
+        remove_leftovers(self.folder)
         for path in sorted(self.folder.glob("*.npy")):
             if path.name in self.files:
                 continue

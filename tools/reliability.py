@@ -1,8 +1,9 @@
 """What happens to a run that is killed, whose disk is full, or whose other node dies.
 
 In: nothing. Every command makes its results from small bundled text, undisturbed, and then again
-and again with a disturbance, followed by the same command (`e5nl.py train` with `--resume`). Out:
-a table (docs/reliability.md); the exit status is 1 if a disturbance changed anything.
+and again with a disturbance, followed by the same command (`e5nl.py train` with `--resume`;
+`mine.py` and `filter`, which refuse what is half written, with `--overwrite`). Out: a table
+(docs/reliability.md); the exit status is 1 if a disturbance changed anything.
 
     kills    SIGKILL before each change of the file system in turn (a file opened for writing,
              renamed, removed; a folder made or removed), and at random moments
@@ -49,7 +50,8 @@ import fake_server  # noqa: E402
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink"}
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-TIMES = re.compile(rb'"(seconds|evaluation_time|kg_co2_emissions|date)": [^,}\n]*')
+# What may differ: how long it took, and what the last of several runs did.
+TIMES = re.compile(rb'"(seconds|evaluation_time)": [^,}\n]*|"last run": {.*', re.DOTALL)
 SIZES = 8  # of disks that are too small
 
 
@@ -73,18 +75,20 @@ def commands(base: Path, url: str) -> dict[str, Command]:
                                  "--kind query --out OUT/a.npy"),
         "average": Command("e5nl", f"average {model} {base}/other --out OUT/model"),
         "trim": Command("trim_vocab", f"--model {model} --corpus {topics} --check {topics} "
-                                      "--no-keep-characters --min-frequency 1 --out OUT/model"),
+                                      "--no-keep-characters --min-frequency 1 --vocab-size 9 "
+                                      "--out OUT/model"),
         "transtokenise": Command("transtokenize", f"--model {model} --tokenizer {model} "
                                  f"--parallel {base}/parallel.jsonl --min-count 1 "
                                  "--out OUT/model"),
         "prepare": Command("data", f"prepare --corpus {DEMO.resolve()}/eval/algoritmekader "
                                    "--split test --out OUT/source.jsonl.gz"),
         "mine": Command("mine", f"--model {model} --data {source} --cache OUT/cache "
-                                "--out OUT/mined.jsonl.gz"),
+                                "--out OUT/mined.jsonl.gz", "--overwrite"),
         "evaluate": Command("evaluate", f"run --model {model} --tasks all --out OUT/results "
                                         f"--tasks-file {base}/tasks.json"),
         "generate": Command("synthesize", f"{generate} --out OUT/rows.jsonl"),
-        "filter": Command("synthesize", f"filter --data {base}/scored.jsonl --out OUT/kept"),
+        "filter": Command("synthesize", f"filter --data {base}/scored.jsonl --out OUT/kept",
+                          "--overwrite"),
     }  # fmt: skip
 
 
