@@ -67,7 +67,6 @@ from files import (
     read_jsonl,
     read_lines,
     read_rows,
-    real_number,
     refuse_existing,
     whole_number,
     write_jsonl,
@@ -295,11 +294,9 @@ def prefixes(
 ) -> tuple[str, str]:
     """What the encoder gets before the query and before the passages of a row.
 
-    e5: the prompts of the kinds of text that the source's type has.
-    instruct: the row's instruction before the query, and before the passages too where the source
-    is symmetric, nothing before other passages. The authors' code can be read in two ways: its
-    variants with instructions put them before queries alone, its loader treats both sides of a
-    symmetric source alike. Here both sides are alike, as in evaluation.
+    e5: the prompts of the kinds of text that the source's type has. instruct: the instruction
+    before the query, and in symmetric sources before the passages too: the authors' loader treats
+    both sides of these alike; their variants with instructions put none before any passage.
     """
     if policy == "instruct":
         instruction = INSTRUCT.format(row.instruction or INSTRUCTIONS[source.type])
@@ -639,9 +636,8 @@ HEADING = re.compile(r"#+ .*|.{2,100}[^.!:;,\"”’]")
 OPENING = re.compile(r"(.{40,}?[.!?]) ([^a-z].*)")
 
 LEAST_WORDS = 10  # of a passage
-MOST_PAIRS = 3  # that have one text; what more have is boilerplate
-REASONS = ("kept", "too short", "no sentence", "boilerplate", "duplicate", "near duplicate")
-KEPT, SHORT, NO_SENTENCE, BOILERPLATE, DUPLICATE, NEAR = range(len(REASONS))
+MOST_PAIRS = 3  # that may have one text; what more have is boilerplate
+NEAR = 0.8  # share of three-word runs that makes two pairs near duplicates
 
 
 def cut_pairs(paragraphs: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -664,22 +660,18 @@ def cut_pairs(paragraphs: Iterable[str]) -> Iterator[tuple[str, str]]:
         heading = ""
 
 
-def read_pairs(names, fields=(), wrapped: bool = False) -> Iterator[tuple[str, str]]:
+def read_pairs(names, fields=()) -> Iterator[tuple[str, str]]:
     """(query, passage) of text files, tables and hub data sets.
 
     A row of a table has two texts that belong together, by the names of its columns, or one, whose
-    lines are paragraphs. fields: the columns, instead of HEADS and BODIES. A line of a text file is
-    a paragraph; wrapped: the lines up to a blank one are.
+    lines are paragraphs, as those of a text file are. fields: the columns, instead of HEADS and
+    BODIES; the last is that of the texts.
     """
     heads, bodies = (fields[:-1], fields[-1:]) if fields else (HEADS, BODIES)
     for path in (path for name in names for path in find_files(name)):
         if kind_of(path) not in TABLES:
-            lines = (line for _, line in read_lines(path, blank=wrapped))
-            blocks = itertools.groupby(lines, key=lambda line: bool(line.strip()))
-            joined = (" ".join(block) for filled, block in blocks if filled)
-            yield from cut_pairs(joined if wrapped else lines)
+            yield from cut_pairs(line for _, line in read_lines(path))
             continue
-
         for number, row in read_rows(path, fields or [BODIES], heads):
             cells = {}
             for name in (*heads, *bodies):
@@ -689,42 +681,37 @@ def read_pairs(names, fields=(), wrapped: bool = False) -> Iterator[tuple[str, s
             yield from [pair] if head else cut_pairs(body.splitlines())
 
 
-def judge_pairs(
-    pairs: Callable[[], Iterable[tuple[str, str]]], threshold: float = 0.8
-) -> np.ndarray:
-    """What becomes of every pair: (N,) uint8, the place of its reason in REASONS.
+def judge_pairs(pairs: Callable[[], Iterable[tuple[str, str]]]) -> tuple[np.ndarray, Counter]:
+    """Which pairs are kept (N,) bool; how many are and are not, by reason.
 
-    pairs: called for each pass over the texts, of which only hashes are kept: 25 bytes a pair, and
-    512 of each that reaches the last comparison.
+    pairs: called for each pass over the texts, of which only hashes are kept: 17 bytes for a pair,
+    and 512 for each that reaches the last comparison.
     """
-    # First pass: what is wrong with a pair by itself; hashes of the texts of all others
-    reasons, hashes = array("B"), array("Q")
+    # What is wrong with a pair by itself; hashes of the texts of all others
+    kept, hashes, counts = array("b"), array("Q"), Counter()
     for query, passage in pairs():
         words = split_words(query), split_words(passage)
         short = not words[0] or len(words[1]) < LEAST_WORDS
-        sentence = re.search("[.!?]", passage)
-        reasons.append(SHORT if short else KEPT if sentence else NO_SENTENCE)
-        if reasons[-1] == KEPT:
-            hashes.extend(map(hash_words, words))
-    reasons = np.array(reasons)
+        fault = "too short" if short else "" if re.search("[.!?]", passage) else "no sentence"
+        counts[fault] += 1
+        kept.append(not fault)
+        hashes.extend(() if fault else map(hash_words, words))
 
-    # Texts that many pairs have, and pairs that have a text of an earlier one
-    hashes, good = np.array(hashes), np.flatnonzero(reasons == KEPT)
-    _, first, text, counts = np.unique(hashes, True, True, True)
-    repeated = first[text] // 2 < np.arange(len(hashes)) // 2
-    reasons[good[repeated.reshape(-1, 2).any(1)]] = DUPLICATE
-    reasons[good[(counts[text] > MOST_PAIRS).reshape(-1, 2).any(1)]] = BOILERPLATE
+    # Texts that many pairs have
+    kept = np.array(kept, bool)
+    _, text, times = np.unique(np.array(hashes), return_inverse=True, return_counts=True)
+    kept[kept] = (times[text] <= MOST_PAIRS).reshape(-1, 2).all(1)
+    counts["boilerplate"] = counts.pop("", 0) - kept.sum()
 
-    # Second pass: of the rest, those that nearly repeat an earlier one
-    good = np.flatnonzero(reasons == KEPT)
-    rest = itertools.compress(pairs(), reasons == KEPT)
-    signatures, done = np.empty((len(good), BANDS * ROWS), np.uint32), 0
-    for part in in_parts(rest):
+    # Pairs that nearly repeat an earlier one
+    signatures, done = np.empty((kept.sum(), BANDS * ROWS), np.uint32), 0
+    for part in in_parts(itertools.compress(pairs(), kept)):
         words = [split_words(f"{query} {passage}") for query, passage in part]
         signatures[done : done + len(part)] = minhash(words)
         done += len(part)
-    reasons[good[near_duplicates(signatures, threshold)]] = NEAR
-    return reasons
+    kept[kept] = ~near_duplicates(signatures, NEAR)
+    counts["near duplicate"], counts["kept"] = done - kept.sum(), kept.sum()
+    return kept, counts
 
 
 # --- command line ---------------------------------------------------------------------------------
@@ -787,18 +774,14 @@ def _refuse_out(args) -> None:
 
 def _pairs(args) -> None:
     _refuse_out(args)
-    if len(args.fields) > 2:
-        raise InputError(f"--fields {' '.join(args.fields)}: expected one column, or two")
-    pairs = partial(read_pairs, args.data, args.fields, args.wrapped)
-    reasons = judge_pairs(pairs, args.near)
-    counts = dict(zip(REASONS, np.bincount(reasons, minlength=len(REASONS)), strict=True))
-    found = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-    if not counts["kept"]:
-        raise InputError(f"{args.data[0]}: no pair is left ({found})")
-    kept = itertools.compress(pairs(), reasons == KEPT)
-    rows = ({"query": query, "pos": [text], "type": "retrieval"} for query, text in kept)
-    write_jsonl(args.out, rows)
-    print(f"{args.out}: of {len(reasons):,} pairs {found}")
+    pairs = partial(read_pairs, args.data, args.fields)
+    kept, counts = judge_pairs(pairs)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    if not kept.any():
+        raise InputError(f"{args.data[0]}: no pair is left ({reasons})")
+    pairs = itertools.compress(pairs(), kept)
+    write_jsonl(args.out, ({"query": q, "pos": [p], "type": "retrieval"} for q, p in pairs))
+    print(f"{args.out}: of {len(kept):,} pairs {reasons}")
 
 
 def _prepare(args) -> None:
@@ -884,11 +867,8 @@ def main(argv=None) -> None:
     add = command.add_argument
     help = "text files (one paragraph per line), tables, or hub data sets (owner/name:pattern)"
     add("--data", nargs="+", required=True, help=help)
-    help = f"columns of tables: one, or two (by default one of {', '.join(HEADS + BODIES)})"
+    help = f"of tables: the columns of queries, if any, and of texts ({', '.join(HEADS + BODIES)})"
     add("--fields", nargs="+", default=(), metavar="COLUMN", help=help)
-    add("--wrapped", action="store_true", help="paragraphs of text files end at blank lines")
-    near = "share of three-word runs that makes two pairs near duplicates"
-    add("--near", type=real_number(0, 1), default=0.8, help=near)
     add("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
     add("--overwrite", action="store_true", help="replace --out")
     command.set_defaults(run=_pairs)

@@ -759,8 +759,7 @@ def _run_share(args, rank: int, world: int) -> None:
     # What decides the numbers
     dtype = getattr(torch, args.dtype)
     model, tokenizer = e5nl.load(folder, dtype=dtype, truncate_dim=args.dim)
-    stated = model.config.policy
-    args.prefix = args.prefix or ("instruct" if stated == "instruct" else "mteb")
+    args.prefix = args.prefix or ("mteb" if model.config.policy == "e5" else "instruct")
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
     settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}
     settings |= {"prompts": prompts}

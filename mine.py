@@ -265,23 +265,16 @@ def number_texts(source: Source, corpus=(), include_negatives: bool = False) -> 
 
 
 def with_instructions(source: Source, texts: Texts) -> Texts:
-    """The texts as a model that was trained with instructions gets them (see `data.prefixes`).
+    """The texts with what `prefixes` puts before them; that of one row where several have a text.
 
-    A text of several rows has the instruction of the first.
+    Passages that no row has as a positive are treated as those of the first row.
     """
-    queries, passages = {}, {}
-    numbers = zip(source.rows, texts.row_query, texts.row_positives, strict=True)
-    for row, query, positives in numbers:
-        before_query, before_passage = prefixes(source, row, "instruct")
-        queries.setdefault(query, before_query)
-        for passage in positives:
-            passages.setdefault(passage, before_passage)
-
-    # Passages that no row has as a positive are treated as those of the first row
-    usual = prefixes(source, source.rows[0], "instruct")[1]
+    before = [prefixes(source, row, "instruct") for row in source.rows]
+    queries = {n: before[i][0] for i, n in enumerate(texts.row_query)}
+    passages = {n: before[i][1] for i, row in enumerate(texts.row_positives) for n in row}
     return texts._replace(
-        queries=[queries[i] + text for i, text in enumerate(texts.queries)],
-        passages=[passages.get(i, usual) + text for i, text in enumerate(texts.passages)],
+        queries=[queries[n] + text for n, text in enumerate(texts.queries)],
+        passages=[passages.get(n, before[0][1]) + text for n, text in enumerate(texts.passages)],
     )
 
 

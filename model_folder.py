@@ -394,11 +394,10 @@ def _parse_prompts(folder: Path) -> tuple[dict[str, str], str, int | None]:
 
 def other_policy(config: Config, policy: str) -> str:
     """One line where a model is used under another prefix policy than its folder states, or ""."""
-    if config.policy == "instruct" != policy:
-        return f"note: --prefix {policy}, but the folder was trained with instructions"
-    if policy == "instruct" != config.policy:
-        return "note: --prefix instruct, but the folder does not say it was trained so"
-    return ""
+    if "instruct" not in (config.policy, policy) or config.policy == policy:
+        return ""
+    states = "was" if config.policy == "instruct" else "does not say that it was"
+    return f"note: --prefix {policy}, but the folder {states} trained with instructions"
 
 
 def describe_prefixes(config: Config) -> str:
