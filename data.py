@@ -705,7 +705,7 @@ def judge_pairs(pairs: Callable[[], Iterable[tuple[str, str]]]) -> tuple[np.ndar
 
     # Pairs that nearly repeat an earlier one
     signatures, done = np.empty((kept.sum(), BANDS * ROWS), np.uint32), 0
-    for part in in_parts(itertools.compress(pairs(), kept)):
+    for part in in_parts(itertools.compress(pairs(), kept), 64):  # some are long
         words = [split_words(f"{query} {passage}") for query, passage in part]
         signatures[done : done + len(part)] = minhash(words)
         done += len(part)
