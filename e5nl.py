@@ -1229,7 +1229,6 @@ def summary(model: Encoder, tokenizer: Tokenizer) -> str:
         config.model_type,
         f"{config.num_hidden_layers} layers",
         f"width {config.hidden_size}",
-        *([f"embeddings cut to {config.width}"] if config.truncate_dim else []),
         f"{pieces:,} pieces" + (f" (+ {spare} spare rows)" if spare else ""),
         f"{parameters:,} parameters",
         f"{config.pooling} pooling",

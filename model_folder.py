@@ -401,9 +401,11 @@ def other_policy(config: Config, policy: str) -> str:
 
 
 def describe_prefixes(config: Config) -> str:
-    """What is put before texts, for the first line that a command prints."""
+    """What is put before texts, and how wide embeddings are if cut, for a command's first line."""
     prompts = dict(config.prompts)
     line = f"prefixes {prompts['query']!r} (queries) and {prompts['passage']!r} (passages)"
+    if config.truncate_dim:
+        line += f", embeddings cut to {config.truncate_dim}"
     if config.similarity != "cosine":
         line += f", cosine similarity (the folder asks for {config.similarity})"
     return line

@@ -540,6 +540,7 @@ def test_cleaning(tmp_path, capsys):
     [
         ([triplet(1, task_type="xx")], 'rows.jsonl:1: task_type is "xx"; expected one of sl, ls,'),
         ([{"task_type": "sl"}], "query: expected a string, found nothing"),
+        ([triplet(1, task_desc=["x"])], "rows.jsonl:1: task_desc: expected a string, found list"),
         ([triplet(1, pos="ja")], "no row is good enough"),
         # Numbers that could be neither compared nor sorted
         *(([triplet(1, row=odd)], "rows.jsonl:1: row: ") for odd in ("x", [1], 1.5, None, True)),
@@ -722,6 +723,24 @@ def test_filtered_rows_are_training_sources(tmp_path, capsys):
     names = sorted(path.name for path in out.iterdir())
     assert names == ["manifest.json", "report.json", "sl.jsonl.gz"]
     assert read_json(out / "report.json")["types"]["sl"] == {"rows": 7, "kept": 4}
+
+
+TASKS = [  # type and task of a row, its instruction in the training source
+    ("sl", "Given a …, retrieve …", "Given a …, retrieve …"),
+    ("ls", "Identifying …", "Identifying …"),
+    ("sts", "", "Retrieve semantically similar text."),
+    ("sts", "Zoek.", "Retrieve semantically similar text."),
+    ("ss", None, ""),
+]
+
+
+@pytest.mark.parametrize("kind, task, instruction", TASKS)
+def test_the_task_of_a_row_is_its_instruction(tmp_path, kind, task, instruction):
+    row = triplet(0, kind, task_desc=task, pos_scores=[0.9], neg_scores=[0.5])
+    write_jsonl(tmp_path / "rows.jsonl", [row])
+    main("filter", data=tmp_path / "rows.jsonl", out=tmp_path / "out")
+    (source,) = read_sources([tmp_path / "out" / "manifest.json"], prefix="instruct")
+    assert [row.instruction for row in source.rows] == [instruction]
 
 
 def released_files(tmp_path, rows) -> dict[str, bytes]:
