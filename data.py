@@ -160,11 +160,8 @@ def parse_row(row: dict, where: str) -> Row:
             raise InputError(f"{where}: {field!r} is {found}; {expected}")
         texts[field] = tuple(value)
 
-    instruction = row.get("instruction")
-    if instruction is not None and not _is_text(instruction):
-        found = json.dumps(instruction, ensure_ascii=False)[:60]
-        raise InputError(f"{where}: 'instruction' is {found}; expected a text, or no such field")
-    return Row(query, **texts, instruction=instruction or "")
+    instruction = as_text(row.get("instruction") or "", f"{where}: 'instruction'").strip()
+    return Row(query, **texts, instruction=instruction)
 
 
 def _is_text(value) -> bool:

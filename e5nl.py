@@ -20,10 +20,11 @@ share an attention call, padded for that call.)
     python e5nl.py embed --model runs/toy --input texts.txt --kind passage --out embeddings.npy
     python e5nl.py train --model clips/e5-base-trm --data manifest.json --out runs/e5-base-trm-nl
 
-The last command has the paper's settings: they are the defaults.
+The last command has the paper's settings: they are the defaults. Beyond the paper: training with
+instructions (`--prefix instruct`), and embeddings that may be cut (`--dims`, `embed --dim`).
 
-Left out on purpose: decoders, LoRA, distillation, Matryoshka, gradient checkpointing (gradient
-caching does its work). Departures from the paper's released code are named where they are made:
+Left out on purpose: decoders, LoRA, distillation, gradient checkpointing (gradient caching does its
+work). Departures from the paper's released code are named where they are made:
 master weights in float32, masks for equal texts.
 
 Letters for dimensions, here and in every module:
