@@ -985,10 +985,9 @@ def batch_loss(batch: Batch, settings: Settings, width: int, device) -> tuple[Ca
         return info_nce(q, p, sizes, settings.tau, in_batch, masked)
 
     def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        # The mean over widths (Matryoshka, arXiv 2205.13147): the first numbers matter most
-        losses = [loss_at(shorten(embeddings, w)) for w in settings.dims or [width]]
-        loss, accuracy = (torch.stack(part).mean() for part in zip(*losses, strict=True))
-        return loss, accuracy
+        # The mean over widths (Matryoshka, arXiv 2205.13147).
+        at_widths = [loss_at(shorten(embeddings, w)) for w in settings.dims or [width]]
+        return tuple(torch.stack(values).mean() for values in zip(*at_widths, strict=True))
 
     return loss_of, share
 
@@ -1292,8 +1291,8 @@ def _train(args) -> None:
             raise InputError(f"--out {out} is the model that is trained; choose another folder")
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
-        if model.config.policy == "instruct":
-            print(other_policy(model.config, settings.prefix))
+        if settings.prefix == "e5" and (note := other_policy(model.config, "e5")):
+            print(note)
         adapt(model, settings)
         print(describe(sources, settings.batch_size, settings.batching))
         plan = batches_of_epoch(sources, settings, epoch=0)  # here a mistake leaves no folder

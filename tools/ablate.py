@@ -470,7 +470,10 @@ def crossed(lab: Lab, trainings: dict[str, str], evaluations: Iterable[str]) -> 
 
 
 def instructions(lab: Lab) -> Variants:
-    trainings = {"prefixes": "--prefix e5", "instructions": "--prefix instruct"}
+    # An instruction takes up to 17 of the tokens that are read
+    lengths = "--query-length 64 --passage-length 96" if lab.bundled else ""
+    names = {"prefixes": "e5", "instructions": "instruct"}
+    trainings = {name: f"--prefix {policy} {lengths}" for name, policy in names.items()}
     return crossed(lab, trainings, [f"--prefix {policy}" for policy in ("mteb", "e5", "instruct")])
 
 
