@@ -248,8 +248,8 @@ def read_sources(paths, seed: int = 42, prefix: str = "e5") -> list[Source]:
     for path in map(Path, paths):
         for settings in _read_manifest(path) if path.suffix == ".json" else [{"file": path.name}]:
             file = inside(path.parent, settings.pop("file"), path)
-            complete = prefix == "instruct"
-            sources.append(read_source(file, seed=seed, complete=complete, **settings))
+            settings |= {"seed": seed, "complete": prefix == "instruct"}
+            sources.append(read_source(file, **settings))
     # Names are what reports and resumed runs know a source by
     for name, count in Counter(source.name for source in sources).items():
         if count > 1:

@@ -672,12 +672,8 @@ class Settings:
     )
     tau: float = setting(0.02, "temperature", type=real_number(1e-4))
     negatives: int = setting(1, "hard negatives per row", type=whole_number(0, 1000))
-    prefix: str = setting(
-        "e5", "before texts: the folder's prompts, or instructions", choices=POLICIES
-    )
-    dims: list[int] | None = setting(
-        None, "widths that the loss is averaged over, such as 384,192,96", type=widths
-    )
+    prefix: str = setting("e5", "the folder's prompts, or instructions", choices=POLICIES)
+    dims: list[int] | None = setting(None, "widths to average the loss over", type=widths)
     in_batch: str | None = setting(
         None,
         "other rows' passages as negatives: as manifests say (stated), or in every source "
@@ -936,10 +932,9 @@ def tokenise_share(
     prompts, limit = dict(model.config.prompts), model.config.max_length
     queries, passages, places = [], [], list(own)
     for row in own:
-        given = batch.sources[row], batch.rows[row], settings.prefix, prompts
-        before_query, before_passage = prefixes(*given)
-        queries.append(before_query + batch.rows[row].query)
-        passages += [before_passage + text for text in batch.groups[row]]
+        before = prefixes(batch.sources[row], batch.rows[row], settings.prefix, prompts)
+        queries.append(before[0] + batch.rows[row].query)
+        passages += [before[1] + text for text in batch.groups[row]]
         places += range(first[row], first[row + 1])
 
     ids = tokenizer(queries, "", min(settings.query_length, limit))
