@@ -673,7 +673,7 @@ class Settings:
     tau: float = setting(0.02, "temperature", type=real_number(1e-4))
     negatives: int = setting(1, "hard negatives per row", type=whole_number(0, 1000))
     prefix: str = setting("e5", "the folder's prompts, or instructions", choices=POLICIES)
-    dims: list[int] | None = setting(None, "widths to average the loss over", type=widths)
+    dims: list[int] | None = setting(None, "widths to average the loss over: 384,192,96", type=widths)
     in_batch: str | None = setting(
         None,
         "other rows' passages as negatives: as manifests say (stated), or in every source "
@@ -1406,7 +1406,7 @@ def _embed_options(command) -> None:
     )
     command.add_argument("--field", default="text", help="of the table")
     command.add_argument("--kind", required=True, choices=list(PREFIXES), help="sets the prefix")
-    help = "width of the embeddings: the first numbers, normalised again (default: the model's)"
+    help = "width of the embeddings: their first numbers, normalised again"
     command.add_argument("--dim", type=whole_number(1), help=help)
     command.add_argument(
         "--out", required=True, help=".npy, or .safetensors with one tensor, embeddings"
