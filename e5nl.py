@@ -673,7 +673,7 @@ class Settings:
     tau: float = setting(0.02, "temperature", type=real_number(1e-4))
     negatives: int = setting(1, "hard negatives per row", type=whole_number(0, 1000))
     prefix: str = setting("e5", "the folder's prompts, or instructions", choices=POLICIES)
-    dims: list[int] | None = setting(None, "widths to average the loss over: 384,192,96", type=widths)
+    dims: list[int] | None = setting(None, "widths of its mean loss: 384,192,96", type=widths)
     in_batch: str | None = setting(
         None,
         "other rows' passages as negatives: as manifests say (stated), or in every source "
