@@ -185,10 +185,12 @@ def model_cache(
     }
     if store != "float32":
         made_by["store"] = store
+    if config.truncate_dim:
+        made_by["truncate_dim"] = config.truncate_dim
 
     def windows(texts, kind, share):
         return e5nl.embed_windows(
             model, tokenizer, texts, kind, share, max_length=max_length, progress=True
         )
 
-    return Cache(folder, made_by, windows, dict(config.prompts), config.hidden_size, store)
+    return Cache(folder, made_by, windows, dict(config.prompts), config.width, store)

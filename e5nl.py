@@ -20,10 +20,11 @@ share an attention call, padded for that call.)
     python e5nl.py embed --model runs/toy --input texts.txt --kind passage --out embeddings.npy
     python e5nl.py train --model clips/e5-base-trm --data manifest.json --out runs/e5-base-trm-nl
 
-The last command has the paper's settings: they are the defaults.
+The last command has the paper's settings: they are the defaults. Beyond the paper: training with
+instructions (`--prefix instruct`), and embeddings that may be cut (`--dims`, `embed --dim`).
 
-Left out on purpose: decoders, LoRA, distillation, Matryoshka, gradient checkpointing (gradient
-caching does its work). Departures from the paper's released code are named where they are made:
+Left out on purpose: decoders, LoRA, distillation, gradient checkpointing (gradient caching does its
+work). Departures from the paper's released code are named where they are made:
 master weights in float32, masks for equal texts.
 
 Letters for dimensions, here and in every module:
@@ -59,7 +60,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from data import (
-    KINDS,
+    INSTRUCT,
+    INSTRUCTIONS,
+    POLICIES,
     PREFIXES,
     Row,
     Source,
@@ -67,6 +70,7 @@ from data import (
     draw_batch,
     lacking_negatives,
     plan_epoch,
+    prefixes,
     read_sources,
 )
 from files import (
@@ -105,6 +109,7 @@ from model_folder import (
     check_positions,
     describe_prefixes,
     find,
+    other_policy,
     parse_config,
     read_state,
     read_tokenizer,
@@ -317,15 +322,17 @@ def load(
     device=None,
     dtype: torch.dtype = torch.float32,
     tokenizer: Tokenizer | None = None,
+    truncate_dim: int | None = None,
 ) -> tuple[Encoder, Tokenizer]:
     """A model folder or hub repository as (encoder in eval mode, tokenizer), on the GPU if any.
 
     tokenizer: the folder's own, where it is read already (one of 250,002 pieces takes half a second
-    and 250 MB). Stops, by the tensor's name, when a tensor is missing, unknown or of another shape
-    than the configuration says.
+    and 250 MB). truncate_dim: the width of embeddings (default: as the folder says). Stops, by the
+    tensor's name, when a tensor is missing, unknown or of another shape than the configuration
+    says.
     """
     folder = find(name)
-    config = parse_config(folder)
+    config = parse_config(folder).shortened(truncate_dim, str(folder))
     tokenizer = tokenizer or read_tokenizer(folder)
     check_pieces(folder, config, tokenizer)
 
@@ -355,10 +362,12 @@ def average(first, second, share: float, out, overwrite: bool = False) -> None:
 
     A model between the one that training started from and the trained one keeps more of what the
     first knew, and most of what training taught (WiSE-FT, arXiv 2109.01903). The folders may differ
-    in weights only.
+    in weights, and in what `adapt` states, of which the second's is kept.
     """
     refuse_model(Path(out), overwrite)
     (model, tokenizer), (other, other_tokenizer) = load(first, "cpu"), load(second, "cpu")
+    stated = {name: getattr(other.config, name) for name in ("prompts", "truncate_dim")}
+    model.config = dataclasses.replace(model.config, **stated)
     if model.config != other.config or tokenizer.json != other_tokenizer.json:
         what = "tokenizers" if model.config == other.config else "configurations"
         raise InputError(f"{first} and {second} have different {what}; average a model and the one "
@@ -402,6 +411,13 @@ def encode(model: Encoder, ids: list[list[int]], chunk: list[int], generator=Non
     packed = [i for text in chunk for i in ids[text]]
     packed = torch.tensor(packed, device=model.words.weight.device)
     return model(packed, [len(ids[text]) for text in chunk], generator)
+
+
+def shorten(embeddings: Tensor, width: int) -> Tensor:
+    """The first `width` numbers of each embedding, L2-normalised again."""
+    if width == embeddings.shape[1]:
+        return embeddings
+    return F.normalize(embeddings[:, :width], dim=-1)
 
 
 LINE_SECONDS = 30  # between lines of progress where there is no terminal
@@ -452,7 +468,7 @@ def embed(
     together: bool = False,
     **options,
 ) -> np.ndarray:
-    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`.
+    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`; D as the folder says.
 
     texts: a list, or anything that has a length and can be iterated over. Empty texts are embedded
     like others.
@@ -462,7 +478,7 @@ def embed(
     """
     # This process's windows.
     share = rank_and_world() if together else (0, 1)
-    embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    embeddings = np.zeros((len(texts), model.config.width), np.float32)
     for start, window in embed_windows(model, tokenizer, texts, kind, share, **options):
         embeddings[start : start + len(window)] = window
     if share[1] > 1:
@@ -522,7 +538,7 @@ def embed_windows(
 
     @torch.inference_mode()
     def embed_chunk(ids: list[list[int]], chunk: list[int]) -> np.ndarray:
-        return encode(model, ids, chunk).cpu().numpy()
+        return shorten(encode(model, ids, chunk), model.config.width).cpu().numpy()
 
     model.eval()
     # Without a terminal, a line every half minute.
@@ -546,7 +562,7 @@ def embed_windows(
             # The next window is read and tokenised while this one is encoded.
             next_window = pool.submit(next, windows, None)
             chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
-            embeddings = np.empty((len(ids), model.config.hidden_size), np.float32)
+            embeddings = np.empty((len(ids), model.config.width), np.float32)
             encoded = side_by_side(partial(embed_chunk, ids), chunks, workers(device))
             for chunk, part in zip(chunks, encoded, strict=True):
                 embeddings[chunk] = part
@@ -632,6 +648,11 @@ def switch(about: str):
     return setting(None, about, action=argparse.BooleanOptionalAction)
 
 
+def widths(text: str) -> list[int]:
+    """An argparse type: `384,192,96`."""
+    return [whole_number(1)(part) for part in text.split(",")]
+
+
 @dataclasses.dataclass
 class Settings:
     """What decides a training run, besides model and data.
@@ -653,6 +674,8 @@ class Settings:
     )
     tau: float = setting(0.02, "temperature", type=real_number(1e-4))
     negatives: int = setting(1, "hard negatives per row", type=whole_number(0, 1000))
+    prefix: str = setting("e5", "the folder's prompts, or instructions", choices=POLICIES)
+    dims: list[int] | None = setting(None, "widths of its mean loss: 384,192,96", type=widths)
     in_batch: str | None = setting(
         None,
         "other rows' passages as negatives: as manifests say (stated), or in every source "
@@ -847,9 +870,28 @@ class Batch(NamedTuple):
         return [text for group in self.groups for text in group]
 
 
-def batch_loss(batch: Batch, settings: Settings, device) -> tuple[Callable, float]:
+def adapt(model: Encoder, settings: Settings) -> None:
+    """State in the model's configuration what its training decides: prompts and width.
+
+    A query's prompt is that of retrieval; other tasks have other instructions.
+    """
+    # The widest comes last: wider embeddings are not trained.
+    config = model.config
+    for width in sorted(settings.dims or ()):
+        config = model.config.shortened(width, "--dims")
+    model.config = config
+    if settings.prefix == "instruct":
+        query = INSTRUCT.format(INSTRUCTIONS["retrieval"])
+        prompts = ("query", query), ("passage", ""), ("none", "")
+        model.config = dataclasses.replace(model.config, prompts=prompts)
+
+
+def batch_loss(batch: Batch, settings: Settings, width: int, device) -> tuple[Callable, float]:
     """(loss_of, masked): InfoNCE as a function of the embeddings of all queries, then all passages,
-    and the share of the negatives that equal texts take out of it."""
+    and the share of the negatives that equal texts take out of it.
+
+    width: of the embeddings, where the settings name no widths.
+    """
     # Equal texts are no negatives.
     passages = batch.passages
     masked, share = None, 0.0
@@ -864,10 +906,15 @@ def batch_loss(batch: Batch, settings: Settings, device) -> tuple[Callable, floa
     in_batch = [always or source.in_batch_negatives for source in batch.sources]
     in_batch = torch.tensor(in_batch, device=device)
 
-    def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_at(embeddings: Tensor) -> tuple[Tensor, Tensor]:
         q, p = embeddings.split([len(batch.rows), len(passages)])
         sizes = [len(group) for group in batch.groups]
         return info_nce(q, p, sizes, settings.tau, in_batch, masked)
+
+    def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        # The mean over widths (Matryoshka, arXiv 2205.13147).
+        at_widths = [loss_at(shorten(embeddings, w)) for w in settings.dims or [width]]
+        return tuple(torch.stack(values).mean() for values in zip(*at_widths, strict=True))
 
     return loss_of, share
 
@@ -883,13 +930,13 @@ def tokenise_share(
     own = range(rank, len(batch.rows), world)
     first = np.cumsum([len(batch.rows), *map(len, batch.groups)])  # place of each first passage
 
-    # With the prefixes of the source's type.
+    # With the prefixes of the source's type, or the row's instruction.
     prompts, limit = dict(model.config.prompts), model.config.max_length
     queries, passages, places = [], [], list(own)
     for row in own:
-        query_kind, passage_kind = KINDS[batch.sources[row].type]
-        queries.append(prompts[query_kind] + batch.rows[row].query)
-        passages += [prompts[passage_kind] + text for text in batch.groups[row]]
+        before = prefixes(batch.sources[row], batch.rows[row], settings.prefix, prompts)
+        queries.append(before[0] + batch.rows[row].query)
+        passages += [before[1] + text for text in batch.groups[row]]
         places += range(first[row], first[row + 1])
 
     ids = tokenizer(queries, "", min(settings.query_length, limit))
@@ -920,6 +967,7 @@ def train(
     steps = settings.steps or settings.epochs * len(plan)
     optimizer = optimizer or new_optimizer(model, settings.weight_decay, settings.decay_all)
     device = model.words.weight.device
+    adapt(model, settings)
     model.train()
     for step in range(done, steps):
         started = time.perf_counter()
@@ -938,7 +986,7 @@ def train(
         source = batch.sources[0].name if settings.batching == "source" else "mixed"
 
         # What is no negative: equal texts, and other rows' passages where a source says so.
-        loss_of, masked = batch_loss(batch, settings, device)
+        loss_of, masked = batch_loss(batch, settings, model.config.width, device)
 
         # This process's share of the texts, as tokens.
         ids, places = tokenise_share(model, tokenizer, batch, settings)
@@ -1052,7 +1100,7 @@ def _train(args) -> None:
             f"{out}: holds a run that has not ended; add --resume to continue it, "
             "or --overwrite to start again"
         )
-    sources = read_sources(args.data, settings.seed)
+    sources = read_sources(args.data, settings.seed, settings.prefix)
 
     with processes() as (rank, world):
         # What is trained, on which data, with which settings.
@@ -1061,6 +1109,9 @@ def _train(args) -> None:
             raise InputError(f"--out {out} is the model that is trained; choose another folder")
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
+        if settings.prefix == "e5" and (note := other_policy(model.config, "e5")):
+            print(note)
+        adapt(model, settings)
         print(describe(sources, settings.batch_size, settings.batching))
         plan = batches_of_epoch(sources, settings, epoch=0)  # here a mistake leaves no folder
         decisive = dataclasses.asdict(settings) | {"processes": world}
@@ -1272,10 +1323,11 @@ def _embed(args) -> None:
     if not len(texts):
         raise InputError(f"{args.input}: no texts; expected one per line or row")
     with processes() as (rank, world):
-        model, tokenizer = load(args.model, dtype=getattr(torch, args.dtype))
+        dtype = getattr(torch, args.dtype)
+        model, tokenizer = load(args.model, dtype=dtype, truncate_dim=args.dim)
         print(summary(model, tokenizer))
         given = model, tokenizer, texts, args.kind
-        shape = len(texts), model.config.hidden_size
+        shape = len(texts), model.config.width
         if world == 1 and out.suffix == ".npy":
             # Window by window: a million embeddings need not be in memory.
             windows = (window for _, window in embed_windows(*given, progress=True))
@@ -1359,6 +1411,8 @@ def _embed_options(command) -> None:
     )
     command.add_argument("--field", default="text", help="of the table")
     command.add_argument("--kind", required=True, choices=list(PREFIXES), help="sets the prefix")
+    help = "width of the embeddings: their first numbers, normalised again"
+    command.add_argument("--dim", type=whole_number(1), help=help)
     command.add_argument(
         "--out", required=True, help=".npy, or .safetensors with one tensor, embeddings"
     )

@@ -15,7 +15,7 @@ result:
               leaderboard does to E5
     e5        `query: ` on all other texts too, as E5's authors advise
     instruct  `Instruct: {the task's instruction}\\nQuery: ` on all texts but documents, for
-              multilingual-e5-large-instruct
+              multilingual-e5-large-instruct and models trained with `--prefix instruct`
     none      nothing anywhere
 
     python evaluate.py run --model runs/toy --tasks-file demo/tasks.json --tasks STS --out runs/sts
@@ -49,6 +49,7 @@ import e5nl
 import metrics
 import model_folder
 from cache import Cache, check_embeddings, model_cache
+from data import INSTRUCT
 from files import (
     InputError,
     cli,
@@ -193,7 +194,7 @@ def with_policy(task: Task, job: Job, policy: str) -> list[tuple[list[str], str]
     inputs = []
     for role, texts in job.texts:
         if policy == "instruct" and role != "document":
-            texts = [f"Instruct: {task.prompt}\nQuery: {text}" for text in texts]
+            texts = [INSTRUCT.format(task.prompt) + text for text in texts]
         inputs.append((texts, POLICIES[policy][role]))
     return inputs
 
@@ -237,8 +238,8 @@ def finished(
         return settings, None, "damaged file replaced"
 
     # Of the same settings: the model's name does not matter where its weights are known
-    for field, value in settings.items():
-        before = result["settings"].get(field)
+    for field in (*settings, "truncate_dim"):
+        value, before = settings.get(field), result["settings"].get(field)
         if before != value and not (field == "model" and "weights" in settings):
             found = f"result of another run ({field} {before!r}, now it is {value!r})"
             advice = "choose another output folder, or add --overwrite to replace it"
@@ -756,12 +757,18 @@ def _run_share(args, rank: int, world: int) -> None:
         output_folder(path)
 
     # What decides the numbers
-    model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
+    dtype = getattr(torch, args.dtype)
+    model, tokenizer = e5nl.load(folder, dtype=dtype, truncate_dim=args.dim)
+    args.prefix = args.prefix or ("mteb" if model.config.policy == "e5" else "instruct")
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
     settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}
     settings |= {"prompts": prompts}
+    if model.config.truncate_dim:
+        settings["truncate_dim"] = model.config.truncate_dim
     prefixes = f"--prefix {args.prefix}, {model_folder.describe_prefixes(model.config)}"
     print(f"{args.model}: {len(tasks)} tasks, {prefixes}, {args.dtype}, weights {weights[:12]}")
+    if note := model_folder.other_policy(model.config, args.prefix):
+        print(note)
 
     # Each process embeds its share, between the times when all read the files; then one scores
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
@@ -854,8 +861,9 @@ def main(argv=None) -> None:
     add("--out", required=True, help="folder of the result files")
     add("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
     add("--overwrite", action="store_true", help="evaluate finished tasks again")
-    policy = "policy, see the top of evaluate.py"
-    add("--prefix", choices=list(POLICIES), default="mteb", help=policy)
+    policy = "policy, see the top of evaluate.py (mteb, or instruct where the model was trained so)"
+    add("--prefix", choices=list(POLICIES), help=policy)
+    add("--dim", type=whole_number(1), help="width of the embeddings, as of `e5nl.py embed`")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="published: float32")
 
     add = add_command("download", _download, "fetch the tasks' data to the hub's cache")

@@ -107,8 +107,8 @@ def _read_file(path: Path, field: str) -> Iterator[str]:
     tables = kind_of(path) in (".jsonl", ".json")
     if tables and next(read_jsonl(path))[1].keys() >= {"query", "pos"}:
         for number, row in read_jsonl(path):
-            query, positives, negatives = parse_row(row, f"{path}:{number}")
-            yield from (query, *positives, *negatives)
+            row = parse_row(row, f"{path}:{number}")
+            yield from (row.query, *row.pos, *row.neg)
     else:
         yield from read_texts(path, field)
 

@@ -193,6 +193,29 @@ def test_the_kind_chooses_the_stored_prefix_and_long_texts_are_cut_and_counted(
     np.testing.assert_allclose(cut[5], by_hand, atol=1e-6)
 
 
+def test_a_shorter_embedding_is_the_first_numbers_at_length_1(tmp_path, folder, capsys):
+    """By `load`, by the command line, and by the folder; the width is saved with a model."""
+    full = e5nl.embed(*e5nl.load(folder), TEXTS, "query")
+    expected = full[:, :7] / np.linalg.norm(full[:, :7], axis=1, keepdims=True)
+    model, tokenizer = e5nl.load(folder, truncate_dim=7)
+    np.testing.assert_allclose(e5nl.embed(model, tokenizer, TEXTS, "query"), expected, atol=1e-6)
+
+    files.write_jsonl(tmp_path / "texts.jsonl", ({"text": text} for text in TEXTS))
+    words = "embed", "--input", tmp_path / "texts.jsonl", "--kind", "query", "--model"
+    e5nl.save(model, tokenizer, tmp_path / "short")
+    for given in ((folder, "--dim", 7), (tmp_path / "short",), (tmp_path / "short", "--dim", 7)):
+        for out in ("e.npy", "e.safetensors"):
+            path = tmp_path / out
+            e5nl.main([*map(str, words), *map(str, given), "--out", str(path), "--overwrite"])
+            found = np.load(path) if out == "e.npy" else load_file(path)["embeddings"]
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    printed = capsys.readouterr().out
+    assert "(passages), embeddings cut to 7, cpu" in printed and "e.npy: 7 x 7 float32" in printed
+    for width in (0, 25):
+        with pytest.raises(InputError, match=f"model: embeddings of width {width}; expected a who"):
+            e5nl.load(folder, truncate_dim=width)
+
+
 def test_texts_are_read_as_they_are_needed(make_model, tokenizer, monkeypatch):
     """A million lines take the memory of their embeddings and of two windows."""
     monkeypatch.setattr(e5nl, "WINDOW", 10)
@@ -341,6 +364,33 @@ def test_scores_stay_float32_under_autocast():
     expected = e5nl.info_nce(q, p, [2, 2, 2, 2, 1], 0.02)[0]
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(e5nl.info_nce(q, p, [2, 2, 2, 2, 1], 0.02)[0], expected)
+
+
+def test_the_loss_of_several_widths_is_the_mean_of_their_losses():
+    """By hand: two queries, three passages of three numbers, the widths 3 and 2."""
+    embeddings = torch.tensor([
+        [0.6, 0.0, 0.8], [0.0, 1.0, 0.0],
+        [0.8, 0.6, 0.0], [1.0, 0.0, 0.0], [0.0, 0.8, 0.6],
+    ])  # fmt: skip
+    rows = [Row("q0", ("p0",), ("n0",)), Row("q1", ("p1",), ())]
+    batch = e5nl.Batch([Source("a", "retrieval", rows)] * 2, rows, [["p0", "n0"], ["p1"]])
+
+    def loss(**settings) -> tuple[float, float]:
+        given = e5nl.Settings(tau=0.5, **settings)
+        loss_of, _ = e5nl.batch_loss(batch, given, 3, "cpu")
+        return tuple(value.item() for value in loss_of(embeddings))
+
+    def row(positive, *others) -> float:
+        exponents = [math.exp(score / 0.5) for score in (positive, *others)]
+        return -math.log(exponents[0] / sum(exponents))
+
+    # Cosines of each query with its positive, then with the others. Of two numbers the first query
+    # is (1, 0) and the last passage (0, 1).
+    three = (row(0.48, 0.6, 0.48) + row(0.8, 0.6, 0)) / 2
+    two = (row(0.8, 1, 0) + row(1, 0.6, 0)) / 2
+    assert loss() == loss(dims=[3]) == pytest.approx((three, 0.5), rel=1e-6)
+    assert loss(dims=[2]) == pytest.approx((two, 0.5), rel=1e-6)
+    assert loss(dims=[3, 2]) == pytest.approx(((three + two) / 2, 0.5), rel=1e-6)
 
 
 def test_equal_texts_are_no_negatives():
@@ -522,6 +572,16 @@ def test_an_average_lies_between_two_models(tmp_path, make_model, tokenizer, cap
     assert f"0.75 of {folders[0]}, 0.25 of {folders[1]}" in capsys.readouterr().out
 
 
+def test_an_average_states_what_the_trained_model_does(tmp_path, make_model, tokenizer):
+    """Training may change prefixes and width (see `adapt`)."""
+    prompts = ("query", "Instruct: a\nQuery: "), ("passage", ""), ("none", "")
+    e5nl.save(make_model(), tokenizer, tmp_path / "first")
+    trained = make_model(seed=2, prompts=prompts, truncate_dim=12)
+    e5nl.save(trained, tokenizer, tmp_path / "second")
+    e5nl.average(tmp_path / "first", tmp_path / "second", 0.5, tmp_path / "out")
+    assert e5nl.load(tmp_path / "out")[0].config == trained.config
+
+
 def test_models_that_differ_in_more_than_weights_have_no_average(tmp_path, make_model, tokenizer):
     e5nl.save(make_model(), tokenizer, tmp_path / "first")
     e5nl.save(make_model(pooling="cls"), tokenizer, tmp_path / "second")
@@ -577,6 +637,37 @@ def test_training_learns_and_is_repeatable(make_model, tokenizer):
     assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:6])
     assert {(line["source"], line["rows"]) for line in lines} == {("waar", 12), ("zelfde", 6)}
     assert torch.equal(weights, run()[0]) and not torch.equal(weights, run(seed=43)[0])
+
+
+def test_the_encoder_gets_each_rows_prefixes(make_model, tokenizer):
+    """A mixed batch: the texts of all its rows, queries first, as they are written here."""
+    rows = [Row("v0", ("p0",), ("n0",), "Zoek."), Row("v1", ("p1",), ()), Row("v2", ("p2",), ())]
+    types = "retrieval", "symmetric_sts", "classification"
+    sources = [Source(type, type, [row]) for type, row in zip(types, rows, strict=True)]
+    batch = e5nl.Batch(sources, rows, [["p0", "n0"], ["p1"], ["p2"]])
+    own, sts, classes = (
+        f"Instruct: {task}\nQuery: "
+        for task in ("Zoek.", "Retrieve semantically similar text.", "Classify user passages.")
+    )
+    e5 = "a: v0", "a: v1", "a: v2", "b: p0", "b: n0", "a: p1", "b: p2"
+    instruct = f"{own}v0", f"{sts}v1", f"{classes}v2", "p0", "n0", f"{sts}p1", "p2"
+    model = make_model(prompts=(("query", "a: "), ("passage", "b: "), ("none", "")))
+    for prefix, texts in (("e5", e5), ("instruct", instruct)):
+        ids, places = e5nl.tokenise_share(model, tokenizer, batch, e5nl.Settings(prefix=prefix))
+        expected = tokenizer(list(texts), "", 64)
+        assert [ids[places.index(place)] for place in range(7)] == expected
+
+
+def test_every_width_is_trained(make_model, tokenizer):
+    """Of the widths 24 and 3 the loss at 3 falls more than where only 24 is trained."""
+
+    def loss_at_3(**settings) -> float:
+        model = e5nl.new_encoder(make_model().config, seed=3)
+        reports(model, tokenizer, sources(), lr=3e-3, steps=30, warmup=0.1, **settings)
+        lines = reports(model, tokenizer, sources(), lr=0.0, steps=9, dims=[3], tau=0.1)
+        return np.mean([line["loss"] for line in lines])
+
+    assert loss_at_3(dims=[24, 3], tau=0.1) < 0.8 * loss_at_3(tau=0.1)
 
 
 def test_one_epoch_goes_once_over_the_data(make_model, tokenizer):
@@ -746,6 +837,53 @@ def test_the_command_line(tmp_path, training):
         assert refused.returncode == 2 and message in refused.stderr
         assert refused.stderr.startswith("error:") and refused.stderr.count("\n") == 1
     assert not (tmp_path / "fout").exists()
+
+
+def test_the_folder_states_how_it_was_trained(tmp_path, training, capsys):
+    """Prompts and width, as sentence-transformers reads them; the next training says so."""
+    words = "--steps", 2, "--prefix", "instruct", "--dims", "4,12,8"
+    e5nl.main(training("uit", *words))
+    stored = files.read_json(tmp_path / "uit/config_sentence_transformers.json")
+    query = "Instruct: Retrieve text based on user query.\nQuery: "
+    assert stored["prompts"] == {"query": query, "passage": "", "document": ""}
+    assert stored["truncate_dim"] == 12
+    note = "note: --prefix e5, but the folder was trained with instructions"
+    assert note not in capsys.readouterr().out
+
+    more = "--model", tmp_path / "uit", "--steps", 1
+    e5nl.main(training("e5", *more))
+    assert note in capsys.readouterr().out
+    again = files.read_json(tmp_path / "e5/config_sentence_transformers.json")
+    assert again == stored, "prompts and width of the folder are used, and stay"
+    e5nl.main(training("instruct", *more, "--prefix", "instruct", "--dims", 16))
+    assert "note: --prefix" not in capsys.readouterr().out
+    again = files.read_json(tmp_path / "instruct/config_sentence_transformers.json")
+    assert again["prompts"] == stored["prompts"] and "truncate_dim" not in again
+
+    # What was given decides the run.
+    (tmp_path / "uit/config.json").unlink()
+    with pytest.raises(InputError, match=r"cannot resume: dims was \[4, 12, 8\], is now \[8\]"):
+        e5nl.main(training("uit", *words[:4], "--dims", 8, "--resume"))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--dims 16,17", "--dims: embeddings of width 17; expected a whole number from 1 to 16"),
+        ("--prefix instruct --data half.jsonl", "half.jsonl:2: no instruction, unlike the rows"),
+        ("--dims 16,x", "argument --dims: invalid widths value: '16,x'"),
+        ("--dims 16,0", "argument --dims: 0: expected a whole number from 1"),
+    ],
+)
+def test_settings_that_do_not_fit_leave_no_folder(
+    tmp_path, monkeypatch, training, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"query": "a", "pos": ["b"], "instruction": "Zoek."}, {"query": "c", "pos": ["d"]}]
+    files.write_jsonl("half.jsonl", rows)
+    with pytest.raises((InputError, SystemExit)) as error:
+        e5nl.main(training("uit", *words.split()))
+    assert message in f"{error.value}{capsys.readouterr().err}" and not Path("uit").exists()
 
 
 def test_a_run_that_would_teach_nothing_leaves_no_folder(tmp_path, training, capsys):

@@ -20,8 +20,11 @@ import test_mteb_nl
 from parity import cases
 from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
 
+import data
+import e5nl
 import evaluate
 import metrics
+import mteb_nl
 from evaluate import compare, evaluate_task, read_columns_of, report_tasks, report_types, table
 from files import InputError, write_json
 from mteb_nl import RANKING, TASKS, read_tasks
@@ -140,6 +143,64 @@ def test_prefix_policies(tmp_path, policy, symmetric, query, document, before):
         else:
             assert len(inputs) == 2 and {kind for kind, _ in inputs} == {symmetric}
             assert all(text.startswith(words) for _, texts in inputs for text in texts)
+
+
+def test_instructions_are_those_of_training():
+    """Of a type, where neither a row nor a task has its own."""
+    types = {
+        "retrieval": "Retrieval",
+        "classification": "Classification",
+        "symmetric_sts": "STS",
+        "symmetric_clustering": "Clustering",
+    }
+    asked = {source: mteb_nl.TYPES[type].prompt for source, type in types.items()}
+    assert asked == data.INSTRUCTIONS
+
+
+INSTRUCT = (("query", "Instruct: Zoek.\nQuery: "), ("passage", ""), ("none", ""))
+FOLDERS = [  # prompts that the folder stores, --prefix; the policy, what is noted
+    (None, None, "mteb", None),
+    (None, "e5", "e5", None),
+    (None, "instruct", "instruct", "does not say that it was trained with instructions"),
+    (INSTRUCT, None, "instruct", None),
+    (INSTRUCT, "e5", "e5", "was trained with instructions"),
+    (INSTRUCT, "mteb", "mteb", "was trained with instructions"),
+]
+
+
+@pytest.mark.parametrize("prompts, given, policy, note", FOLDERS)
+def test_the_policy_is_that_of_the_folder_unless_given(
+    tmp_path, make_model, tokenizer, capsys, prompts, given, policy, note
+):
+    e5nl.save(make_model(**({"prompts": prompts} if prompts else {})), tokenizer, tmp_path / "m")
+    path = write_tasks(tmp_path, sts_entry(), sts=STS_ROWS)
+    words = ["--prefix", given] if given else []
+    evaluate.main([*run_of(tmp_path / "m", path, tmp_path / "out"), *words])
+    result = json.loads((tmp_path / "out" / "Sts.json").read_text())
+    assert result["settings"]["prefix"] == policy
+    printed = capsys.readouterr().out
+    assert printed.count("note:") == (note is not None)
+    assert note is None or f"note: --prefix {policy}, but the folder {note}\n" in printed
+
+
+def test_results_of_another_width_are_other_results(tmp_path, folder):
+    path = write_tasks(tmp_path, sts_entry(main_score="pearson"), sts=STS_ROWS)
+    words = run_of(folder, path, tmp_path / "out")
+    scores = []
+    for width in ([], ["--dim", "5"], []):
+        evaluate.main([*words, *width, "--overwrite"])
+        result = json.loads((tmp_path / "out" / "Sts.json").read_text())
+        assert result["settings"].get("truncate_dim") == (5 if width else None)
+        scores.append(result["main_score"])
+        with pytest.raises(InputError, match="result of another run .truncate_dim"):
+            evaluate.main([*words, *([] if width else ["--dim", "5"])])
+    assert scores[0] == scores[2] != scores[1], "each width has embeddings of its own in the cache"
+
+    # As by the embeddings themselves
+    (task,) = read_tasks(path)
+    model = e5nl.load(folder, truncate_dim=5)
+    encode = lambda texts, kind: e5nl.embed(*model, texts, kind)  # noqa: E731
+    assert evaluate_task(task, encode)["test"][0]["main_score"] == scores[1]
 
 
 def test_only_drawn_training_texts_are_embedded(tmp_path):
