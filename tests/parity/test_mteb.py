@@ -23,6 +23,7 @@ import test_mteb_nl
 import e5nl
 import evaluate
 import mteb_nl
+import report
 from files import read_jsonl, write_json
 
 GOLDEN = Path(__file__).with_name("golden_mteb.json")
@@ -299,7 +300,7 @@ def test_we_read_mtebs_result_files(tmp_path, name):
     folder.mkdir(parents=True)
     result.to_disk(folder / f"{name}.json")
     write_json(folder / "model_meta.json", Model.mteb_model_meta.to_dict())
-    columns = evaluate.read_columns_of([folder], [])
+    columns = report.read_columns_of([folder], [])
     assert columns["parity/words"][name]["main_score"] == pytest.approx(
         result.get_score(), abs=1e-6
     )
@@ -341,7 +342,7 @@ def test_the_real_tasks_end_to_end(tmp_path, encoder, prefix, names):
     file, model = ROOT / "demo/tasks.json", peer_of(encoder, prefix)
     paths = ["--model", str(encoder), "--tasks-file", str(file), "--out", str(tmp_path / "out")]
     evaluate.main(["run", *paths, "--prefix", prefix, "--tasks", *names])
-    results = evaluate.read_results(tmp_path / "out", [])
+    results = report.read_results(tmp_path / "out", [])
     for task in mteb_nl.select_tasks(mteb_nl.read_tasks(file), names):
         # mteb's names of the columns
         renamed = {"label": "labels"} if task.type in ("Clustering", "PairClassification") else {}
