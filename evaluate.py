@@ -41,11 +41,21 @@ import numpy as np
 import sklearn
 import torch
 
+import card
 import e5nl
 import metrics
 import model_folder
 from cache import Cache, check_embeddings, model_cache
-from files import InputError, cli, new_file, output_folder, whole_number, write_json
+from files import (
+    HUB_NAME,
+    InputError,
+    cli,
+    is_hub_name,
+    new_file,
+    output_folder,
+    whole_number,
+    write_json,
+)
 from metrics import SEED, Embeddings, Items, Scores
 from mteb_nl import (
     RANKING,
@@ -61,7 +71,18 @@ from mteb_nl import (
     remarks,
     select_tasks,
 )
-from report import print_comparison, print_report, read_result, summarise
+from report import (
+    MODEL_META,
+    Results,
+    print_comparison,
+    print_notes,
+    print_report,
+    read_result,
+    read_results,
+    report_tasks,
+    summarise,
+    table,
+)
 
 # The kind of text (see `e5nl.embed`) by its role in a task; see also `with_policy`
 POLICIES = {
@@ -228,15 +249,33 @@ def finished(
     return settings, result, "kept"
 
 
+# The fields of mteb's `model_meta.json` (`ModelMeta`) that say the same of every model here
+MTEB_META = dict.fromkeys(
+    "loader release_date memory_usage_mb license open_weights public_training_code "
+    "public_training_data reference training_datasets adapted_from".split()
+) | {
+    "languages": ["nld-Latn"],
+    "framework": ["PyTorch"],
+    "similarity_fn_name": "cosine",
+    "use_instructions": True,
+}
+
+
 def run(
-    tasks: list[Task], encode: Encode, out, settings: dict, prefix="mteb", overwrite=False
+    tasks: list[Task],
+    encode: Encode,
+    out,
+    settings: dict,
+    prefix="mteb",
+    overwrite=False,
+    about: dict | None = None,
 ) -> Iterator[tuple[dict, str]]:
     """Evaluate tasks; write `<out>/<task>.json` and `<out>/summary.json`. Yields (result, state).
 
     settings: what decides the numbers apart from the data (model, weights, dtype, …); it is stored
     with the prefix policy, the task's fingerprint and the versions. An earlier result is kept when
     all of it agrees, unless `overwrite`; versions may differ, and the model's name may where the
-    weights are known. state: see `finished`.
+    weights are known. about: facts on the model for `write_for_mteb`. state: see `finished`.
     """
     out, settings, results = Path(out), {"prefix": prefix} | settings, []
     versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)}
@@ -256,6 +295,7 @@ def run(
         results.append(result)
         yield result, state
     summary = summarise({result["task_name"]: result for result in results})
+    write_for_mteb(out, results, settings, about or {})
     write_json(out / "summary.json", {"settings": settings | {"versions": versions}, **summary})
 
 
@@ -287,6 +327,28 @@ def write_items(out: Path, task: Task, splits: dict[str, Items]) -> None:
         arrays |= {f"{split}/{name}": array for name, array in items.items()}
     with new_file(out / "items" / f"{task.name}.npz") as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
+
+
+def write_for_mteb(out: Path, results: list[dict], settings: dict, about: dict) -> None:
+    """The benchmark's tasks once more, in `<out>/results/<model>/<revision>` as mteb's cache has
+    them: `mteb.ResultCache(out).load_results()` reads them. The revision is the weights' hash.
+
+    about: facts on the model, by mteb's names in `model_meta.json`.
+    """
+    model = str(settings.get("model", "model"))
+    is_from_hub = is_hub_name(model)
+    name = HUB_NAME.fullmatch(model)[1] if is_from_hub else f"local/{Path(model).resolve().name}"
+    revision = settings.get("weights", "no_revision_available")[:40]
+    folder, tasks = out / "results" / name.replace("/", "__"), {task.name: task for task in TASKS}
+    known = [result for result in results if result["task_name"] in tasks]
+    for result in known:
+        # A task file may have the benchmark's data, but has no subsets
+        subset = {"hf_subset": tasks[result["task_name"]].subset}
+        scores = {split: [values[0] | subset] for split, values in result["scores"].items()}
+        write_json(folder / revision / f"{result['task_name']}.json", result | {"scores": scores})
+    if known:
+        meta = MTEB_META | {"name": name, "revision": revision} | about
+        write_json(folder / revision / MODEL_META, meta)
 
 
 def _plain(value):
@@ -343,7 +405,14 @@ def _run_share(args, rank: int, world: int) -> None:
     if rank:
         return
 
-    results = run(tasks, cache, out, settings, args.prefix, args.overwrite)
+    table, config = model.words.weight, model.config
+    about = {
+        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "n_embedding_parameters": table.numel(),
+        "max_tokens": config.max_length,
+        "embed_dim": config.hidden_size,
+    }
+    results = run(tasks, cache, out, settings, args.prefix, args.overwrite, about)
     for number, (result, state) in enumerate(results, 1):
         name, score = result.get("main_score_name", "score"), 100 * result["main_score"]
         seconds = f"{result.get('evaluation_time', 0):.1f} s"
@@ -372,6 +441,43 @@ def _download(args) -> None:
             lines = [remark for job in jobs(task) for remark in job.remarks]
         about = "; ".join(lines) or "texts and characters as mteb counts them"
         print(f"{number}/{len(tasks)} {task.name}: {about}", flush=True)
+
+
+def _card(args) -> None:
+    """Put results into the card of the model that they are of; perhaps upload both."""
+    folder = Path(args.model)
+    weights, results = model_folder.weights_hash(folder), read_results(args.results, notes := [])
+    for result in results.values():
+        if (found := str(result["settings"].get("weights"))) != weights:
+            found = f"{result['task_name']} is of weights {found[:12]}, {folder} has {weights[:12]}"
+            raise InputError(f"{args.results}: {found}; evaluate this model")
+    print_notes(notes)
+    if not (folder / card.CARD).is_file():
+        card.write(folder, card.read_made(folder).get("model", ""))
+    name = args.push or folder.resolve().name
+    cells = report_tasks({name: results})
+    card.add_scores(folder, name, model_index(results), table(cells, "markdown", 2))
+    print(f"{folder / card.CARD}: {len(results)} results")
+    if args.push:
+        print(f"uploaded: {card.push(folder, args.push)}")
+
+
+def model_index(results: Results) -> list[dict]:
+    """Entries of the hub's model-index: the main score of each split of each task, as mteb names
+    and scales them."""
+    repositories = {task.name: task.repository.partition("@")[0] for task in TASKS}
+    entries = []
+    for name, result in results.items():
+        metric, revision = result["main_score_name"], result["dataset_revision"]
+        for split, (scores, *_) in result["scores"].items():
+            data = {"name": f"{name} ({scores['hf_subset']})", "type": name, "split": split}
+            if revision != "local":
+                data |= {"type": repositories[name], "config": scores["hf_subset"]}
+                data |= {"revision": revision}
+            value = {"name": metric, "type": metric, "value": round(scores["main_score"], 6)}
+            task = {"name": result["task_type"], "type": result["task_type"]}
+            entries.append({"task": task, "dataset": data, "metrics": [value]})
+    return entries
 
 
 def main(argv=None) -> None:
@@ -408,13 +514,22 @@ def main(argv=None) -> None:
     add("--by", choices=["type", "task"], default="type", help="types of tasks, or each task")
     add("--format", choices=["text", "markdown"], default="text", help="of the table")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
-    add("--overwrite", action="store_true", help="replace --plot")
+    add("--html", metavar="FILE", help="a page with bars, intervals, sizes, training, mining")
+    runs = "folders for --html: with a log of training, or reports of mining"
+    add("--runs", nargs="+", default=[], metavar="FOLDER", help=runs)
+    add("--resamples", type=whole_number(1), default=200, help="draws of the intervals of --html")
+    add("--overwrite", action="store_true", help="replace --plot and --html")
 
     add = add_command("compare", print_comparison, "B over A, task by task, with intervals")
     add("a", help=f"folder {results}")
     add("b", help="likewise")
     add("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
     add("--format", choices=["text", "markdown"], default="text", help="of the table")
+
+    add = add_command("card", _card, "put results into a model folder's README.md")
+    add("results", help="folder of results that `run` wrote")
+    add("--model", required=True, help="folder of the model that they are of")
+    add("--push", metavar="OWNER/NAME", help="upload the model with its card to the hub")
 
     args = parser.parse_args(argv)
     args.function(args)

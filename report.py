@@ -12,14 +12,25 @@ A task's score is the plain mean over its evaluation splits. A benchmark has two
 and over types (of their means).
 """
 
+import math
 import re
 import sys
+from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import metrics
-from files import InputError, new_file, read_json, reading, refuse_plot
+from files import (
+    InputError,
+    new_file,
+    read_json,
+    read_jsonl,
+    reading,
+    refuse_existing,
+    refuse_plot,
+)
 from metrics import SEED, Items
 from mteb_nl import FILE_NAME, PUBLISHED, TASKS, TYPES, is_number, nearest
 
@@ -325,24 +336,32 @@ def interval(
     if not about[0] or about[0] != about[1]:
         return None, None
 
-    def score_of(items: Items, chosen: np.ndarray) -> float:
-        items = {name: array[chosen] for name, array in items.items()}
-        return metrics.score_items(type, score, items)
+    draws = resample(type, score, items, resamples)
+    return _ends((draws[1] - draws[0]).mean(1))
 
-    # Each draw: as many items as there are, with replacement, and what B has over A on them
-    generator, gains = np.random.default_rng(SEED), []
-    for _ in range(resamples):
-        of_splits = []
-        for split, arrays in items[0].items():
+
+def resample(
+    type: str, score: str, models: list[dict[str, Items]], resamples: int
+) -> np.ndarray:
+    """Scores (models, resamples, splits) of as many items as there are, drawn with replacement, the
+    same for all models."""
+    generator = np.random.default_rng(SEED)
+    scores = np.empty((len(models), resamples, len(models[0])))
+    for draw in range(resamples):
+        for number, (split, arrays) in enumerate(models[0].items()):
             count = len(next(iter(arrays.values())))
             chosen = generator.integers(0, count, count)
-            x, y = (score_of(splits[split], chosen) for splits in items)
-            of_splits.append(y - x)
-        gains.append(np.mean(of_splits))
-    # Of very few items some draws have no score: all pairs may be the same one
-    if not np.isfinite(gains).all():
+            for model, splits in enumerate(models):
+                items = {name: array[chosen] for name, array in splits[split].items()}
+                scores[model, draw, number] = metrics.score_items(type, score, items)
+    return scores
+
+
+def _ends(draws: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % interval. None where some draw of very few items has no score: all may be one."""
+    if not np.isfinite(draws).all():
         return None, None
-    return tuple(np.percentile(gains, [2.5, 97.5]).tolist())
+    return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
 
 
 def _about(splits: dict[str, Items]) -> dict:
@@ -437,23 +456,325 @@ def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
     return cells
 
 
+# --- a page ---------------------------------------------------------------------------------------
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c1c1c; --dim: #6b6b6b; --line: #dcdcdc; --paper: #fff }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --dim: #9a9a9a; --line: #3a3a3a; --paper: #161616 }
+}
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2.5rem 0 .3rem }
+p { color: var(--dim); margin: .2rem 0 .8rem } summary { color: var(--dim); cursor: pointer }
+.scroll { overflow-x: auto; max-height: 32rem }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem }
+th { text-align: left; font-weight: normal }
+td, th { padding: .1rem .7rem .1rem 0; vertical-align: middle } td { text-align: right }
+h3 { font-size: .95rem; font-weight: normal; margin: 1rem 0 .3rem }
+.bars { width: 100% } .bars td { white-space: nowrap; width: 1% }
+.bars td:nth-child(2) { width: auto } .bars th { width: 32%; overflow-wrap: anywhere }
+.bars th[colspan] { color: var(--dim); padding-top: .7rem }
+@media (max-width: 36rem) {
+  .bars tr { display: grid; grid-template-columns: 1fr 3.4rem; align-items: center }
+  .noted tr { grid-template-columns: 1fr 3.4rem 7.4rem }
+  .bars th { grid-column: 1 / -1; width: auto } .bars td { width: auto }
+}
+.plot .x { transform: translate(-50%, 1.3rem); bottom: 0 }
+.plot .y { transform: translate(-100%, -50%); left: -.4rem }
+.bar { position: relative; height: .75rem; background: var(--line) }
+.bar i { position: absolute; top: 0; bottom: 0; background: var(--hue) }
+.bar b { position: absolute; top: 45%; height: 10%; background: var(--ink) }
+.plot { position: relative; height: 15rem; margin: .5rem 1rem 2.5rem 2.5rem;
+  border: solid var(--line); border-width: 0 0 1px 1px }
+.plot svg { position: absolute; width: 100%; height: 100%; overflow: visible }
+.plot path { fill: none; stroke: var(--hue); vector-effect: non-scaling-stroke;
+  stroke-linejoin: round; stroke-linecap: round }
+.plot span { position: absolute; font-size: .75rem; color: var(--dim); white-space: nowrap }
+.legend span { margin-right: 1rem; white-space: nowrap; color: var(--ink); font-size: .85rem }
+.legend span::before { content: ""; display: inline-block; width: .7rem; height: .7rem;
+  background: var(--hue); margin-right: .35rem }
+"""
+# By Okabe and Ito, to be told apart by everybody, on light and on dark
+HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7fd1", "#a0a000"]
+CURVE_POINTS = 60  # of a training run; a longer one is drawn as means of neighbouring steps
+
+
+def page(columns: dict[str, Results], names: list, runs: list, resamples: int, notes) -> str:
+    """Results as an HTML page that needs no other file. Every number that is drawn is text too.
+
+    names: of the folders or published models that the columns were read from. runs: folders that
+    may hold a `log.jsonl` of training or reports of mining. notes: see `compare`.
+    """
+    folders = dict(zip(columns, map(Path, names), strict=True))
+    first = {model: next(iter(results.values()), {}) for model, results in columns.items()}
+    settings = {model: result.get("settings", {}) for model, result in first.items()}
+    sizes = {model: _parameters(model, folders[model]) for model in columns}
+    about = [["model", "tasks", "parameters", "prefix", "dtype", "weights"]]
+    for model, results in columns.items():
+        facts = [str(settings[model].get(x, "-"))[:12] for x in ("prefix", "dtype", "weights")]
+        size = f"{sizes[model]:,}" if sizes[model] else "-"
+        about.append([model, str(len(results)), size, *facts])
+    scores = _bars_of_tasks(columns, folders, resamples, notes)
+    own = [x["model"] for x in settings.values() if "model" in x]
+    sections = [
+        ("Models", "", html_table(about)),
+        ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
+        ("Native and translated text", "Paler: text that was translated to Dutch.",
+         bars(_bars_of_types(columns, ["native", "translated"]))),
+        ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.", bars(scores)),
+        _size_section(columns, sizes),
+        *(_training_section(Path(folder)) for folder in dict.fromkeys([*runs, *own])),
+        *(_mining_section(x) for run in runs for x in sorted(Path(run).glob("*.jsonl*.json"))),
+    ]  # fmt: skip
+    body = "".join(
+        f"<h2>{escape(title)}</h2>\n<p>{escape(about)}</p>\n{content}\n"
+        for title, about, content in sections
+        if content
+    )
+    title = "Scores on Dutch tasks"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style></head>\n"
+        f"<body><h1>{title}</h1>\n{body}</body></html>\n"
+    )
+
+
+def html_table(cells: list[list[str]]) -> str:
+    lines = [
+        f"<tr><th>{escape(first)}" + "".join(f"<td>{escape(cell)}" for cell in others)
+        for first, *others in cells
+    ]
+    return '<div class="scroll"><table>{}</table></div>'.format("\n".join(lines))
+
+
+class Bar(NamedTuple):
+    """A number, drawn from `start` to `end`, with a line over it where there is an interval."""
+
+    label: str
+    text: str
+    note: str
+    hue: int
+    start: float
+    end: float
+    interval: tuple[float | None, float | None] = (None, None)
+    opacity: float = 1
+
+
+def bars(groups: dict[str, list[Bar]], low: float = 0, high: float = 100) -> str:
+    """A table of bars in groups, on a scale from `low` to `high`."""
+
+    def drawn(tag: str, start: float, end: float, style: str = "") -> str:
+        left, right = (100 * (x - low) / (high - low) for x in (start, end))
+        return f'<{tag} style="left:{left:.2f}%;width:{right - left:.2f}%;{style}"></{tag}>'
+
+    noted, lines = any(row.note for rows in groups.values() for row in rows), []
+    for group, rows in groups.items():
+        lines.append(f'<tr><th colspan="4">{escape(group)}')
+        for row in rows:
+            bar = drawn("i", row.start, row.end, f"{_hue(row.hue)};opacity:{row.opacity}")
+            bar += "" if None in row.interval else drawn("b", *row.interval)
+            note = f"<td>{escape(row.note)}" if noted else ""
+            lines.append(
+                f'<tr><th>{escape(row.label)}<td><div class="bar">{bar}</div>'
+                f"<td>{escape(row.text)}{note}"
+            )
+    content = "\n".join(lines)
+    return f'<table class="bars{" noted" * noted}">{content}</table>' if lines else ""
+
+
+def _hue(number: int) -> str:
+    return f"--hue:{HUES[number % len(HUES)]}" if number >= 0 else "--hue:var(--dim)"
+
+
+def plot_html(series: dict[str, tuple[int, list]], x_marks: list, y_marks: list, dots: bool) -> str:
+    """Curves or dots. series: {name: (hue, points)}; marks: (value, label) from end to end."""
+    (left, *_, right), (bottom, *_, top) = ([x for x, _ in marks] for marks in (x_marks, y_marks))
+
+    def across(x: float) -> float:
+        return 100 * (x - left) / (right - left)
+
+    def down(y: float) -> float:
+        return 100 * (top - y) / (top - bottom)
+
+    # A line of no length, with round ends, is a dot whose shape does not depend on the page's
+    paths, legend = [], []
+    for name, (hue, points) in series.items():
+        places = [f"{across(x):.2f} {down(y):.2f}" for x, y in points]
+        path = "".join(f"M{x}h0" for x in places) if dots else f"M{'L'.join(places)}h0"
+        width = (6 if hue < 0 else 9) if dots else 1.5
+        paths.append(f'<path d="{path}" stroke-width="{width}" style="{_hue(hue)}"/>')
+        legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
+    marks = [f'<span class="x" style="left:{across(x):.2f}%">{text}</span>' for x, text in x_marks]
+    marks += [f'<span class="y" style="top:{down(y):.2f}%">{text}</span>' for y, text in y_marks]
+    svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>'
+    plot = f'<div class="plot">{svg}{"".join(marks)}</div>'
+    return f'<div class="legend">{"".join(legend)}</div>{plot}'
+
+
+def even_marks(values) -> list[tuple[float, str]]:
+    """Round numbers from below the least value to above the greatest, about five."""
+    low, high = min(values), max(values)
+    least = (high - low or 1) / 4
+    size = 10 ** math.floor(math.log10(least))
+    step = next(x * size for x in (1, 2, 5, 10) if x * size >= least)
+    ends = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
+    return [(n * step, f"{n * step:g}") for n in range(ends[0], ends[1] + 1)]
+
+
+def _folded(cells: list[list[str]]) -> str:
+    return f"<details><summary>numbers</summary>{html_table(cells)}</details>"
+
+
+# Sections of the page
+
+
+def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, list[Bar]]:
+    """Types and means, of tasks on such text; of several texts those that have a score on each."""
+    head, *rows = report_types(columns)
+    hues, groups = {model: number for number, model in enumerate(columns)}, {}
+    for place, name in enumerate(head[3:], 3):
+        scores = [row for row in rows if row[1] in texts and row[place] != "-"]
+        if {row[1] for row in scores} == set(texts):
+            groups[name] = [
+                Bar(model, row[place], "" if text == "all" else text, hues[model], 0,
+                    float(row[place]), opacity=0.5 if text == "translated" else 1)
+                for row in scores
+                for model, text in [row[:2]]
+            ]  # fmt: skip
+    return groups
+
+
+def _bars_of_tasks(columns, folders: dict[str, Path], resamples: int, notes) -> dict:
+    groups = {}
+    for name, type, *_ in report_tasks(columns)[1:]:
+        for hue, (model, results) in enumerate(columns.items()):
+            if name in results:
+                # As in `compare`, without an interval where there are no items to draw from
+                ends, result = (None, None), results[name]
+                try:
+                    if items := read_items(folders[model], result):
+                        score = result["main_score_name"]
+                        draws = resample(result["task_type"], score, [items], resamples)
+                        ends = _ends(draws[0].mean(1))
+                except InputError as error:
+                    notes.append(f"no interval for {name}: {error}")
+                ends = tuple(x and 100 * x for x in ends)
+                note = "" if None in ends else "{:.2f} to {:.2f}".format(*ends)
+                score = 100 * result["main_score"]
+                bar = Bar(model, _cell(result["main_score"]), note, hue, 0, max(score, 0), ends)
+                groups.setdefault(f"{name}, {type}", []).append(bar)
+    return groups
+
+
+def _parameters(model: str, folder: Path) -> int | None:
+    """As `run` and mteb write them for mteb, or published."""
+    for path in sorted(folder.glob(MODEL_META)) + sorted(folder.glob(f"results/*/*/{MODEL_META}")):
+        return read_json(path).get("n_parameters")
+    return read_json(PUBLISHED)["models"].get(model, {}).get("parameters")
+
+
+def _size_section(columns: dict[str, Results], sizes: dict[str, int | None]):
+    """Every model with published scores, and these, on the tasks that all have."""
+    published = read_json(PUBLISHED)
+    tasks = [name for name in published["tasks"] if all(name in x for x in columns.values())]
+    if not tasks:
+        return "", "", ""
+    places = [published["tasks"].index(name) for name in tasks]
+    means = {
+        name: (model["parameters"], 100 * float(np.mean([model["scores"][i] for i in places])))
+        for name, model in published["models"].items()
+        if model.get("parameters") and name not in columns
+    }
+    series = {"published": (-1, [(math.log10(size), score) for size, score in means.values()])}
+    for hue, (model, results) in enumerate(columns.items()):
+        if sizes[model]:
+            means[model] = sizes[model], 100 * np.mean([results[x]["main_score"] for x in tasks])
+            series[model] = hue, [(math.log10(sizes[model]), means[model][1])]
+    logs = [math.log10(size) for size, _ in means.values()]
+    powers = range(math.floor(min(logs)), math.ceil(max(logs)) + 1)
+    marks = [(x, f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M") for x in powers]
+    drawn = plot_html(series, marks, even_marks([score for _, score in means.values()]), dots=True)
+    cells = [[name, f"{size / 1e6:,.1f}", f"{score:.2f}"] for name, (size, score) in means.items()]
+    cells.sort(key=lambda row: -float(row[2]))
+    about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
+    return "Size and score", about, drawn + _folded([["model", "parameters (M)", "mean"], *cells])
+
+
+def _training_section(folder: Path):
+    """Loss and in-batch accuracy of each source."""
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        return "", "", ""
+    content, lines = "", [line for _, line in read_jsonl(path)]
+    size = math.ceil(len(lines) / CURVE_POINTS)
+    windows = [lines[start : start + size] for start in range(0, len(lines), size)]
+    sources = sorted({line["source"] for line in lines})
+    for what in ("loss", "accuracy"):
+        series, cells = {source: (n, []) for n, source in enumerate(sources)}, [["step", *sources]]
+        for window in windows:
+            step, row = window[-1]["step"], []
+            for source in sources:
+                values = [line[what] for line in window if line["source"] == source]
+                row.append(f"{np.mean(values):.3f}" if values else "")
+                if values:
+                    series[source][1].append((step, np.mean(values)))
+            cells.append([str(step), *row])
+        numbers = [y for _, points in series.values() for _, y in points]
+        drawn = plot_html(series, even_marks([0, step]), even_marks([0, *numbers]), dots=False)
+        content += f"<h3>{what}</h3>{drawn}{_folded(cells)}"
+    about = f"{len(lines):,} steps. A point is the mean of a source's batches in {size:,} of them."
+    return f"Training of {folder.resolve().name}", about, content
+
+
+def _mining_section(path: Path):
+    """What became of the candidates of a source, and how scores lie."""
+    with reading(path):
+        figures = read_json(path).get("report") or {}
+        if "became of them" not in figures:
+            return "", "", ""
+        total = figures["candidates"]
+        reasons = [
+            Bar(reason, f"{count:,}", f"{count / total:.1%}", 0, 0, count)
+            for reason, count in figures["became of them"].items()
+        ]
+        scores = [
+            Bar(name, f"{x['50%']:.3f}", f"{x['5%']:.3f} to {x['95%']:.3f}", 1, x["25%"], x["75%"],
+                (x["5%"], x["95%"]))
+            for name, x in figures.items()
+            if name.startswith("s(") and x
+        ]  # fmt: skip
+        ends = even_marks([end for bar in scores for end in bar.interval])
+        drawn = bars({"candidates": reasons}, 0, total)
+        drawn += bars({"scores: median, and 5 % to 95 %": scores}, ends[0][0], ends[-1][0])
+    about = f"{total:,} candidates of {figures['queries']:,} queries; of scores the middle half."
+    return f"Mining of {path.name}", about, drawn
+
+
 # --- commands -------------------------------------------------------------------------------------
 
 
 def print_report(args) -> None:
     refuse_plot(args.plot, args.overwrite)
+    if args.html:
+        refuse_existing(args.html, args.overwrite)
     notes = []
     columns = read_columns_of(args.results, notes)
     if args.tasks:
         columns = only_tasks(columns, args.tasks)
     cells = report_types(columns) if args.by == "type" else report_tasks(columns)
     print(table(cells, args.format, 2))
-    _print_notes(notes)
     if args.plot:
         plot(args.plot, columns)
+    if args.html:
+        content = page(columns, args.results, args.runs, args.resamples, notes)
+        with new_file(args.html) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    print_notes(notes)
 
 
-def _print_notes(notes: list[str]) -> None:
+def print_notes(notes: list[str]) -> None:
     print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
 
 
@@ -465,4 +786,4 @@ def print_comparison(args) -> None:
         names = [str(args.a), str(args.b)]
     print(table(describe_comparison(rows, *names), args.format, 2))
     print("\nsettings that differ:" if lines else "\nno settings differ", *lines, sep="\n  ")
-    _print_notes(notes)
+    print_notes(notes)
