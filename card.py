@@ -60,7 +60,7 @@ def read_card(folder) -> tuple[str, str]:
 
 def parse_head(head: str, folder) -> dict:
     """{field: value} of the head of a folder's card."""
-    with reading(Path(folder) / CARD) as place:
+    with reading(f"{folder}/{CARD}") as place:
         fields = yaml.safe_load(head) or {}
         if not isinstance(fields, dict):
             raise InputError(f"{place}: its head is not `field: value` lines; mend or remove it")
@@ -85,20 +85,23 @@ def write_card(folder, old, fields: dict[str, dict], parts: dict[str, str]) -> N
 # --- a new model ----------------------------------------------------------------------------------
 
 
-def write(folder, base, old=None, step: str = "") -> None:
+def write(folder, base=None, old=None, step: str = "") -> None:
     """Write the card of a model that was just made, and so has no scores.
 
-    base: the folder it was made from; licence, data sets and history are taken over from its card.
-    old: the folder that is replaced, whose card is kept but for these parts. step: how the model
-    was made, if not as the folder's files say.
+    base: the folder it was made from, if known; licence, data sets and history are taken over from
+    its card. old: the folder that is replaced, whose card is kept but for these parts. step: how
+    the model was made, if not as the folder's files say.
     """
     folder, made = Path(folder), {} if step else read_made(Path(folder))
-    name, (head, text) = str(made.get("model", base)), read_card(base)
+    name = str(made.get("model", base or ""))
+    head, text = read_card(base) if base else ("", "")
     before = parse_head(head, base)
 
-    # The hub wants the name of a repository, as base and as data set
-    origin = HUB_NAME.fullmatch(name)[1] if is_hub_name(name) else before.get("base_model")
-    datasets = [HUB_NAME.fullmatch(x)[1] for x in made.get("data", ()) if is_hub_name(x)]
+    # The hub wants names of repositories. What has the form is one, or a file that is gone by now
+    known = base is not None and Path(base).is_dir()
+    names = [name, *made.get("data", ())] if known else []
+    from_hub = {x: HUB_NAME.fullmatch(x)[1] for x in names if is_hub_name(x)}
+    origin = from_hub.pop(name, before.get("base_model"))
     fields = {
         "language": "nl",
         "license": before.get("license"),
@@ -107,14 +110,15 @@ def write(folder, base, old=None, step: str = "") -> None:
         "tags": ["sentence-transformers", "sentence-similarity", "feature-extraction", "e5"],
         "base_model": origin,
         "base_model_relation": origin and "finetune",
-        "datasets": list(dict.fromkeys([*(before.get("datasets") or ()), *datasets])),
+        "datasets": list(dict.fromkeys([*(before.get("datasets") or ()), *from_hub.values()])),
     }
 
     # The history of the base, and this step
-    history = find_part(text, "made")
-    start = f"## How it was made\n\n1. Started from {code(origin or Path(name).name)}."
-    steps = [history[1] if history else start, f"1. {step or describe_step(folder, made)}"]
-    parts = {"use": describe_use(folder), "made": "\n".join(steps), "scores": ""}
+    if step := step or describe_step(folder, made):
+        history = find_part(text, "made")
+        start = f"## How it was made\n\n1. Started from {code(origin or Path(name).name)}."
+        step = f"{history[1] if history else start}\n1. {step}"
+    parts = {"use": describe_use(folder), "made": step, "scores": ""}
     write_card(folder, old or folder, {"model": fields, "scores": {}}, parts)
 
 
@@ -127,7 +131,9 @@ def read_made(folder: Path) -> dict:
 
 
 def describe_step(folder: Path, made: dict) -> str:
-    """The last step of making a model, in a sentence."""
+    """The last step of making a model, in a sentence; empty if it is not known."""
+    if not made:
+        return ""
     if "coverage" in made:
         before, after, corpus = (made[name] for name in ("before", "after", "corpus"))
         share = made["check"]["share_tokens_kept"]
@@ -201,7 +207,7 @@ What it is not good at:
 
 
 def add_scores(folder, name: str, results: list[dict], table: str) -> None:
-    """Put results into a folder's card: in the head as the hub's model-index, as a table below.
+    """Put results into a folder's card: in the head as the hub's model-index, below as a table.
 
     name: what the model is called in the card. results: entries of the index.
     """
@@ -229,13 +235,10 @@ def push(folder, repository: str) -> str:
     from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
 
     try:
-        HfApi().create_repo(repository, exist_ok=True)
-        return str(
-            HfApi().upload_folder(
-                repo_id=repository, folder_path=folder, allow_patterns=MODEL_FILES,
-                commit_message="Model and card",
-            )
-        )  # fmt: skip
+        address = HfApi().create_repo(repository, exist_ok=True)
+        options = {"allow_patterns": MODEL_FILES, "commit_message": "Model and card"}
+        HfApi().upload_folder(repo_id=repository, folder_path=folder, **options)
+        return str(address)
     except (HTTPError, HFValidationError, LocalTokenNotFoundError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"--push {repository}: not uploaded ({reason})") from None

@@ -32,6 +32,7 @@ import argparse
 import functools
 import platform
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -249,16 +250,12 @@ def finished(
     return settings, result, "kept"
 
 
-# The fields of mteb's `model_meta.json` (`ModelMeta`) that say the same of every model here
+# The fields of mteb's `model_meta.json` (`ModelMeta`), unless `run` is given more
 MTEB_META = dict.fromkeys(
-    "loader release_date memory_usage_mb license open_weights public_training_code "
-    "public_training_data reference training_datasets adapted_from".split()
-) | {
-    "languages": ["nld-Latn"],
-    "framework": ["PyTorch"],
-    "similarity_fn_name": "cosine",
-    "use_instructions": True,
-}
+    "loader release_date n_parameters n_embedding_parameters memory_usage_mb max_tokens embed_dim "
+    "license open_weights public_training_code public_training_data use_instructions "
+    "training_datasets".split()
+) | {"languages": ["nld-Latn"], "framework": ["PyTorch"], "similarity_fn_name": "cosine"}
 
 
 def run(
@@ -339,16 +336,17 @@ def write_for_mteb(out: Path, results: list[dict], settings: dict, about: dict) 
     is_from_hub = is_hub_name(model)
     name = HUB_NAME.fullmatch(model)[1] if is_from_hub else f"local/{Path(model).resolve().name}"
     revision = settings.get("weights", "no_revision_available")[:40]
-    folder, tasks = out / "results" / name.replace("/", "__"), {task.name: task for task in TASKS}
-    known = [result for result in results if result["task_name"] in tasks]
+    folder = out / "results" / name.replace("/", "__").replace(" ", "_") / revision
+    subsets = {task.name: task.subset for task in TASKS}
+    known = [result for result in results if result["task_name"] in subsets]
     for result in known:
         # A task file may have the benchmark's data, but has no subsets
-        subset = {"hf_subset": tasks[result["task_name"]].subset}
+        subset = {"hf_subset": subsets[result["task_name"]]}
         scores = {split: [values[0] | subset] for split, values in result["scores"].items()}
-        write_json(folder / revision / f"{result['task_name']}.json", result | {"scores": scores})
+        write_json(folder / f"{result['task_name']}.json", result | {"scores": scores})
     if known:
         meta = MTEB_META | {"name": name, "revision": revision} | about
-        write_json(folder / revision / MODEL_META, meta)
+        write_json(folder / MODEL_META, meta)
 
 
 def _plain(value):
@@ -446,6 +444,8 @@ def _download(args) -> None:
 def _card(args) -> None:
     """Put results into the card of the model that they are of; perhaps upload both."""
     folder = Path(args.model)
+    if args.push and not re.fullmatch(r"[\w.-]+/[\w.-]+", args.push):
+        raise InputError(f"--push {args.push}: expected owner/name, as of a repository on the hub")
     weights, results = model_folder.weights_hash(folder), read_results(args.results, notes := [])
     for result in results.values():
         if (found := str(result["settings"].get("weights"))) != weights:
@@ -453,10 +453,12 @@ def _card(args) -> None:
             raise InputError(f"{args.results}: {found}; evaluate this model")
     print_notes(notes)
     if not (folder / card.CARD).is_file():
-        card.write(folder, card.read_made(folder).get("model", ""))
+        card.write(folder)
     name = args.push or folder.resolve().name
-    cells = report_tasks({name: results})
-    card.add_scores(folder, name, model_index(results), table(cells, "markdown", 2))
+    settings = next(iter(results.values()))["settings"]
+    about = f"Main scores x 100, `--prefix {settings['prefix']}`, {settings['dtype']}.\n\n"
+    scores = about + table(report_tasks({name: results}), "markdown", 2)
+    card.add_scores(folder, name, model_index(results), scores)
     print(f"{folder / card.CARD}: {len(results)} results")
     if args.push:
         print(f"uploaded: {card.push(folder, args.push)}")

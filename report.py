@@ -340,9 +340,7 @@ def interval(
     return _ends((draws[1] - draws[0]).mean(1))
 
 
-def resample(
-    type: str, score: str, models: list[dict[str, Items]], resamples: int
-) -> np.ndarray:
+def resample(type: str, score: str, models: list[dict[str, Items]], resamples: int) -> np.ndarray:
     """Scores (models, resamples, splits) of as many items as there are, drawn with replacement, the
     same for all models."""
     generator = np.random.default_rng(SEED)
