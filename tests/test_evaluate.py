@@ -7,6 +7,7 @@ made the golden values).
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -382,3 +383,73 @@ def test_mistakes_are_one_clear_line(tmp_path, monkeypatch, folder, words, messa
     (tmp_path / "bars.svg").write_text("another picture")
     with pytest.raises((InputError, FileNotFoundError), match=message):
         evaluate.main([paths.get(word, word) for word in words.split()])
+
+
+# --- for others' tools ----------------------------------------------------------------------------
+
+
+def test_results_are_written_again_for_mteb(tmp_path, folder):
+    """parity/test_mteb.py loads them with mteb; here: where they are, and what they say."""
+    cases.write_case("STSBenchmarkMultilingualSTS", tmp_path)
+    entries = json.loads((tmp_path / "tasks.json").read_text())["tasks"]
+    sts = dict.fromkeys(entries[0]["splits"], "sts.jsonl")
+    path = write_tasks(tmp_path, *entries, sts_entry(splits=sts), sts=STS_ROWS)
+    evaluate.main(run_of(folder, path, tmp_path / "out"))
+    (revision,) = (tmp_path / "out" / "results" / "local__model").iterdir()
+    assert sorted(file.name for file in revision.iterdir()) == [
+        "STSBenchmarkMultilingualSTS.json",
+        "model_meta.json",
+    ]
+    meta = json.loads((revision / "model_meta.json").read_text())
+    assert (meta["name"], meta["revision"]) == ("local/model", revision.name)
+    pieces = json.loads((folder / "config.json").read_text())["vocab_size"]
+    assert (meta["n_embedding_parameters"], meta["embed_dim"]) == (pieces * 24, 24)
+    assert meta["max_tokens"] == 64 and meta["n_parameters"] > 2 * meta["n_embedding_parameters"]
+    first, second = (
+        json.loads((place / "STSBenchmarkMultilingualSTS.json").read_text())
+        for place in (tmp_path / "out", revision)
+    )
+    for values in second["scores"].values():
+        assert values[0].pop("hf_subset") == "nl", "the benchmark's name of it"
+    for values in first["scores"].values():
+        del values[0]["hf_subset"]
+    assert first == second and revision.name == first["settings"]["weights"][:40]
+
+
+def test_scores_get_into_the_card_of_their_model_alone(tmp_path, folder, monkeypatch, capsys):
+    path = write_tasks(tmp_path, sts_entry(), sts=STS_ROWS)
+    evaluate.main(run_of(folder, path, tmp_path / "out"))
+    uploads = []
+    monkeypatch.setattr("card.push", lambda *arguments: uploads.append(arguments))
+    command = ["card", str(tmp_path / "out"), "--model", str(folder)]
+    evaluate.main([*command, "--push", "owner/name"])
+    assert uploads == [(folder, "owner/name")]
+    content = (folder / "README.md").read_text()
+    assert re.search(r"\| Sts +\| STS +\|", content) and "name: owner/name" in content
+    result = json.loads((tmp_path / "out" / "Sts.json").read_text())
+    assert f"value: {round(result['main_score'], 6)}\n" in content
+    with pytest.raises(InputError, match="--push a/b/c: expected owner/name"):
+        evaluate.main([*command, "--push", "a/b/c"])
+    result["settings"]["weights"] = "0" * 64
+    (tmp_path / "out" / "Sts.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match="out: Sts is of weights 000000000000, .*model has "):
+        evaluate.main(command)
+    assert (folder / "README.md").read_text() == content
+
+
+def test_the_model_index_names_data_sets_of_the_hub(tmp_path):
+    scores = {"test": [{"main_score": 0.12345678, "hf_subset": "default"}]}
+    about = {"task_type": "Clustering", "main_score_name": "v_measure", "scores": scores}
+    task = test_mteb_nl.NAMED["VABBClusteringP2P"]
+    results = {task.name: about | {"dataset_revision": task.revision}}
+    results["Own"] = about | {"dataset_revision": "local"}
+    first, second = evaluate.model_index(results)
+    assert first["metrics"] == [{"name": "v_measure", "type": "v_measure", "value": 0.123457}]
+    assert first["dataset"] == {
+        "name": "VABBClusteringP2P (default)",
+        "type": "clips/mteb-nl-vabb-cls",
+        "split": "test",
+        "config": "default",
+        "revision": task.revision,
+    }
+    assert second["dataset"] == {"name": "Own (default)", "type": "Own", "split": "test"}

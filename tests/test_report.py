@@ -8,6 +8,7 @@ own page.
 
 import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from parity.cases import STS_ROWS, sts_entry, write_tasks
 
 import evaluate
 import report
-from files import InputError, write_json
+from files import InputError, write_json, write_jsonl
 from mteb_nl import TASKS, read_tasks
 from report import compare, read_columns_of, report_tasks, report_types, table
 
@@ -362,3 +363,172 @@ def test_items_that_are_not_ours_cost_their_interval_alone(
         assert row["low"] is None and row["difference"] == row["b"] - row["a"]
         assert re.match(f"no interval for {task}: .*b/items/{task}.npz: .*{words}", notes[0])
         path.write_bytes(b"PK")
+
+
+# --- a page ---------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """The text of a page's cells, the styles of its bars, its tags and attributes."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.rows, self.tags, self.styles, self.paths = [], set(), [], []
+        self.content = path.read_text(encoding="utf-8")
+        self.feed(self.content)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag in ("i", "b"):
+            self.styles.append((tag, dict(attributes)["style"], len(self.rows) - 1))
+        if tag == "path":
+            self.paths.append(dict(attributes)["d"])
+
+    def handle_data(self, data):
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip()
+
+    def handle_endtag(self, tag):
+        if tag == "table":
+            self.rows.append([])
+
+    def bars(self, tag: str) -> list[tuple[list[str], float, float]]:
+        """(cells of its row, left, width) of each bar (i) or interval (b)."""
+        numbers = r"left:([\d.]+)%;width:([\d.]+)%"
+        places = [(row, re.match(numbers, style)) for t, style, row in self.styles if t == tag]
+        return [(self.rows[row], float(x[1]), float(x[2])) for row, x in places]
+
+
+@pytest.fixture
+def page_of(tmp_path, capsys):
+    """page_of(*words): the page that `report` writes."""
+
+    def make(*words) -> Page:
+        command = ["report", *map(str, words), "--html", str(tmp_path / "page.html")]
+        evaluate.main([*command, "--overwrite"])
+        return Page(tmp_path / "page.html")
+
+    return make
+
+
+def test_bars_are_as_long_as_the_numbers_next_to_them_say(tmp_path, page_of):
+    write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
+    write_results(tmp_path / "b", S=-0.75, C2=0.3)
+    page = page_of(tmp_path / "a", tmp_path / "b")
+    found = {}
+    for (model, _, number, *_), left, width in page.bars("i"):
+        assert left == 0 and width == pytest.approx(max(0, float(number)), abs=0.01)
+        found.setdefault(model, []).append(number)
+    # Types and means, native and translated, tasks
+    assert found["a"] == "15.00 50.00 26.67 32.50 20.00 50.00 20.00 50.00 20.00 10.00 50.00".split()
+    assert found["b"] == "-75.00 -75.00 -75.00 30.00 -75.00".split()
+    assert not page.bars("b")
+
+
+def test_a_page_needs_nothing_else_and_escapes_what_files_say(tmp_path, page_of):
+    name = 'a<script>&"'
+    write_results(tmp_path / name, S=0.5)
+    (tmp_path / "run").mkdir()
+    lines = [{"step": 1, "source": "<b>x</b>", "loss": 1.5, "accuracy": 0.5}]
+    write_jsonl(tmp_path / "run" / "log.jsonl", lines)
+    write_json(tmp_path / "run" / "<i>.jsonl.json", {"report": MINED | {"s(<u>)": MINED["s(q,p)"]}})
+    page = page_of(tmp_path / name, "--runs", tmp_path / "run")
+    assert not page.tags & {"script", "u", "link", "img", "iframe", "object"}
+    assert not re.search(r"https?:|url\(|@import|src=", page.content)
+    assert sum(row[:1] == [name] for row in page.rows) >= 3
+    assert "&lt;b&gt;x&lt;/b&gt;</span>" in page.content and "<i>.jsonl" not in page.content
+
+
+def test_intervals_of_a_page_are_of_the_task_s_items(tmp_path, page_of, evaluated):
+    a, b = evaluated(tmp_path, "SciFact-NL.v2", "VABBClusteringS2S")
+    page, generator = page_of(a, "--resamples", 150), np.random.default_rng(42)
+    values = 100 * np.load(a / "items" / "SciFact-NL.v2.npz")["test/ndcg_at_10"]
+    draws = [values[generator.integers(0, len(values), len(values))].mean() for _ in range(150)]
+    low, high = np.percentile(draws, [2.5, 97.5])
+    (((*_, text), left, width),) = page.bars("b")
+    assert text == f"{low:.2f} to {high:.2f}"
+    assert (left, left + width) == pytest.approx((low, high), abs=0.02)
+
+
+def test_items_that_are_not_ours_cost_a_page_their_interval_alone(
+    tmp_path, page_of, evaluated, capsys
+):
+    a, _ = evaluated(tmp_path, "SciFact-NL.v2")
+    (a / "items" / "SciFact-NL.v2.npz").write_bytes(b"PK")
+    page = page_of(a)
+    assert not page.bars("b") and page.bars("i")
+    assert capsys.readouterr().err.startswith("no interval for SciFact-NL.v2: ")
+
+
+def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path, page_of):
+    types = {"SICK-NL-STS": "STS", "SIB200ClusteringS2S": "Clustering", "Own": "STS"}
+    for name, type in types.items():
+        result = {"task_name": name, "task_type": type, "main_score": 0.5, "scores": {}}
+        write_json(tmp_path / "a" / f"{name}.json", result | {"settings": {}})
+    meta = tmp_path / "a/results/local__a/1/model_meta.json"
+    write_json(meta, {"name": "local/a", "n_parameters": 29116416})
+    page = page_of(tmp_path / "a", "intfloat/multilingual-e5-base")
+    rows = {row[0]: row[1:] for row in page.rows if len(row) == 3}
+    assert rows["a"] == ["29.1", "50.00"]
+    published = json.loads(report.PUBLISHED.read_text())
+    places = [published["tasks"].index(name) for name in list(types)[:2]]
+    sizes = {"clips/e5-small-trm-nl": "40.8", "intfloat/multilingual-e5-base": "278.0"}
+    for name, size in sizes.items():
+        scores = [published["models"][name]["scores"][place] for place in places]
+        assert rows[name] == [size, f"{50 * sum(scores):.2f}"]
+    assert len([row for row in rows if "/" in row]) == 128
+    assert [path.count("M") for path in page.paths] == [127, 1, 1]
+
+
+def test_curves_of_training(tmp_path, page_of):
+    """130 steps in windows of 3; in the first one the source b has no batch."""
+    write_results(tmp_path / "a", S=0.5)
+    lines = [
+        {"step": n, "source": "b" if n in (5, 6) else "a", "loss": n, "accuracy": n / 130}
+        for n in range(1, 131)
+    ]
+    write_jsonl(tmp_path / "run" / "log.jsonl", lines)
+    page = page_of(tmp_path / "a", "--runs", tmp_path / "run")
+    rows = [row for row in page.rows if len(row) == 3 and row[0].isdigit()]
+    assert len(rows) == 2 * 44 and rows[:3] == [
+        ["3", "2.000", ""],
+        ["6", "4.000", "5.500"],
+        ["9", "8.000", ""],
+    ]
+    assert rows[43] == ["130", "130.000", ""] and rows[44] == ["3", "0.015", ""]
+    a, b, *_ = page.paths
+    assert (a.count("L"), b.count("L")) == (43, 0) and b == "M4.00 96.33h0"
+
+
+MINED = {
+    "queries": 2,
+    "candidates": 40,
+    "became of them": {"taken": 10, "positive": 30},
+    "s(q,p)": {"5%": 0.5, "25%": 0.6, "50%": 0.7, "75%": 0.8, "95%": 1.0},
+    "s(q,n) taken": None,
+}
+
+
+def test_reports_of_mining(tmp_path, page_of):
+    write_results(tmp_path / "a", S=0.5)
+    write_json(tmp_path / "run" / "x.jsonl.gz.json", {"report": MINED})
+    write_json(tmp_path / "run" / "y.jsonl.gz.json", {"other": 1})
+    page = page_of(tmp_path / "a", "--runs", tmp_path / "run")
+    found = {cells[0]: (cells[2:], left, width) for cells, left, width in page.bars("i")}
+    assert found["taken"] == (["10", "25.0%"], 0, 25)
+    assert found["s(q,p)"] == (["0.700", "0.500 to 1.000"], 33.33, 33.33), "on a scale from 0.4"
+    assert page.bars("b")[-1][1:] == (16.67, 83.33)
+    write_json(tmp_path / "run" / "y.jsonl.gz.json", {"report": {"became of them": {}}})
+    with pytest.raises(InputError, match="y.jsonl.gz.json: no field 'candidates'"):
+        page_of(tmp_path / "a", "--runs", tmp_path / "run")
+
+
+def test_marks_of_an_axis_are_round_and_hold_all_values():
+    assert report.even_marks([0, 40]) == [(0, "0"), (10, "10"), (20, "20"), (30, "30"), (40, "40")]
+    for values in ([0.52], [0.1, 0.13], [-3, 4.2], [33.1, 89.4], [0, 0]):
+        marks = [value for value, _ in report.even_marks(values)]
+        assert marks[0] <= min(values) and max(values) <= marks[-1] and 2 <= len(marks) <= 7
