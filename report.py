@@ -175,13 +175,18 @@ def _mean(scores) -> float | None:
     return None if None in scores else float(np.mean(scores))
 
 
-def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
-    """{short name: results} of several folders or published models. notes: see `read_results`."""
+def name_columns(names: list) -> dict:
+    """{short name: name} of several folders or published models."""
     columns = {}
     for name in names:
         short = _short_name(name)
-        columns[str(name) if short in columns else short] = read_results(name, notes)
+        columns[str(name) if short in columns else short] = name
     return columns
+
+
+def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
+    """{short name: results} of several folders or published models. notes: see `read_results`."""
+    return {short: read_results(name, notes) for short, name in name_columns(names).items()}
 
 
 def _every(columns: dict[str, Results]) -> Results:
@@ -498,13 +503,15 @@ HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7f
 CURVE_POINTS = 60  # of a training run; a longer one is drawn as means of neighbouring steps
 
 
-def page(columns: dict[str, Results], names: list, runs: list, resamples: int, notes) -> str:
+def page(
+    columns: dict[str, Results], names: dict, runs: list, resamples: int, notes: list[str]
+) -> str:
     """Results as an HTML page that needs no other file. Every number that is drawn is text too.
 
-    names: of the folders or published models that the columns were read from. runs: folders that
-    may hold a `log.jsonl` of training or reports of mining. notes: see `compare`.
+    names: see `name_columns`. runs: folders with a `log.jsonl` of training or reports of mining.
+    notes: see `compare`.
     """
-    folders = dict(zip(columns, map(Path, names), strict=True))
+    folders = {model: Path(names[model]) for model in columns}
     first = {model: next(iter(results.values()), {}) for model, results in columns.items()}
     settings = {model: result.get("settings", {}) for model, result in first.items()}
     sizes = {model: _parameters(model, folders[model]) for model in columns}
@@ -514,7 +521,6 @@ def page(columns: dict[str, Results], names: list, runs: list, resamples: int, n
         size = f"{sizes[model]:,}" if sizes[model] else "-"
         about.append([model, str(len(results)), size, *facts])
     scores = _bars_of_tasks(columns, folders, resamples, notes)
-    own = [x["model"] for x in settings.values() if "model" in x]
     sections = [
         ("Models", "", html_table(about)),
         ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
@@ -522,7 +528,7 @@ def page(columns: dict[str, Results], names: list, runs: list, resamples: int, n
          bars(_bars_of_types(columns, ["native", "translated"]))),
         ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.", bars(scores)),
         _size_section(columns, sizes),
-        *(_training_section(Path(folder)) for folder in dict.fromkeys([*runs, *own])),
+        *(_training_section(Path(run)) for run in runs),
         *(_mining_section(x) for run in runs for x in sorted(Path(run).glob("*.jsonl*.json"))),
     ]  # fmt: skip
     body = "".join(
@@ -564,7 +570,7 @@ def bars(groups: dict[str, list[Bar]], low: float = 0, high: float = 100) -> str
     """A table of bars in groups, on a scale from `low` to `high`."""
 
     def drawn(tag: str, start: float, end: float, style: str = "") -> str:
-        left, right = (100 * (x - low) / (high - low) for x in (start, end))
+        left, right = np.clip([100 * (x - low) / (high - low) for x in (start, end)], 0, 100)
         return f'<{tag} style="left:{left:.2f}%;width:{right - left:.2f}%;{style}"></{tag}>'
 
     noted, lines = any(row.note for rows in groups.values() for row in rows), []
@@ -661,7 +667,7 @@ def _bars_of_tasks(columns, folders: dict[str, Path], resamples: int, notes) -> 
                 ends = tuple(x and 100 * x for x in ends)
                 note = "" if None in ends else "{:.2f} to {:.2f}".format(*ends)
                 score = 100 * result["main_score"]
-                bar = Bar(model, _cell(result["main_score"]), note, hue, 0, max(score, 0), ends)
+                bar = Bar(model, _cell(result["main_score"]), note, hue, 0, score, ends)
                 groups.setdefault(f"{name}, {type}", []).append(bar)
     return groups
 
@@ -669,7 +675,8 @@ def _bars_of_tasks(columns, folders: dict[str, Path], resamples: int, notes) -> 
 def _parameters(model: str, folder: Path) -> int | None:
     """As `run` and mteb write them for mteb, or published."""
     for path in sorted(folder.glob(MODEL_META)) + sorted(folder.glob(f"results/*/*/{MODEL_META}")):
-        return read_json(path).get("n_parameters")
+        size = read_json(path).get("n_parameters")
+        return size if is_number(size) and size > 0 else None
     return read_json(PUBLISHED)["models"].get(model, {}).get("parameters")
 
 
@@ -708,20 +715,25 @@ def _training_section(folder: Path):
     content, lines = "", [line for _, line in read_jsonl(path)]
     size = math.ceil(len(lines) / CURVE_POINTS)
     windows = [lines[start : start + size] for start in range(0, len(lines), size)]
-    sources = sorted({line["source"] for line in lines})
-    for what in ("loss", "accuracy"):
-        series, cells = {source: (n, []) for n, source in enumerate(sources)}, [["step", *sources]]
-        for window in windows:
-            step, row = window[-1]["step"], []
-            for source in sources:
-                values = [line[what] for line in window if line["source"] == source]
-                row.append(f"{np.mean(values):.3f}" if values else "")
-                if values:
-                    series[source][1].append((step, np.mean(values)))
-            cells.append([str(step), *row])
-        numbers = [y for _, points in series.values() for _, y in points]
-        drawn = plot_html(series, even_marks([0, step]), even_marks([0, *numbers]), dots=False)
-        content += f"<h3>{what}</h3>{drawn}{_folded(cells)}"
+    with reading(path):
+        for what in ("loss", "accuracy"):
+            # {source: {last step of a window: mean}}
+            means = {source: {} for source in sorted({line["source"] for line in lines})}
+            for window in windows:
+                for source, points in means.items():
+                    if values := [line[what] for line in window if line["source"] == source]:
+                        points[window[-1]["step"]] = float(np.mean(values))
+
+            # Drawn, and as a table
+            steps = [window[-1]["step"] for window in windows]
+            numbers = [value for points in means.values() for value in points.values()]
+            series = {name: (n, list(x.items())) for n, (name, x) in enumerate(means.items())}
+            drawn = plot_html(series, even_marks([0, *steps]), even_marks([0, *numbers]), False)
+            rows = [
+                [str(step), *(f"{x[step]:.3f}" if step in x else "" for x in means.values())]
+                for step in steps
+            ]
+            content += f"<h3>{what}</h3>{drawn}{_folded([['step', *means], *rows])}"
     about = f"{len(lines):,} steps. A point is the mean of a source's batches in {size:,} of them."
     return f"Training of {folder.resolve().name}", about, content
 
@@ -730,7 +742,7 @@ def _mining_section(path: Path):
     """What became of the candidates of a source, and how scores lie."""
     with reading(path):
         figures = read_json(path).get("report") or {}
-        if "became of them" not in figures:
+        if "became of them" not in figures or not figures["candidates"]:
             return "", "", ""
         total = figures["candidates"]
         reasons = [
@@ -766,7 +778,8 @@ def print_report(args) -> None:
     if args.plot:
         plot(args.plot, columns)
     if args.html:
-        content = page(columns, args.results, args.runs, args.resamples, notes)
+        names = name_columns(args.results)
+        content = page(columns, names, args.runs, args.resamples, notes)
         with new_file(args.html) as temporary:
             temporary.write_text(content, encoding="utf-8")
     print_notes(notes)
