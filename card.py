@@ -102,15 +102,17 @@ def write(folder, base=None, old=None, step: str = "") -> None:
     names = [name, *made.get("data", ())] if known else []
     from_hub = {x: HUB_NAME.fullmatch(x)[1] for x in names if is_hub_name(x)}
     origin = from_hub.pop(name, before.get("base_model"))
-    fields = {
+    datasets = before.get("datasets") or []
+    datasets = [datasets] if isinstance(datasets, str) else datasets
+    licence = {x: before.get(x) for x in ("license", "license_name", "license_link")}
+    fields = licence | {
         "language": "nl",
-        "license": before.get("license"),
         "library_name": "sentence-transformers",
         "pipeline_tag": "sentence-similarity",
         "tags": ["sentence-transformers", "sentence-similarity", "feature-extraction", "e5"],
         "base_model": origin,
         "base_model_relation": origin and "finetune",
-        "datasets": list(dict.fromkeys([*(before.get("datasets") or ()), *from_hub.values()])),
+        "datasets": list(dict.fromkeys([*datasets, *from_hub.values()])),
     }
 
     # The history of the base, and this step
@@ -136,11 +138,10 @@ def describe_step(folder: Path, made: dict) -> str:
         return ""
     if "coverage" in made:
         before, after, corpus = (made[name] for name in ("before", "after", "corpus"))
-        share = made["check"]["share_tokens_kept"]
         return (
             f"Trimmed from {before['pieces']:,} to {after['pieces']:,} pieces, those most frequent "
             f"in {corpus['texts']:,} Dutch texts ({corpus['tokens']:,} tokens); of the tokens of "
-            f"other texts {share:.1%} are kept."
+            f"other texts {made['check']['share_tokens_kept']:.1%} are kept."
         )
     if "word_pairs" in made:
         return (
@@ -152,14 +153,11 @@ def describe_step(folder: Path, made: dict) -> str:
     # Training: the rows of each source as they were taken
     rows = dict.fromkeys(made["sources"], 0)
     for _, line in read_jsonl(folder / "log.jsonl"):
-        rows[line["source"]] = rows.get(line["source"], 0) + line["rows"]
-    other = ("model", "data", "sources", "weights", "chunk_tokens", "kept_tokens")
-    settings = [f"{key} {code(value)}" for key, value in made.items() if key not in other]
-    sources = [f"{code(name)} ({count:,})" for name, count in rows.items()]
-    return (
-        f"Trained on {sum(rows.values()):,} rows, of {', '.join(sources)}. "
-        f"Settings: {', '.join(settings)}."
-    )
+        rows[line["source"]] += line["rows"]
+    sources = ", ".join(f"{code(name)} ({count:,})" for name, count in rows.items())
+    others = ("model", "data", "sources", "weights", "chunk_tokens", "kept_tokens")
+    settings = ", ".join(f"{key} {code(x)}" for key, x in made.items() if key not in others)
+    return f"Trained on {sum(rows.values()):,} rows, of {sources}. Settings: {settings}."
 
 
 def code(value) -> str:
@@ -171,13 +169,11 @@ def code(value) -> str:
 def describe_use(folder, name: str = "") -> str:
     """How to use a model, with the prefixes that its folder stores, and what it is not good at."""
     config, name = model_folder.parse_config(folder), name or Path(folder).resolve().name
-    prompts = dict(config.prompts)
-    query, passage = repr(prompts["query"]), repr(prompts["passage"])
+    query, passage = (repr(dict(config.prompts)[kind]) for kind in ("query", "passage"))
     return f"""\
-A Dutch text embedding model: {config.num_hidden_layers} layers, {config.vocab_size:,} pieces, \
-embeddings of {config.hidden_size} numbers. Before
-a query goes {code(query)}, before a passage {code(passage)}. With E5-NL in plain PyTorch, which
-adds them (kinds `"query"` and `"passage"`):
+A Dutch text embedding model: {config.num_hidden_layers} layers, {config.vocab_size:,} pieces,
+embeddings of {config.hidden_size} numbers. Before a query goes {code(query)}, before a passage
+{code(passage)}. With E5-NL in plain PyTorch, which adds them to the kinds "query" and "passage":
 
 ```python
 from e5nl import embed, load
@@ -195,11 +191,10 @@ embeddings = model.encode(["Olifanten worden 60 tot 70 jaar oud."], prompt={pass
 
 What it is not good at:
 
-- Languages other than Dutch: it was not tested on them, and its vocabulary may lack their pieces.
+- Other languages than Dutch, on which it was not tested; its vocabulary may lack their pieces.
 - Long texts: what is beyond {config.max_length} tokens is cut off.
-- Absolute similarity: cosines rank texts, while unrelated texts may have a high one too. Choose a
-  threshold on your own data.
-- Texts without their prefix: they get other, worse embeddings.
+- Absolute similarity: cosines rank texts, and unrelated ones may have a high one too.
+- Texts without their prefix, which get worse embeddings.
 - Fairness: the biases of its training texts were not measured."""
 
 

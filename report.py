@@ -464,39 +464,34 @@ def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1c; --dim: #6b6b6b; --line: #dcdcdc; --paper: #fff }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e6e6; --dim: #9a9a9a; --line: #3a3a3a; --paper: #161616 }
-}
+  :root { --ink: #e6e6e6; --dim: #9a9a9a; --line: #3a3a3a; --paper: #161616 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2.5rem 0 .3rem }
-p { color: var(--dim); margin: .2rem 0 .8rem } summary { color: var(--dim); cursor: pointer }
-.scroll { overflow-x: auto; max-height: 32rem }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .3rem } h3 { font-size: 1rem; font-weight: normal }
+p, summary, th[colspan], .plot span { color: var(--dim) }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem }
-th { text-align: left; font-weight: normal }
-td, th { padding: .1rem .7rem .1rem 0; vertical-align: middle } td { text-align: right }
-h3 { font-size: .95rem; font-weight: normal; margin: 1rem 0 .3rem }
-.bars { width: 100% } .bars td { white-space: nowrap; width: 1% }
-.bars td:nth-child(2) { width: auto } .bars th { width: 32%; overflow-wrap: anywhere }
-.bars th[colspan] { color: var(--dim); padding-top: .7rem }
+th, td { text-align: left; font-weight: normal; padding: .1rem .7rem .1rem 0 }
+td { text-align: right; white-space: nowrap } details { overflow: auto; max-height: 32rem }
+.bars { width: 100% } .bars th { width: 32%; overflow-wrap: anywhere } .bars td { width: 1% }
+.bars td:nth-child(2) { width: auto } .bars th[colspan] { padding-top: .7rem }
 @media (max-width: 36rem) {
   .bars tr { display: grid; grid-template-columns: 1fr 3.4rem; align-items: center }
   .noted tr { grid-template-columns: 1fr 3.4rem 7.4rem }
-  .bars th { grid-column: 1 / -1; width: auto } .bars td { width: auto }
-}
-.plot .x { transform: translate(-50%, 1.3rem); bottom: 0 }
-.plot .y { transform: translate(-100%, -50%); left: -.4rem }
+  .bars th { grid-column: 1 / -1; width: auto } .bars td { width: auto } }
 .bar { position: relative; height: .75rem; background: var(--line) }
-.bar i { position: absolute; top: 0; bottom: 0; background: var(--hue) }
-.bar b { position: absolute; top: 45%; height: 10%; background: var(--ink) }
+.bar *, .plot svg, .plot span { position: absolute }
+.bar i { height: 100%; background: var(--hue) }
+.bar b { top: calc(50% - 1px); height: 2px; background: var(--ink) }
 .plot { position: relative; height: 15rem; margin: .5rem 1rem 2.5rem 2.5rem;
   border: solid var(--line); border-width: 0 0 1px 1px }
-.plot svg { position: absolute; width: 100%; height: 100%; overflow: visible }
-.plot path { fill: none; stroke: var(--hue); vector-effect: non-scaling-stroke;
-  stroke-linejoin: round; stroke-linecap: round }
-.plot span { position: absolute; font-size: .75rem; color: var(--dim); white-space: nowrap }
-.legend span { margin-right: 1rem; white-space: nowrap; color: var(--ink); font-size: .85rem }
-.legend span::before { content: ""; display: inline-block; width: .7rem; height: .7rem;
-  background: var(--hue); margin-right: .35rem }
+.plot svg { width: 100%; height: 100%; overflow: visible }
+.plot path { fill: none; stroke: var(--hue); stroke-linecap: round;
+  vector-effect: non-scaling-stroke }
+.plot span { font-size: .75rem; white-space: nowrap; left: -.4rem;
+  transform: translate(-100%, -50%) }
+.plot .x { transform: translate(-50%, .2rem); top: 100% }
+.legend span { display: inline-block; margin-right: 1rem; font-size: .85rem }
+.legend span::before { content: "\\25a0 "; color: var(--hue) }
 """
 # By Okabe and Ito, to be told apart by everybody, on light and on dark
 HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7fd1", "#a0a000"]
@@ -512,22 +507,13 @@ def page(
     notes: see `compare`.
     """
     folders = {model: Path(names[model]) for model in columns}
-    first = {model: next(iter(results.values()), {}) for model, results in columns.items()}
-    settings = {model: result.get("settings", {}) for model, result in first.items()}
-    sizes = {model: _parameters(model, folders[model]) for model in columns}
-    about = [["model", "tasks", "parameters", "prefix", "dtype", "weights"]]
-    for model, results in columns.items():
-        facts = [str(settings[model].get(x, "-"))[:12] for x in ("prefix", "dtype", "weights")]
-        size = f"{sizes[model]:,}" if sizes[model] else "-"
-        about.append([model, str(len(results)), size, *facts])
     scores = _bars_of_tasks(columns, folders, resamples, notes)
     sections = [
-        ("Models", "", html_table(about)),
         ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
         ("Native and translated text", "Paler: text that was translated to Dutch.",
          bars(_bars_of_types(columns, ["native", "translated"]))),
         ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.", bars(scores)),
-        _size_section(columns, sizes),
+        _size_section(columns, folders),
         *(_training_section(Path(run)) for run in runs),
         *(_mining_section(x) for run in runs for x in sorted(Path(run).glob("*.jsonl*.json"))),
     ]  # fmt: skip
@@ -545,12 +531,14 @@ def page(
     )
 
 
-def html_table(cells: list[list[str]]) -> str:
+def folded_table(cells: list[list[str]]) -> str:
+    """A table of words and numbers, that a click opens."""
     lines = [
         f"<tr><th>{escape(first)}" + "".join(f"<td>{escape(cell)}" for cell in others)
         for first, *others in cells
     ]
-    return '<div class="scroll"><table>{}</table></div>'.format("\n".join(lines))
+    content = "\n".join(lines)
+    return f"<details><summary>numbers</summary><table>{content}</table></details>"
 
 
 class Bar(NamedTuple):
@@ -611,7 +599,7 @@ def plot_html(series: dict[str, tuple[int, list]], x_marks: list, y_marks: list,
         paths.append(f'<path d="{path}" stroke-width="{width}" style="{_hue(hue)}"/>')
         legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
     marks = [f'<span class="x" style="left:{across(x):.2f}%">{text}</span>' for x, text in x_marks]
-    marks += [f'<span class="y" style="top:{down(y):.2f}%">{text}</span>' for y, text in y_marks]
+    marks += [f'<span style="top:{down(y):.2f}%">{text}</span>' for y, text in y_marks]
     svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>'
     plot = f'<div class="plot">{svg}{"".join(marks)}</div>'
     return f'<div class="legend">{"".join(legend)}</div>{plot}'
@@ -625,10 +613,6 @@ def even_marks(values) -> list[tuple[float, str]]:
     step = next(x * size for x in (1, 2, 5, 10) if x * size >= least)
     ends = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
     return [(n * step, f"{n * step:g}") for n in range(ends[0], ends[1] + 1)]
-
-
-def _folded(cells: list[list[str]]) -> str:
-    return f"<details><summary>numbers</summary>{html_table(cells)}</details>"
 
 
 # Sections of the page
@@ -680,7 +664,7 @@ def _parameters(model: str, folder: Path) -> int | None:
     return read_json(PUBLISHED)["models"].get(model, {}).get("parameters")
 
 
-def _size_section(columns: dict[str, Results], sizes: dict[str, int | None]):
+def _size_section(columns: dict[str, Results], folders: dict[str, Path]):
     """Every model with published scores, and these, on the tasks that all have."""
     published = read_json(PUBLISHED)
     tasks = [name for name in published["tasks"] if all(name in x for x in columns.values())]
@@ -694,9 +678,9 @@ def _size_section(columns: dict[str, Results], sizes: dict[str, int | None]):
     }
     series = {"published": (-1, [(math.log10(size), score) for size, score in means.values()])}
     for hue, (model, results) in enumerate(columns.items()):
-        if sizes[model]:
-            means[model] = sizes[model], 100 * np.mean([results[x]["main_score"] for x in tasks])
-            series[model] = hue, [(math.log10(sizes[model]), means[model][1])]
+        if size := _parameters(model, folders[model]):
+            means[model] = size, 100 * np.mean([results[x]["main_score"] for x in tasks])
+            series[model] = hue, [(math.log10(size), means[model][1])]
     logs = [math.log10(size) for size, _ in means.values()]
     powers = range(math.floor(min(logs)), math.ceil(max(logs)) + 1)
     marks = [(x, f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M") for x in powers]
@@ -704,7 +688,8 @@ def _size_section(columns: dict[str, Results], sizes: dict[str, int | None]):
     cells = [[name, f"{size / 1e6:,.1f}", f"{score:.2f}"] for name, (size, score) in means.items()]
     cells.sort(key=lambda row: -float(row[2]))
     about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
-    return "Size and score", about, drawn + _folded([["model", "parameters (M)", "mean"], *cells])
+    head = ["model", "parameters (M)", "mean"]
+    return "Size and score", about, drawn + folded_table([head, *cells])
 
 
 def _training_section(folder: Path):
@@ -733,7 +718,7 @@ def _training_section(folder: Path):
                 [str(step), *(f"{x[step]:.3f}" if step in x else "" for x in means.values())]
                 for step in steps
             ]
-            content += f"<h3>{what}</h3>{drawn}{_folded([['step', *means], *rows])}"
+            content += f"<h3>{what}</h3>{drawn}{folded_table([['step', *means], *rows])}"
     about = f"{len(lines):,} steps. A point is the mean of a source's batches in {size:,} of them."
     return f"Training of {folder.resolve().name}", about, content
 

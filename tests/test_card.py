@@ -74,12 +74,14 @@ def test_licence_data_sets_and_history_come_from_the_card_of_the_base(
     monkeypatch.chdir(tmp_path)
     base = tmp_path / "runs" / "trimmed"
     base.mkdir(parents=True)
-    head = "license: mit\nbase_model: intfloat/multilingual-e5-small\ndatasets:\n- allenai/c4\n"
+    head = "license: other\nlicense_name: x\nbase_model: intfloat/multilingual-e5-small\n"
+    head += "datasets: allenai/c4\n"
     made = "<!-- e5nl begin made -->\n## How it was made\n\n1. Trimmed.\n<!-- e5nl end made -->\n"
     (base / "README.md").write_text(f"---\n{head}---\n{made}")
     card.write(trained, base)
     data = ModelCard.load(trained / "README.md").data
-    assert (data.license, data.base_model) == ("mit", "intfloat/multilingual-e5-small")
+    assert (data.license, data.license_name) == ("other", "x")
+    assert data.base_model == "intfloat/multilingual-e5-small"
     assert data.datasets == ["allenai/c4", "clips/beir-nl-mmarco"]
     history = card.find_part(read(trained), "made")[1].splitlines()
     assert history[2] == "1. Trimmed." and len(history) == 4
