@@ -323,6 +323,9 @@ def test_mtebs_loader_shows_our_results_next_to_its_own(tmp_path, monkeypatch):
         cache.save_to_cache(result, Model.mteb_model_meta)
     settings = {"model": model, "weights": "f" * 64}
     list(evaluate.run(tasks, cases.embed, tmp_path / "out", settings))
+    (path,) = tmp_path.glob("out/results/*/*/model_meta.json")
+    meta = mteb.models.ModelMeta.model_validate_json_resolved(path.read_text())
+    assert (meta.name, meta.revision, meta.languages) == (model, "f" * 40, ["nld-Latn"])
     shutil.copytree(tmp_path / "out/results", tmp_path / "cache/results", dirs_exist_ok=True)
 
     # A row of each task, with both models' scores
