@@ -32,6 +32,7 @@ import secrets
 import shutil
 import signal
 import sys
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -109,16 +110,27 @@ def cli(main) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except InputError as error:
+        _let_the_first_speak()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         # No such file, no permission, a full disk
+        _let_the_first_speak()
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _let_the_first_speak() -> None:
+    """A mistake that all processes of a node make is reported by the first of them alone.
+
+    torchrun ends the others when the first has ended; one that is still here was alone with it.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(20)
 
 
 def real_number(low: float, high: float = math.inf):

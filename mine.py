@@ -66,6 +66,7 @@ import numpy as np
 import torch
 
 import e5nl
+import long_runs
 import model_folder
 from cache import model_cache, stored_as
 from data import KINDS, Source, beir_files, normalise, read_id_texts, read_source
@@ -284,9 +285,9 @@ def embed_texts(
         return stored_as(store, e5nl.embed(model, tokenizer, texts, kind, **options))
     embeddings = model_cache(cache, model, tokenizer, weights, max_length, store)
     # No process writes before all have read, and none searches before all have written
-    e5nl.wait()
+    long_runs.wait()
     embeddings.fill(texts, kind, share)
-    e5nl.wait()
+    long_runs.wait()
     embeddings.read()
     return embeddings.stored(texts, kind)
 
@@ -332,7 +333,7 @@ def top_k_together(
     for part in map(torch.from_numpy, results):
         table = torch.zeros(len(q), part.shape[1], dtype=part.dtype, device=device)
         table[share] = part.to(device)
-        together.append(e5nl.add_up(table).cpu().numpy())
+        together.append(long_runs.add_up(table).cpu().numpy())
     return tuple(together)
 
 
@@ -687,7 +688,7 @@ def main(argv=None) -> None:
     for folder in filter(None, (args.cache, args.write_texts)):
         output_folder(folder)
 
-    with e5nl.processes() as (rank, world):
+    with long_runs.processes() as (rank, world):
         if world > 1 and not args.cache:
             raise InputError("several processes share embeddings through a folder: add --cache DIR")
         _mine(args, rank, world)

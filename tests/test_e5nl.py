@@ -8,7 +8,6 @@ Comparisons with transformers and sentence-transformers are in tests/parity/.
 
 import dataclasses
 import doctest
-import errno
 import gzip
 import itertools
 import json
@@ -37,6 +36,7 @@ from torch.nn.functional import normalize
 import data
 import e5nl
 import files
+import long_runs
 from data import Row, Source
 from files import InputError
 
@@ -218,6 +218,15 @@ def test_texts_are_read_as_they_are_needed(make_model, tokenizer, monkeypatch):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_windows_of_long_texts_hold_fewer(monkeypatch):
+    """Windows are what a killed run has saved: minutes of work, also where texts are long."""
+    monkeypatch.setattr(e5nl, "WINDOW_CHARACTERS", 10)
+    texts = ["a", "bb", "c", "d" * 9, "e", "f" * 30, "g"]
+    windows = [["a", "bb", "c"], ["d" * 9, "e"], ["f" * 30], ["g"]]
+    assert list(e5nl.cut_windows(iter(texts), 3)) == windows
+    assert list(e5nl.cut_windows([], 3)) == []
+
+
 def test_without_a_terminal_progress_is_lines(make_model, tokenizer, monkeypatch, capsys):
     monkeypatch.setattr(e5nl, "LINE_SECONDS", 0)
     e5nl.embed(make_model(), tokenizer, TEXTS, "query", chunk_tokens=20, progress=True)
@@ -263,14 +272,6 @@ def test_row_n_of_the_embeddings_is_line_or_row_n_of_the_file(
 # --- several processes ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def environment(monkeypatch):
-    """environment({name: value}): these variables of a launcher, and no others."""
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", *e5nl.LAUNCHERS):
-        monkeypatch.delenv(name, raising=False)
-    return lambda values: [monkeypatch.setenv(*item) for item in values.items()]
-
-
 def test_processes_that_any_launcher_started_embed_as_one(tmp_path, folder, environment):
     """Started as srun or mpirun start them: the first one alone prints and writes."""
     texts = [f"tekst {i} " + "taal " * (i % 90) for i in range(53)]
@@ -299,34 +300,6 @@ def test_processes_that_any_launcher_started_embed_as_one(tmp_path, folder, envi
     cut = f"53 x 24 float32; {tokenizer.cut} texts longer than 64 tokens were cut"
     assert printed[0].count(cut) == 1 and tokenizer.cut, "both processes' texts are counted"
     assert not printed[1] and not (tmp_path / "1.safetensors").exists()
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({}, None),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, None),  # nobody to meet, so no address
-        ({"SLURM_STEP_NUM_TASKS": "1"}, None),
-        ({"RANK": "1"}, "RANK is 1, .* WORLD_SIZE expected, but not set"),
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .* RANK expected, but not set"),
-        ({"RANK": "0", "WORLD_SIZE": "twee"}, "WORLD_SIZE is twee, but invalid literal"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .* MASTER_ADDR expected"),
-        (
-            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"},
-            "WORLD_SIZE is 2, .* MASTER_PORT expected, but not set",
-        ),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2: so many .* not set; start"),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4: so many processes were start"),
-    ],
-)
-def test_processes_that_cannot_meet_are_refused(environment, values, message):
-    environment(values)
-    if message is None:
-        with e5nl.processes() as rank_and_world:
-            assert rank_and_world == (0, 1)
-        return
-    with pytest.raises(InputError, match=message), e5nl.processes():
-        pass
 
 
 # --- loss -----------------------------------------------------------------------------------------
@@ -895,7 +868,7 @@ def test_checkpoints_are_written_by_time_too(tmp_path, training, monkeypatch):
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path, training):
-    with e5nl.only_writer(tmp_path / "uit"):
+    with long_runs.only_writer(tmp_path / "uit"):
         with pytest.raises(InputError, match="uit: another run is writing here; wait for it"):
             e5nl.main(training("uit"))
     assert os.listdir(tmp_path / "uit") == []
@@ -956,6 +929,22 @@ def test_processes_end_when_their_launcher_is_gone(tmp_path, training):
     assert len(list(tmp_path.glob("uit/checkpoints/*"))) == 1
 
 
+def test_a_mistake_is_reported_once(tmp_path, training):
+    """All processes find it; torchrun adds lines of its own about the first."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc_per_node", "3", e5nl.__file__]
+    words = training("uit", "--data", tmp_path / "weg.jsonl")
+    printed = subprocess.run([*command, *words], capture_output=True, text=True)
+    assert printed.returncode and printed.stderr.count("error: ") == 1, printed.stderr
+    assert "weg.jsonl: no such file" in printed.stderr
+    # A process that is alone with a mistake reports it.
+    alone = os.environ | {"LOCAL_RANK": "1"}
+    command = "import files; files.time.sleep = print; files.cli(lambda: open('weg'))"
+    command = [sys.executable, "-c", command]
+    printed = subprocess.run(command, capture_output=True, text=True, env=alone)
+    assert printed.returncode == 2 and printed.stderr == "error: weg: No such file or directory\n"
+
+
 def test_two_processes_give_the_gradient_of_one(tmp_path, training):
     """AdamW's first moment after one step is a tenth of the gradient. 11 rows, so that the
     processes have unequal shares."""
@@ -976,58 +965,3 @@ def test_two_processes_give_the_gradient_of_one(tmp_path, training):
     assert (one - two).norm() <= 1e-6 * one.norm() and one.norm() > 0
     for a, b in zip(log_of(tmp_path / "one"), log_of(tmp_path / "two"), strict=True):
         assert a["tokens"] == b["tokens"] and a["loss"] == pytest.approx(b["loss"], rel=1e-5)
-
-
-@pytest.fixture
-def stepped(make_model):
-    """A model and its optimizer after a step."""
-    model = make_model()
-    optimizer = e5nl.new_optimizer(model, 0.1)
-    model(torch.tensor([0, 5, 2]), [3])[0, 0].backward()
-    optimizer.step()
-    return model, optimizer
-
-
-def test_checkpoints_that_are_damaged_are_skipped_and_named(tmp_path, stepped, make_model, capsys):
-    names = [f"step-0000000{step}.safetensors" for step in range(6)]
-    for step in (1, 2, 3):
-        e5nl.save_checkpoint(tmp_path, *stepped, step, keep=2)
-    assert sorted(os.listdir(tmp_path)) == names[2:4]
-    content = bytearray((tmp_path / names[3]).read_bytes())
-    content[-5] ^= 1  # in a tensor: the header is sound
-    (tmp_path / names[3]).write_bytes(content)
-    (tmp_path / names[5]).write_bytes(b"half")
-    # What a run that was killed while it wrote leaves: a workspace whose lock is free.
-    killed = tmp_path / ".step-00000003.safetensors.0123abcd.tmp"
-    killed.mkdir()
-    (killed / files._LOCK).touch()
-    (killed / names[3]).write_bytes(b"half")
-
-    model = make_model(seed=2)
-    optimizer = e5nl.new_optimizer(model, 0.1)
-    assert e5nl.load_checkpoint(tmp_path, model, optimizer) == 2
-    damaged = re.findall(r"(step-\S+): damaged \(.*\); skipped", capsys.readouterr().out)
-    assert damaged == [names[5], names[3]]
-    for a, b in zip(stepped[0].parameters(), model.parameters(), strict=True):
-        before, after = stepped[1].state[a], optimizer.state[b]
-        assert torch.equal(a, b) and after.pop("step") == 2
-        assert all(torch.equal(before[moment], after[moment]) for moment in e5nl.MOMENTS)
-    assert e5nl.load_checkpoint(tmp_path / "nergens", model, optimizer) == 0
-
-    # The resumed run comes by step 3 again: what was damaged or half written is removed.
-    e5nl.save_checkpoint(tmp_path, *stepped, 3, keep=2)
-    assert sorted(os.listdir(tmp_path)) == names[2:4]
-    assert e5nl.load_checkpoint(tmp_path, model, optimizer) == 3
-
-
-def test_a_full_disk_leaves_earlier_checkpoints_alone(tmp_path, stepped, monkeypatch):
-    e5nl.save_checkpoint(tmp_path, *stepped, 1, keep=1)
-
-    def full(_, path, *__):
-        path.touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(e5nl, "save_file", full)
-    with pytest.raises(InputError, match="No space left on device: .* MB are free"):
-        e5nl.save_checkpoint(tmp_path, *stepped, 2, keep=1)
-    assert os.listdir(tmp_path) == ["step-00000001.safetensors"]
