@@ -639,28 +639,35 @@ def _bars_of_tasks(columns, folders: dict[str, Path], resamples: int, notes) -> 
     for name, type, *_ in report_tasks(columns)[1:]:
         for hue, (model, results) in enumerate(columns.items()):
             if name in results:
-                # As in `compare`, without an interval where there are no items to draw from
-                ends, result = (None, None), results[name]
-                try:
-                    if items := read_items(folders[model], result):
-                        score = result["main_score_name"]
-                        draws = resample(result["task_type"], score, [items], resamples)
-                        ends = _ends(draws[0].mean(1))
-                except InputError as error:
-                    notes.append(f"no interval for {name}: {error}")
-                ends = tuple(x and 100 * x for x in ends)
-                note = "" if None in ends else "{:.2f} to {:.2f}".format(*ends)
-                score = 100 * result["main_score"]
-                bar = Bar(model, _cell(result["main_score"]), note, hue, 0, score, ends)
+                score = results[name]["main_score"]
+                low, high = _score_interval(folders[model], results[name], resamples, notes)
+                ends = (None, None) if low is None else (100 * low, 100 * high)
+                note = "" if low is None else f"{_cell(low)} to {_cell(high)}"
+                bar = Bar(model, _cell(score), note, hue, 0, 100 * score, ends)
                 groups.setdefault(f"{name}, {type}", []).append(bar)
     return groups
 
 
-def _parameters(model: str, folder: Path) -> int | None:
-    """As `run` and mteb write them for mteb, or published."""
-    for path in sorted(folder.glob(MODEL_META)) + sorted(folder.glob(f"results/*/*/{MODEL_META}")):
-        size = read_json(path).get("n_parameters")
-        return size if is_number(size) and size > 0 else None
+def _score_interval(folder: Path, result: dict, resamples: int, notes: list[str]):
+    """The 95 % interval of one result; None twice where there are no items to draw from."""
+    try:
+        items = read_items(folder, result)
+        if not items:
+            return None, None
+        draws = resample(result["task_type"], result["main_score_name"], [items], resamples)
+        return _ends(draws[0].mean(1))
+    except InputError as error:
+        notes.append(f"no interval for {result['task_name']}: {error}")
+        return None, None
+
+
+def _parameters(model: str, folder: Path, results: Results) -> int | None:
+    """Of the model as it was scored: `run` and mteb write it for mteb, or it is published."""
+    revision = str(next(iter(results.values()))["settings"].get("weights"))[:40]
+    for path in (*folder.glob(MODEL_META), *sorted(folder.glob(f"results/*/*/{MODEL_META}"))):
+        if path.parent in (folder, path.parents[1] / revision):
+            size = read_json(path).get("n_parameters")
+            return size if is_number(size) and size > 0 else None
     return read_json(PUBLISHED)["models"].get(model, {}).get("parameters")
 
 
@@ -678,7 +685,7 @@ def _size_section(columns: dict[str, Results], folders: dict[str, Path]):
     }
     series = {"published": (-1, [(math.log10(size), score) for size, score in means.values()])}
     for hue, (model, results) in enumerate(columns.items()):
-        if size := _parameters(model, folders[model]):
+        if size := _parameters(model, folders[model], results):
             means[model] = size, 100 * np.mean([results[x]["main_score"] for x in tasks])
             series[model] = hue, [(math.log10(size), means[model][1])]
     logs = [math.log10(size) for size, _ in means.values()]

@@ -468,9 +468,10 @@ def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path,
     types = {"SICK-NL-STS": "STS", "SIB200ClusteringS2S": "Clustering", "Own": "STS"}
     for name, type in types.items():
         result = {"task_name": name, "task_type": type, "main_score": 0.5, "scores": {}}
-        write_json(tmp_path / "a" / f"{name}.json", result | {"settings": {}})
-    meta = tmp_path / "a/results/local__a/1/model_meta.json"
-    write_json(meta, {"name": "local/a", "n_parameters": 29116416})
+        write_json(tmp_path / "a" / f"{name}.json", result | {"settings": {"weights": "f" * 64}})
+    for revision, size in (("0" * 40, 1), ("f" * 40, 29116416)):
+        meta = tmp_path / "a/results/local__a" / revision / "model_meta.json"
+        write_json(meta, {"name": "local/a", "n_parameters": size})
     page = page_of(tmp_path / "a", "intfloat/multilingual-e5-base")
     rows = {row[0]: row[1:] for row in page.rows if len(row) == 3}
     assert rows["a"] == ["29.1", "50.00"]
