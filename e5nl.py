@@ -82,6 +82,7 @@ from files import (
     real_number,
     refuse_existing,
     refuse_plot,
+    remove_leftovers,
     whole_number,
     write_array,
     write_json,
@@ -89,6 +90,7 @@ from files import (
 from long_runs import (
     add_up,
     agree,
+    keep_newest,
     load_checkpoint,
     only_writer,
     processes,
@@ -1042,6 +1044,7 @@ def _train(args) -> None:
     settings = Settings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Settings)})
     out = Path(args.out)
     refuse_plot(args.plot, args.overwrite or args.resume)
+    remove_leftovers(out)
     begun = (out / "checkpoints").exists() and not args.overwrite
     if not (begun and args.resume):
         refuse_model(out, args.overwrite)
@@ -1136,6 +1139,8 @@ def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict) ->
     facts = decisive | {f"source {name}": value for name, value in decisive["sources"].items()}
     agree(facts | {"sources": list(decisive["sources"]), "the step to resume after": done},
           model.words.weight.device)  # fmt: skip
+    if rank == 0:
+        keep_newest(out / "checkpoints", args.keep)
     if args.resume:
         print(f"resuming after step {done}" if done else "no checkpoint: starting at step 1")
     stopped = _take_steps(args, settings, model, tokenizer, sources, optimizer, done)

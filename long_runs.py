@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from files import InputError, new_file
+from files import InputError, new_file, remove_leftovers
 
 # --- several processes ----------------------------------------------------------------------------
 
@@ -66,6 +66,13 @@ def processes() -> Iterator[tuple[int, int]]:
         with open(os.devnull, "w") as nowhere:
             with contextlib.redirect_stdout(nowhere if rank else sys.stdout):
                 yield rank, world
+    except RuntimeError as error:
+        # What gloo and NCCL raise when a process has died, or its node.
+        if "gloo" not in str(error) and not isinstance(error, torch.distributed.DistError):
+            raise
+        lost = f"process {rank}: lost the connection to another ({error})"
+        advice = "start all of them again; `e5nl.py train` continues with --resume"
+        raise InputError(f"{lost}; {advice}") from None
     finally:
         torch.distributed.destroy_process_group()
 
@@ -144,11 +151,17 @@ def save_checkpoint(folder, model: nn.Module, optimizer: torch.optim.AdamW, step
         tensors[name] = parameter.detach().contiguous()
         for moment in MOMENTS:
             tensors[f"{name} {moment}"] = optimizer.state[parameter][moment]
+    # (No more metadata than this: safetensors 0.8 writes several entries in random order.)
     with new_file(path) as temporary:
-        save_file(tensors, temporary, {"step": str(step), "digest": tensors_digest(tensors)})
+        save_file(tensors, temporary, {"digest": tensors_digest(tensors)})
+    keep_newest(folder, keep)
 
-    for other in sorted(folder.glob("step-*"))[:-keep]:
-        other.unlink()
+
+def keep_newest(folder, keep: int) -> None:
+    """Remove all checkpoints but the newest `keep`, and what a killed run left half written."""
+    remove_leftovers(Path(folder))
+    for path in sorted(Path(folder).glob("step-*"))[:-keep]:
+        path.unlink()
 
 
 def tensors_digest(tensors: dict[str, Tensor]) -> str:
@@ -177,7 +190,7 @@ def load_checkpoint(folder, model: nn.Module, optimizer: torch.optim.AdamW) -> i
         if metadata["digest"] != tensors_digest(tensors):
             print(f"{path}: damaged (its content has changed); skipped")
             continue
-        step = int(metadata["step"])
+        step = int(path.stem.removeprefix("step-"))
         for name, parameter in model.named_parameters():
             parameter.data.copy_(tensors[name])
             state = optimizer.state[parameter]

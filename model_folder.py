@@ -37,6 +37,7 @@ from files import (
     new_file,
     read_json,
     reading,
+    remove_leftovers,
     write_json,
 )
 
@@ -865,6 +866,7 @@ def check_positions(folder, config: Config, tokenizer: Tokenizer, positions: Ten
 
 
 def refuse_model(folder: Path, overwrite: bool) -> None:
+    remove_leftovers(folder)
     if (folder / "config.json").exists() and not overwrite:
         advice = "choose another output folder, or add --overwrite to replace it"
         raise InputError(f"{folder}: holds a model already; {advice}")

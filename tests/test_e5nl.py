@@ -839,7 +839,9 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_resumes(tmp_path, tr
 
     # A run that has ended is complete, and stays as it is.
     before = (tmp_path / "uit/model.safetensors").stat()
+    (tmp_path / "uit/.config.json.0123abcd.tmp").mkdir()  # killed while it removed this
     e5nl.main(training("uit", "--resume"))
+    assert not list(tmp_path.glob("uit/.*"))
     assert f"{tmp_path / 'uit'}: complete since " in capsys.readouterr().out
     assert (tmp_path / "uit/model.safetensors").stat() == before
     with pytest.raises(InputError, match="base: holds a model already"):
@@ -882,6 +884,21 @@ def test_a_run_of_few_steps_is_noted(training, capsys, words, noted):
     assert ("change little at --lr 0.01; lower --batch-size" in capsys.readouterr().out) == noted
 
 
+def start_nodes(*words: list[str]) -> list[subprocess.Popen]:
+    """A process for each list of words, as each of that many nodes would start one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(words))}
+    nodes = []
+    for rank, command in enumerate(words):
+        environment = os.environ | meet | {"RANK": str(rank)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, e5nl.__file__, *command]
+        nodes.append(subprocess.Popen(command, env=environment, **pipes))
+    return nodes
+
+
 def test_processes_that_differ_stop_before_the_first_step(tmp_path, training):
     """Two nodes without a shared disk: a row of the data differs; one has a checkpoint."""
     e5nl.main(training("one", "--steps", 3))
@@ -896,20 +913,26 @@ def test_processes_that_differ_stop_before_the_first_step(tmp_path, training):
          "the step to resume after is 0, not 2"),
     )  # fmt: skip
     for first, second, difference in cases:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        nodes = []
-        for rank, words in enumerate((first, second)):
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
-            command = [sys.executable, e5nl.__file__, *training(*words)]
-            node = os.environ | place | {"WORLD_SIZE": "2"}
-            nodes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=node))
+        nodes = start_nodes(training(*first), training(*second))
         errors = [node.communicate(timeout=100)[1] for node in nodes]
         assert [node.returncode for node in nodes] == [2, 2]
         lines = [line for text in errors for line in text.splitlines() if "error" in line]
         assert len(lines) == 1 and f"process 1 differs from process 0: {difference}" in lines[0]
         assert not (tmp_path / "a/log.jsonl").exists()
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_process_whose_peer_dies_says_so_in_one_line(tmp_path, training, dies):
+    nodes = start_nodes(*[training("uit", "--steps", 10**6, "--save-every", 10**6)] * 2)
+    for line in nodes[0].stdout:
+        if line.startswith("step 3/"):
+            break
+    nodes[dies].kill()
+    error = nodes[1 - dies].communicate(timeout=100)[1]
+    assert nodes[1 - dies].returncode == 2, error
+    assert error.count("\n") == 1
+    assert f"process {1 - dies}: lost the connection to another" in error and "--resume" in error
+    nodes[dies].communicate()
 
 
 def test_processes_end_when_their_launcher_is_gone(tmp_path, training):

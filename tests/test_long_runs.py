@@ -88,6 +88,23 @@ def test_checkpoints_that_are_damaged_are_skipped_and_named(tmp_path, stepped, m
     assert long_runs.load_checkpoint(tmp_path, model, optimizer) == 3
 
 
+def test_equal_checkpoints_have_equal_bytes(tmp_path, stepped):
+    for number in range(8):
+        long_runs.save_checkpoint(tmp_path / str(number), *stepped, 1, keep=1)
+    assert len({path.read_bytes() for path in tmp_path.glob("*/step-00000001.safetensors")}) == 1
+
+
+def test_a_run_that_was_killed_before_it_removed_old_checkpoints(tmp_path):
+    for step in (7, 8, 9):
+        (tmp_path / f"step-0000000{step}.safetensors").touch()
+    killed = tmp_path / ".step-00000009.safetensors.0123abcd.tmp"
+    killed.mkdir()
+    (killed / files._LOCK).touch()
+    long_runs.keep_newest(tmp_path, keep=2)
+    names = ["step-00000008.safetensors", "step-00000009.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == names
+
+
 def test_a_full_disk_leaves_earlier_checkpoints_alone(tmp_path, stepped, monkeypatch):
     long_runs.save_checkpoint(tmp_path, *stepped, 1, keep=1)
 
