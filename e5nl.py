@@ -59,6 +59,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import card
 from data import (
     INSTRUCT,
     INSTRUCTIONS,
@@ -1133,6 +1134,8 @@ def _train(args) -> None:
                 write_json(out / "settings.json", given | decisive)
             wait()
             stopped = _run(args, settings, model, tokenizer, sources, decisive)
+            if rank == 0 and not stopped:
+                card.write(out, folder)
     if stopped:
         sys.exit(128 + stopped)
 
@@ -1311,6 +1314,8 @@ class _Texts:
 def _average(args) -> None:
     average(*args.models, args.share, args.out, args.overwrite)
     first, second = args.models
+    step = f"Averaged: {args.share:g} of these weights, the rest of those of {Path(first).name}."
+    card.write(args.out, second, step=step)
     print(f"{args.out}: {1 - args.share:g} of {first}, {args.share:g} of {second}")
 
 

@@ -199,7 +199,7 @@ def find(name) -> Path:
     if ":" in str(name) or not is_hub_name(name):
         expected = "expected a model folder or the name of a hub repository (owner/name)"
         raise FileNotFoundError(f"{name}: no such folder; {expected}")
-    folder = hub_folder(str(name), ["*.json", "*.safetensors"], "model")
+    folder = hub_folder(str(name), ["*.json", "*.safetensors", "README.md"], "model")
     if not any(folder.rglob("*.safetensors")):
         raise InputError(
             f"{name}: the repository holds no safetensors; where it has pytorch_model.bin alone, "

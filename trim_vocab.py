@@ -51,6 +51,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
+import card
 import e5nl
 import model_folder
 from data import parse_row
@@ -783,6 +784,7 @@ def main(argv=None) -> int:
         with new_folder(args.out, args.overwrite) as out:
             report = trim(folder, out, args)
             write_json(out / "trim_report.json", report)
+            card.write(out, folder, args.out)
     except ProofFailed as failure:
         print(f"the proof failed, nothing was written to {args.out}:\n{failure}", file=sys.stderr)
         return 1

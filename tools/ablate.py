@@ -60,8 +60,8 @@ import model_folder
 import mteb_nl
 import trim_vocab
 from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
-from evaluate import SHORT, table
 from files import InputError, cli, read_json, read_jsonl, whole_number, write_json, write_jsonl
+from report import SHORT, table
 from tools import held_out, unpack
 from tools.held_out import documents
 from tools.samples import wordpiece
