@@ -13,6 +13,7 @@ are rewritten; a field of the head that is outside them stays as it is. `e5nl.py
 """
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import yaml
@@ -85,12 +86,12 @@ def write_card(folder, old, fields: dict[str, dict], parts: dict[str, str]) -> N
 # --- a new model ----------------------------------------------------------------------------------
 
 
-def write(folder, base=None, old=None, step: str = "") -> None:
+def write(folder, base=None, old=None, step: str = "", config=None) -> None:
     """Write the card of a model that was just made, and so has no scores.
 
     base: the folder it was made from, if known; licence, data sets and history are taken over from
     its card. old: the folder that is replaced, whose card is kept but for these parts. step: how
-    the model was made, if not as the folder's files say.
+    the model was made, if not as the folder's files say. config: where the folder has none yet.
     """
     folder, made = Path(folder), {} if step else read_made(Path(folder))
     name = str(made.get("model", base or ""))
@@ -120,7 +121,8 @@ def write(folder, base=None, old=None, step: str = "") -> None:
         history = find_part(text, "made")
         start = f"## How it was made\n\n1. Started from {code(origin or Path(name).name)}."
         step = f"{history[1] if history else start}\n1. {step}"
-    parts = {"use": describe_use(folder), "made": step, "scores": ""}
+    config = config or model_folder.parse_config(folder)
+    parts = {"use": describe_use(config, folder.resolve().name), "made": step, "scores": ""}
     write_card(folder, old or folder, {"model": fields, "scores": {}}, parts)
 
 
@@ -150,11 +152,14 @@ def describe_step(folder: Path, made: dict) -> str:
             f"words in {made['pairs']:,} pairs of sentences."
         )
 
-    # Training: the rows of each source as they were taken
-    rows = dict.fromkeys(made["sources"], 0)
+    # Training: the rows of each source as they were taken, unless batches were mixed
+    rows = Counter()
     for _, line in read_jsonl(folder / "log.jsonl"):
         rows[line["source"]] += line["rows"]
-    sources = ", ".join(f"{code(name)} ({count:,})" for name, count in rows.items())
+    of_one_source = made["batching"] == "source"
+    sources = ", ".join(
+        code(name) + f" ({rows[name]:,})" * of_one_source for name in made["sources"]
+    )
     others = ("model", "data", "sources", "weights", "chunk_tokens", "kept_tokens")
     settings = ", ".join(f"{key} {code(x)}" for key, x in made.items() if key not in others)
     return f"Trained on {sum(rows.values()):,} rows, of {sources}. Settings: {settings}."
@@ -166,13 +171,12 @@ def code(value) -> str:
     return f"`{text}`"
 
 
-def describe_use(folder, name: str = "") -> str:
+def describe_use(config: model_folder.Config, name: str) -> str:
     """How to use a model, with the prefixes that its folder stores, and what it is not good at."""
-    config, name = model_folder.parse_config(folder), name or Path(folder).resolve().name
     query, passage = (repr(dict(config.prompts)[kind]) for kind in ("query", "passage"))
     return f"""\
 A Dutch text embedding model: {config.num_hidden_layers} layers, {config.vocab_size:,} pieces,
-embeddings of {config.hidden_size} numbers. Before a query goes {code(query)}, before a passage
+embeddings of {config.width} numbers. Before a query goes {code(query)}, before a passage
 {code(passage)}. With E5-NL in plain PyTorch, which adds them to the kinds "query" and "passage":
 
 ```python
@@ -191,7 +195,7 @@ embeddings = model.encode(["Olifanten worden 60 tot 70 jaar oud."], prompt={pass
 
 What it is not good at:
 
-- Other languages than Dutch, on which it was not tested; its vocabulary may lack their pieces.
+- Languages other than Dutch, on which it was not tested; its vocabulary may lack their pieces.
 - Long texts: what is beyond {config.max_length} tokens is cut off.
 - Absolute similarity: cosines rank texts, and unrelated ones may have a high one too.
 - Texts without their prefix, which get worse embeddings.
@@ -210,7 +214,8 @@ def add_scores(folder, name: str, results: list[dict], table: str) -> None:
     if "model-index" in parse_head(others, folder):
         raise InputError(f"{Path(folder) / CARD}: has a model-index of its own; remove it first")
     index = [{"name": name, "results": results}]
-    parts = {"use": describe_use(folder, name), "scores": f"## Scores\n\n{table}"}
+    use = describe_use(model_folder.parse_config(folder), name)
+    parts = {"use": use, "scores": f"## Scores\n\n{table}"}
     write_card(folder, folder, {"scores": {"model-index": index}}, parts)
 
 

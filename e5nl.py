@@ -375,6 +375,9 @@ def average(first, second, share: float, out, overwrite: bool = False) -> None:
                          "that its training started from")  # fmt: skip
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         ours.data.lerp_(theirs.data, share)
+    step = f"Averaged: {share:g} of these weights, the rest of those of {Path(first).name}."
+    Path(out).mkdir(parents=True, exist_ok=True)
+    card.write(out, second, step=step, config=model.config)
     save(model, tokenizer, out, overwrite)
 
 
@@ -1134,8 +1137,6 @@ def _train(args) -> None:
                 write_json(out / "settings.json", given | decisive)
             wait()
             stopped = _run(args, settings, model, tokenizer, sources, decisive)
-            if rank == 0 and not stopped:
-                card.write(out, folder)
     if stopped:
         sys.exit(128 + stopped)
 
@@ -1204,6 +1205,8 @@ def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict) ->
                 "lower --lr"
             )
     if rank == 0 and not stopped:
+        # The model comes last: a folder that has one is complete.
+        card.write(out, find(args.model), config=model.config)
         save(model, tokenizer, out, overwrite=True)
         if args.plot:
             plot(args.plot, [line for _, line in read_jsonl(out / "log.jsonl")])
@@ -1314,8 +1317,6 @@ class _Texts:
 def _average(args) -> None:
     average(*args.models, args.share, args.out, args.overwrite)
     first, second = args.models
-    step = f"Averaged: {args.share:g} of these weights, the rest of those of {Path(first).name}."
-    card.write(args.out, second, step=step)
     print(f"{args.out}: {1 - args.share:g} of {first}, {args.share:g} of {second}")
 
 

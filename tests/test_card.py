@@ -32,6 +32,7 @@ TRAINED = {
     "recipe": "stated",
     "lr": 1e-5,
     "weights": "abc",
+    "batching": "source",
     "sources": {"mmarco": "1", "a`b\nc": "2", "unused": "3"},
 }
 LOG = [
@@ -87,7 +88,7 @@ def test_licence_data_sets_and_history_come_from_the_card_of_the_base(
     assert history[2] == "1. Trimmed." and len(history) == 4
     assert history[3] == (
         "1. Trained on 103 rows, of `mmarco` (71), `a'b c` (32), `unused` (0). "
-        "Settings: recipe `stated`, lr `1e-05`."
+        "Settings: recipe `stated`, lr `1e-05`, batching `source`."
     )
     assert "secret" not in read(trained) and "runs/" not in read(trained), "no local paths"
 

@@ -908,6 +908,7 @@ def test_a_source_that_fills_no_batch_is_named(tmp_path, training, capsys):
         words = f"--batch-size {words} --steps 1 --overwrite".split()
         e5nl.main(training("uit", *words))
         assert capsys.readouterr().out.count(line) == count
+    assert "Trained on 86 rows, of `waar`, `zelfde`." in (tmp_path / "uit/README.md").read_text()
 
 
 def test_a_ruined_model_is_not_saved(tmp_path, training, monkeypatch):

@@ -82,6 +82,8 @@ def commands(base: Path, url: str) -> dict[str, Command]:
                                  "--out OUT/model"),
         "prepare": Command("data", f"prepare --corpus {DEMO.resolve()}/eval/algoritmekader "
                                    "--split test --out OUT/source.jsonl.gz"),
+        "pairs": Command("data", f"pairs --data {topics} {DEMO.resolve()}/corpus/law.jsonl.gz "
+                                 "--out OUT/source.jsonl.gz"),
         "mine": Command("mine", f"--model {model} --data {source} --cache OUT/cache "
                                 "--out OUT/mined.jsonl.gz", "--overwrite"),
         "evaluate": Command("evaluate", f"run --model {model} --tasks all --out OUT/results "
