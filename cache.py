@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import e5nl
-from files import InputError, new_file, write_json
+from files import InputError, new_file, remove_leftovers, write_json
 from search import as_float32
 
 
@@ -50,6 +50,7 @@ class Cache:
 
     def read(self) -> None:
         """Take up files of earlier runs and of other processes."""
+        remove_leftovers(self.folder)
         for path in sorted(self.folder.glob("*.npy")):
             if path.name in self.files:
                 continue
@@ -184,10 +185,12 @@ def model_cache(
     }
     if store != "float32":
         made_by["store"] = store
+    if config.truncate_dim:
+        made_by["truncate_dim"] = config.truncate_dim
 
     def windows(texts, kind, share):
         return e5nl.embed_windows(
             model, tokenizer, texts, kind, share, max_length=max_length, progress=True
         )
 
-    return Cache(folder, made_by, windows, dict(config.prompts), config.hidden_size, store)
+    return Cache(folder, made_by, windows, dict(config.prompts), config.width, store)

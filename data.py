@@ -5,11 +5,12 @@ A *source* is one data set in one JSON Lines file (`.gz` or not). A row of a tra
     {"query": "hoe oud wordt een olifant", "pos": ["Tot 70 jaar."], "neg": ["Ze eten gras."]}
 
 Its `type` is `retrieval` (default), `classification`, `symmetric_sts` or `symmetric_clustering`,
-the same in all rows. `neg` may be empty or absent; other fields are ignored. FlagEmbedding (which
-calls `retrieval` `normal`) and the files that the authors' code writes have this format too. What
-cannot be in a row is in a manifest, a small `.json` file:
+the same in all rows. `neg` may be empty or absent; `instruction` says what the row's task is, for
+training with instructions (see `prefixes`); other fields are ignored. FlagEmbedding (which calls
+`retrieval` `normal`) and the files that the authors' code writes have this format too. What cannot
+be in a row is in a manifest, a small `.json` file:
 
-    {"sources": [{"file": "mmarco.jsonl.gz", "ratio": 0.75},
+    {"sources": [{"file": "mmarco.jsonl.gz", "ratio": 0.75, "instruction": "Given a question, …"},
                  {"file": "ls.jsonl", "in_batch_negatives": false}]}
 
 A retrieval corpus has the BEIR layout: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl`
@@ -18,10 +19,14 @@ makes a source of one, or of files without a header line: MS MARCO's texts `id<T
 `query<TAB>positive<TAB>negative`, and judgements as MS MARCO and TREC write them, `query 0 passage
 grade`. An id holds a digit: a first line without one is a header, and must have the names above.
 
+`pairs` makes a source of text that nobody annotated: a title finds its text, a heading or question
+the paragraph after it, a question its answer, the first sentence of a paragraph the rest of it.
+
     python data.py check demo/train/*.jsonl.gz          # what a training run would see
     python data.py prepare --corpus demo/eval/dekamer_answers --split test --out runs/dk.jsonl.gz
     python data.py prepare --corpus clips/beir-nl-hotpotqa --qrels BeIR/hotpotqa-qrels:train.tsv \
         --out runs/hotpotqa.jsonl.gz
+    python data.py pairs --data demo/corpus/law.jsonl.gz --out runs/weak.jsonl.gz
 
 Tables are JSON Lines, parquet, CSV or TSV (see files.py); `owner/name[@revision][:files]` means
 files of a data set on the Hugging Face hub.
@@ -32,16 +37,20 @@ authors' loader, unused by the paper).
 
 import argparse
 import hashlib
+import itertools
 import json
 import re
 import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from duplicates import BANDS, ROWS, hash_words, in_parts, minhash, near_duplicates
 from files import (
     HUB_NAME,
     TABLES,
@@ -75,6 +84,20 @@ KINDS = {
     "symmetric_clustering": ("query", "query"),
 }
 
+# What is put before texts, see `prefixes`
+POLICIES = ("e5", "instruct")
+
+# Of multilingual-e5-large-instruct (arXiv 2402.05672)
+INSTRUCT = "Instruct: {}\nQuery: "
+
+# The task of a source that says none: mteb's words for such tasks, which evaluation uses too
+INSTRUCTIONS = {
+    "retrieval": "Retrieve text based on user query.",
+    "classification": "Classify user passages.",
+    "symmetric_sts": "Retrieve semantically similar text.",
+    "symmetric_clustering": "Identify categories in user passages.",
+}
+
 
 def normalise(text: str) -> str:
     """The form in which two texts are compared: NFC, case folded, white space collapsed.
@@ -83,6 +106,11 @@ def normalise(text: str) -> str:
     True
     """
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, without case and punctuation: what is compared and counted."""
+    return re.findall(r"\w+", normalise(text))
 
 
 # --- training sources -----------------------------------------------------------------------------
@@ -94,6 +122,7 @@ class Row(NamedTuple):
     query: str
     pos: tuple[str, ...]
     neg: tuple[str, ...]
+    instruction: str = ""  # what its task is
 
 
 class Source(NamedTuple):
@@ -110,7 +139,7 @@ class Source(NamedTuple):
         """What distinguishes these rows and settings from others."""
         digest = hashlib.blake2b(repr(self._replace(rows=[])).encode(), digest_size=16)
         for row in self.rows:
-            digest.update(repr(tuple(row)).encode())
+            digest.update(repr(row[: 4 if row.instruction else 3]).encode())
         return digest.hexdigest()
 
 
@@ -130,7 +159,9 @@ def parse_row(row: dict, where: str) -> Row:
             expected = f"expected a list of {expected}, none of them empty"
             raise InputError(f"{where}: {field!r} is {found}; {expected}")
         texts[field] = tuple(value)
-    return Row(query, **texts)
+
+    instruction = as_text(row.get("instruction") or "", f"{where}: 'instruction'").strip()
+    return Row(query, **texts, instruction=instruction)
 
 
 def _is_text(value) -> bool:
@@ -155,10 +186,13 @@ def read_source(
     ratio: float = 1.0,
     seed: int = 42,
     batch_factor: float | None = None,
+    instruction: str | None = None,
+    complete: bool = False,
     **settings,
 ) -> Source:
     """Read one source. Its rows must have one type, unless `type` says what they are.
 
+    instruction: of all rows, whatever they say. complete: all rows must have one, or none.
     `ratio` < 1 keeps that share of the rows, drawn with `seed`, in file order (the paper: 0.75 of
     mMARCO-NL). Symmetric sources get half the batch unless `batch_factor` says otherwise, as in the
     authors' loader.
@@ -174,7 +208,14 @@ def read_source(
                 advice = "a source has one type; split the file, or set the type in a manifest"
                 raise InputError(f"{where}: type {of_row!r}, after rows of type {type!r}; {advice}")
             type = of_row
-        rows.append(parse_row(row, where))
+        row = parse_row(row, where)
+        if instruction:
+            row = row._replace(instruction=instruction)
+        if complete and rows and bool(row.instruction) != bool(rows[0].instruction):
+            what = "an instruction" if row.instruction else "no instruction"
+            advice = "give all rows one, in the rows or in a manifest, or none"
+            raise InputError(f"{where}: {what}, unlike the rows before it; {advice}")
+        rows.append(row)
 
     # A share of the rows, in file order
     if ratio < 1:
@@ -194,16 +235,21 @@ _SETTINGS = {
     "in_batch_negatives": (bool, lambda v: True, "true or false"),
     "batch_factor": ((int, float), lambda v: 0 < v <= 16, "a number above 0, at most 16"),
     "negatives": (int, lambda v: 0 <= v <= 1000, "a whole number from 0 to 1000"),
+    "instruction": (str, lambda v: bool(v.strip()), "a text"),
 }
 
 
-def read_sources(paths, seed: int = 42) -> list[Source]:
-    """Read training sources: JSON Lines files, and manifests (`.json`) that list such files."""
+def read_sources(paths, seed: int = 42, prefix: str = "e5") -> list[Source]:
+    """Read training sources: JSON Lines files, and manifests (`.json`) that list such files.
+
+    prefix: with `instruct`, a source where only some rows have an instruction is refused.
+    """
     sources = []
     for path in map(Path, paths):
         for settings in _read_manifest(path) if path.suffix == ".json" else [{"file": path.name}]:
             file = inside(path.parent, settings.pop("file"), path)
-            sources.append(read_source(file, seed=seed, **settings))
+            settings |= {"seed": seed, "complete": prefix == "instruct"}
+            sources.append(read_source(file, **settings))
     # Names are what reports and resumed runs know a source by
     for name, count in Counter(source.name for source in sources).items():
         if count > 1:
@@ -238,6 +284,22 @@ def _read_manifest(path: Path) -> list[dict]:
             if not fits or not test(value):
                 raise InputError(f"{where}: {field} is {json.dumps(value)}; expected {expected}")
     return entries
+
+
+def prefixes(
+    source: Source, row: Row, policy: str, prompts: dict[str, str] = PREFIXES
+) -> tuple[str, str]:
+    """What the encoder gets before the query and before the passages of a row.
+
+    e5: the prompts of the kinds of text that the source's type has. instruct: the instruction
+    before the query, and in symmetric sources before the passages too: the authors' loader treats
+    both sides of these alike; their variants with instructions put none before any passage.
+    """
+    if policy == "instruct":
+        instruction = INSTRUCT.format(row.instruction or INSTRUCTIONS[source.type])
+        prompts = {"query": instruction, "passage": ""}
+    query, passage = KINDS[source.type]
+    return prompts[query], prompts[passage]
 
 
 # --- batches --------------------------------------------------------------------------------------
@@ -560,6 +622,95 @@ def join(
             yield {"query": query, "pos": list(positives), "type": "retrieval"}
 
 
+# --- text without annotation as a training source -------------------------------------------------
+
+# Columns of a table, by preference: one of the first finds one of the second
+HEADS, BODIES = ("question", "title", "heading"), ("answer", "text", "body", "section")
+
+# A line that ends as no sentence does, or a question; Markdown's headings
+HEADING = re.compile(r"#+ .*|.{2,100}[^.!:;,\"”’]")
+# The first sentence, of 40 characters or more (shorter ones may be abbreviations), and the rest
+OPENING = re.compile(r"(.{40,}?[.!?]) ([^a-z].*)")
+
+LEAST_WORDS = 10  # of a passage
+MOST_PAIRS = 3  # that may have one text; what more have is boilerplate
+NEAR = 0.8  # share of three-word runs that makes two pairs near duplicates
+
+
+def cut_pairs(paragraphs: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(query, passage) of neighbouring paragraphs.
+
+    >>> list(cut_pairs(["Fietsen", "Een fiets heeft twee wielen.", "Wie fietst?", "Iedereen."]))
+    [('Fietsen', 'Een fiets heeft twee wielen.'), ('Wie fietst?', 'Iedereen.')]
+    >>> list(cut_pairs(["Een fiets kost minder dan een auto of een bus. Hij is ook stiller."]))
+    [('Een fiets kost minder dan een auto of een bus.', 'Hij is ook stiller.')]
+    """
+    heading = ""
+    for paragraph in filter(None, (" ".join(text.split()) for text in paragraphs)):
+        if HEADING.fullmatch(paragraph):
+            heading = paragraph.lstrip("# ")
+            continue
+        if heading:
+            yield heading, paragraph
+        elif parts := OPENING.fullmatch(paragraph):
+            yield parts.groups()
+        heading = ""
+
+
+def read_pairs(names, fields=()) -> Iterator[tuple[str, str]]:
+    """(query, passage) of text files, tables and hub data sets.
+
+    A row of a table has two texts that belong together, by the names of its columns, or one, whose
+    lines are paragraphs, as those of a text file are. fields: the columns, instead of HEADS and
+    BODIES; the last is that of the texts.
+    """
+    heads, bodies = (fields[:-1], fields[-1:]) if fields else (HEADS, BODIES)
+    for path in (path for name in names for path in find_files(name)):
+        if kind_of(path) not in TABLES:
+            yield from cut_pairs(line for _, line in read_lines(path))
+            continue
+        for number, row in read_rows(path, fields or [BODIES], heads):
+            cells = {}
+            for name in (*heads, *bodies):
+                cells[name] = as_text(row.get(name) or "", f"{path}:{number}: column {name!r}")
+            head, body = (next(filter(str.strip, map(cells.get, n)), "") for n in (heads, bodies))
+            pair = " ".join(head.split()), " ".join(body.split())
+            yield from [pair] if head else cut_pairs(body.splitlines())
+
+
+def judge_pairs(pairs: Callable[[], Iterable[tuple[str, str]]]) -> tuple[np.ndarray, Counter]:
+    """Which pairs are kept (N,) bool; how many are and are not, by reason.
+
+    pairs: called for each pass over the texts, of which only hashes are kept: 17 bytes for a pair,
+    and 512 for each that reaches the last comparison.
+    """
+    # What is wrong with a pair by itself; hashes of the texts of all others
+    kept, hashes, counts = array("b"), array("Q"), Counter()
+    for query, passage in pairs():
+        words = split_words(query), split_words(passage)
+        short = not words[0] or len(words[1]) < LEAST_WORDS
+        fault = "too short" if short else "" if re.search("[.!?]", passage) else "no sentence"
+        counts[fault] += 1
+        kept.append(not fault)
+        hashes.extend(() if fault else map(hash_words, words))
+
+    # Texts that many pairs have
+    kept = np.array(kept, bool)
+    _, text, times = np.unique(np.array(hashes), return_inverse=True, return_counts=True)
+    kept[kept] = (times[text] <= MOST_PAIRS).reshape(-1, 2).all(1)
+    counts["boilerplate"] = counts.pop("", 0) - kept.sum()
+
+    # Pairs that nearly repeat an earlier one
+    signatures, done = np.empty((kept.sum(), BANDS * ROWS), np.uint32), 0
+    for part in in_parts(itertools.compress(pairs(), kept), 64):  # some are long
+        words = [split_words(f"{query} {passage}") for query, passage in part]
+        signatures[done : done + len(part)] = minhash(words)
+        done += len(part)
+    kept[kept] = ~near_duplicates(signatures, NEAR)
+    counts["near duplicate"], counts["kept"] = done - kept.sum(), kept.sum()
+    return kept, counts
+
+
 # --- command line ---------------------------------------------------------------------------------
 
 
@@ -591,12 +742,12 @@ def _lengths(texts: list[str]) -> str:
     return f"{np.median(lengths):.0f} ({max(lengths)})" if lengths else "-"
 
 
-def examples(sources: list[Source]) -> str:
-    """The first row of each source as the encoder gets it."""
+def examples(sources: list[Source], policy: str = "e5") -> str:
+    """The first row of each source as the encoder gets it. policy: see `prefixes`."""
     lines = []
     for source in sources:
         row = source.rows[0]
-        query, passage = (PREFIXES[kind] for kind in KINDS[source.type])
+        query, passage = prefixes(source, row, policy)
         lines += ["", f"{source.name}, first row as the encoder gets it:"]
         lines.append(f"  {query}{row.query[:160]}")
         lines += [f"  + {passage}{text[:160]}" for text in row.pos[:2]]
@@ -605,18 +756,34 @@ def examples(sources: list[Source]) -> str:
 
 
 def _check(args) -> None:
-    sources = read_sources(args.files, args.seed)
+    sources = read_sources(args.files, args.seed, args.prefix)
     print(describe(sources, args.batch_size))
-    print(examples(sources))
+    print(examples(sources, args.prefix))
     if lacking := lacking_negatives(sources, args.batch_size):
         print(f"\ntraining stops here: {lacking}")
 
 
-def _prepare(args) -> None:
-    # Mistakes that can be seen before anything is read
+def _refuse_out(args) -> None:
     if not args.out.endswith((".jsonl", ".jsonl.gz")):
         raise InputError(f"--out {args.out}: expected a name that ends in .jsonl or .jsonl.gz")
     refuse_existing(args.out, args.overwrite)
+
+
+def _pairs(args) -> None:
+    _refuse_out(args)
+    pairs = partial(read_pairs, args.data, args.fields)
+    kept, counts = judge_pairs(pairs)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    if not kept.any():
+        raise InputError(f"{args.data[0]}: no pair is left ({reasons})")
+    pairs = itertools.compress(pairs(), kept)
+    write_jsonl(args.out, ({"query": q, "pos": [p], "type": "retrieval"} for q, p in pairs))
+    print(f"{args.out}: of {len(kept):,} pairs {reasons}")
+
+
+def _prepare(args) -> None:
+    # Mistakes that can be seen before anything is read
+    _refuse_out(args)
     for name in filter(None, (args.corpus, args.queries, args.qrels, args.triples)):
         if not is_hub_name(name) and not Path(name).exists():
             expected = "expected one, or the name of a hub repository (owner/name)"
@@ -646,7 +813,8 @@ def _prepare(args) -> None:
         return ", ".join(f"{counts[reason]:,} {reason}" for reason in left_out)
 
     def rows() -> Iterator[dict]:
-        yield from join(qrels, queries, passages, counts)
+        for row in join(qrels, queries, passages, counts):
+            yield row | ({"instruction": args.instruction} if args.instruction else {})
         if not counts["rows"]:  # here: an error leaves no file
             query, grades = next(iter(qrels.items()))
             ids = f"the first judgement is of query {query!r} and passage {next(iter(grades))!r}"
@@ -672,6 +840,7 @@ def main(argv=None) -> None:
     add("files", nargs="+", help="JSON Lines sources (.jsonl, .jsonl.gz) or manifests (.json)")
     add("--batch-size", type=whole_number(2), default=1024, help="queries per batch (the paper's)")
     add("--seed", type=whole_number(0), default=42)
+    add("--prefix", choices=POLICIES, default="e5", help="as for `e5nl.py train`")
     command.set_defaults(run=_check)
 
     help = "make a training source of a BEIR data set or of MS MARCO's files"
@@ -684,10 +853,22 @@ def main(argv=None) -> None:
     triples = "instead of judgements: query<TAB>positive<TAB>negative, ids of MS MARCO"
     either.add_argument("--triples", metavar="FILE", help=triples)
     add("--split", help="of the judgements of a BEIR data set (default: train)")
+    add("--instruction", help="what the task is, for all rows")
     add("--expect", type=whole_number(1), metavar="N", help="pairs to expect, to be compared")
     add("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
     add("--overwrite", action="store_true", help="replace --out")
     command.set_defaults(run=_prepare)
+
+    help = "make a training source of text: titles and texts, headings and sections, …"
+    command = commands.add_parser("pairs", help=help)
+    add = command.add_argument
+    help = "text files (one paragraph per line), tables, or hub data sets (owner/name:pattern)"
+    add("--data", nargs="+", required=True, help=help)
+    help = f"of tables: the columns of queries, if any, and of texts ({', '.join(HEADS + BODIES)})"
+    add("--fields", nargs="+", default=(), metavar="COLUMN", help=help)
+    add("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
+    add("--overwrite", action="store_true", help="replace --out")
+    command.set_defaults(run=_pairs)
 
     args = parser.parse_args(argv)
     args.run(args)

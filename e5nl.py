@@ -20,10 +20,11 @@ share an attention call, padded for that call.)
     python e5nl.py embed --model runs/toy --input texts.txt --kind passage --out embeddings.npy
     python e5nl.py train --model clips/e5-base-trm --data manifest.json --out runs/e5-base-trm-nl
 
-The last command has the paper's settings: they are the defaults.
+The last command has the paper's settings: they are the defaults. Beyond the paper: training with
+instructions (`--prefix instruct`), and embeddings that may be cut (`--dims`, `embed --dim`).
 
-Left out on purpose: decoders, LoRA, distillation, Matryoshka, gradient checkpointing (gradient
-caching does its work). Departures from the paper's released code are named where they are made:
+Left out on purpose: decoders, LoRA, distillation, gradient checkpointing (gradient caching does its
+work). Departures from the paper's released code are named where they are made:
 master weights in float32, masks for equal texts.
 
 Letters for dimensions, here and in every module:
@@ -35,9 +36,7 @@ import argparse
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import functools
-import hashlib
 import itertools
 import json
 import lzma
@@ -55,15 +54,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import card
 from data import (
-    KINDS,
+    INSTRUCT,
+    INSTRUCTIONS,
+    POLICIES,
     PREFIXES,
     Row,
     Source,
@@ -71,6 +71,7 @@ from data import (
     draw_batch,
     lacking_negatives,
     plan_epoch,
+    prefixes,
     read_sources,
 )
 from files import (
@@ -85,9 +86,22 @@ from files import (
     real_number,
     refuse_existing,
     refuse_plot,
+    remove_leftovers,
     whole_number,
     write_array,
     write_json,
+)
+from long_runs import (
+    add_up,
+    agree,
+    keep_newest,
+    load_checkpoint,
+    only_writer,
+    processes,
+    rank_and_world,
+    save_checkpoint,
+    signals_noted,
+    wait,
 )
 from model_folder import (
     Config,
@@ -96,6 +110,7 @@ from model_folder import (
     check_positions,
     describe_prefixes,
     find,
+    other_policy,
     parse_config,
     read_state,
     read_tokenizer,
@@ -308,15 +323,17 @@ def load(
     device=None,
     dtype: torch.dtype = torch.float32,
     tokenizer: Tokenizer | None = None,
+    truncate_dim: int | None = None,
 ) -> tuple[Encoder, Tokenizer]:
     """A model folder or hub repository as (encoder in eval mode, tokenizer), on the GPU if any.
 
     tokenizer: the folder's own, where it is read already (one of 250,002 pieces takes half a second
-    and 250 MB). Stops, by the tensor's name, when a tensor is missing, unknown or of another shape
-    than the configuration says.
+    and 250 MB). truncate_dim: the width of embeddings (default: as the folder says). Stops, by the
+    tensor's name, when a tensor is missing, unknown or of another shape than the configuration
+    says.
     """
     folder = find(name)
-    config = parse_config(folder)
+    config = parse_config(folder).shortened(truncate_dim, str(folder))
     tokenizer = tokenizer or read_tokenizer(folder)
     check_pieces(folder, config, tokenizer)
 
@@ -346,111 +363,22 @@ def average(first, second, share: float, out, overwrite: bool = False) -> None:
 
     A model between the one that training started from and the trained one keeps more of what the
     first knew, and most of what training taught (WiSE-FT, arXiv 2109.01903). The folders may differ
-    in weights only.
+    in weights, and in what `adapt` states, of which the second's is kept.
     """
     refuse_model(Path(out), overwrite)
     (model, tokenizer), (other, other_tokenizer) = load(first, "cpu"), load(second, "cpu")
+    stated = {name: getattr(other.config, name) for name in ("prompts", "truncate_dim")}
+    model.config = dataclasses.replace(model.config, **stated)
     if model.config != other.config or tokenizer.json != other_tokenizer.json:
         what = "tokenizers" if model.config == other.config else "configurations"
         raise InputError(f"{first} and {second} have different {what}; average a model and the one "
                          "that its training started from")  # fmt: skip
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         ours.data.lerp_(theirs.data, share)
+    step = f"Averaged: {share:g} of these weights, the rest of those of {Path(first).name}."
+    Path(out).mkdir(parents=True, exist_ok=True)
+    card.write(out, second, step=step, config=model.config)
     save(model, tokenizer, out, overwrite)
-
-
-# --- several processes ----------------------------------------------------------------------------
-
-# How Open MPI, other MPIs, and srun tell a process how many they started.
-LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-
-
-@contextlib.contextmanager
-def processes() -> Iterator[tuple[int, int]]:
-    """(rank, how many processes): joins those that torchrun or another launcher started.
-
-    They meet by torch's `env://`: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment,
-    over nccl on GPUs and gloo elsewhere. Within the block only the first process prints.
-    """
-    rank, world = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
-    if not rank and not world:
-        # Started together without a way to meet, each would train alone, all into one folder.
-        for name in LAUNCHERS:
-            if os.environ.get(name, "1") != "1":
-                raise InputError(
-                    f"{name} is {os.environ[name]}: so many processes were started, but RANK and "
-                    "WORLD_SIZE are not set; start them with torchrun, or set RANK, WORLD_SIZE, "
-                    "MASTER_ADDR and MASTER_PORT for each"
-                )
-        world = "1"
-    if world == "1":
-        yield 0, 1
-        return
-
-    gpus = torch.cuda.device_count()
-    try:
-        torch.distributed.init_process_group("nccl" if gpus else "gloo")
-    except ValueError as error:
-        raise InputError(f"RANK is {rank}, WORLD_SIZE is {world}, but {error}") from None
-    rank, world = rank_and_world()
-    if gpus:
-        # Without LOCAL_RANK: ranks are counted node by node, or each process sees one GPU.
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % gpus)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            with contextlib.redirect_stdout(nowhere if rank else sys.stdout):
-                yield rank, world
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def rank_and_world() -> tuple[int, int]:
-    """(rank, how many processes)."""
-    if not torch.distributed.is_initialized():
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
-
-
-def wait() -> None:
-    """Until all processes are here."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-
-
-def agree(facts: dict, device) -> None:
-    """Stop all processes when one has other facts than the first.
-
-    facts: what decides a run (JSON values). Nodes without a shared disk may have other data, or
-    resume from other steps; what they would train together would be no run at all.
-    """
-    rank, world = rank_and_world()
-    if world == 1:
-        return
-    # Everybody's facts, as bytes padded to one length.
-    text = json.dumps(facts).encode()
-    longest = torch.tensor(len(text), device=device)
-    torch.distributed.all_reduce(longest, torch.distributed.ReduceOp.MAX)
-    padded = torch.tensor(list(text.ljust(longest.item())), dtype=torch.uint8, device=device)
-    texts = [torch.empty_like(padded) for _ in range(world)]
-    torch.distributed.all_gather(texts, padded)
-    first, *others = (json.loads(bytes(text.tolist())) for text in texts)
-    for number, other in enumerate(others, 1):
-        differing = [f"{key} is {other.get(key)}, not {value}" for key, value in first.items()
-                     if other.get(key) != value]  # fmt: skip
-        if differing and rank:
-            sys.exit(2)  # the first process says it
-        if differing:
-            raise InputError(
-                f"process {number} differs from process 0: {'; '.join(differing)}; "
-                "give all nodes the same data, settings and --out"
-            )
-
-
-def add_up(tensor: Tensor) -> Tensor:
-    """`tensor`, in place, as its sum over all processes."""
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(tensor)
-    return tensor
 
 
 # --- texts to embeddings --------------------------------------------------------------------------
@@ -489,8 +417,18 @@ def encode(model: Encoder, ids: list[list[int]], chunk: list[int], generator=Non
     return model(packed, [len(ids[text]) for text in chunk], generator)
 
 
+def shorten(embeddings: Tensor, width: int) -> Tensor:
+    """The first `width` numbers of each embedding, L2-normalised again."""
+    if width == embeddings.shape[1]:
+        return embeddings
+    return F.normalize(embeddings[:, :width], dim=-1)
+
+
 LINE_SECONDS = 30  # between lines of progress where there is no terminal
-WINDOW = 8192  # texts tokenised at once: bounds memory, and is enough to sort by length
+# Texts tokenised, and saved, at once: bounds memory, and is enough to sort by length. Long texts
+# count by their characters: a million tokens or so, minutes of work on a CPU.
+WINDOW = 8192
+WINDOW_CHARACTERS = 4_000_000
 CHUNK_TOKENS = {"cpu": 1024, "cuda": 65536}  # a CPU's caches like it small, a GPU needs work
 MOST_WORKERS = 8  # chunks at once: each has memory of its own
 
@@ -534,7 +472,7 @@ def embed(
     together: bool = False,
     **options,
 ) -> np.ndarray:
-    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`.
+    """Embeddings (N, D) float32, L2-normalised, in the order of `texts`; D as the folder says.
 
     texts: a list, or anything that has a length and can be iterated over. Empty texts are embedded
     like others.
@@ -544,7 +482,7 @@ def embed(
     """
     # This process's windows.
     share = rank_and_world() if together else (0, 1)
-    embeddings = np.zeros((len(texts), model.config.hidden_size), np.float32)
+    embeddings = np.zeros((len(texts), model.config.width), np.float32)
     for start, window in embed_windows(model, tokenizer, texts, kind, share, **options):
         embeddings[start : start + len(window)] = window
     if share[1] > 1:
@@ -555,6 +493,19 @@ def embed(
             part.copy_(add_up(part.to(model.words.weight.device, copy=True)))
         tokenizer.texts, tokenizer.cut = counts.tolist()
     return embeddings
+
+
+def cut_windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Texts in groups of `size`, or fewer when they are long (see WINDOW_CHARACTERS)."""
+    window, characters = [], 0
+    for text in texts:
+        window.append(text)
+        characters += len(text)
+        if len(window) == size or characters >= WINDOW_CHARACTERS:
+            yield window
+            window, characters = [], 0
+    if window:
+        yield window
 
 
 def embed_windows(
@@ -583,15 +534,15 @@ def embed_windows(
 
     def tokenised() -> Iterator[tuple[int, list[list[int]]]]:
         """(number of its first text, ids) of each window that is this process's."""
-        iterator = iter(texts)
-        for number, start in enumerate(range(0, len(texts), size)):
-            window = list(itertools.islice(iterator, size))
+        start = 0
+        for number, window in enumerate(cut_windows(texts, size)):
             if number % world == rank:
                 yield start, tokenizer(window, prompts[kind], max_length)
+            start += len(window)
 
     @torch.inference_mode()
     def embed_chunk(ids: list[list[int]], chunk: list[int]) -> np.ndarray:
-        return encode(model, ids, chunk).cpu().numpy()
+        return shorten(encode(model, ids, chunk), model.config.width).cpu().numpy()
 
     model.eval()
     # Without a terminal, a line every half minute.
@@ -615,7 +566,7 @@ def embed_windows(
             # The next window is read and tokenised while this one is encoded.
             next_window = pool.submit(next, windows, None)
             chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
-            embeddings = np.empty((len(ids), model.config.hidden_size), np.float32)
+            embeddings = np.empty((len(ids), model.config.width), np.float32)
             encoded = side_by_side(partial(embed_chunk, ids), chunks, workers(device))
             for chunk, part in zip(chunks, encoded, strict=True):
                 embeddings[chunk] = part
@@ -701,6 +652,11 @@ def switch(about: str):
     return setting(None, about, action=argparse.BooleanOptionalAction)
 
 
+def widths(text: str) -> list[int]:
+    """An argparse type: `384,192,96`."""
+    return [whole_number(1)(part) for part in text.split(",")]
+
+
 @dataclasses.dataclass
 class Settings:
     """What decides a training run, besides model and data.
@@ -722,6 +678,8 @@ class Settings:
     )
     tau: float = setting(0.02, "temperature", type=real_number(1e-4))
     negatives: int = setting(1, "hard negatives per row", type=whole_number(0, 1000))
+    prefix: str = setting("e5", "the folder's prompts, or instructions", choices=POLICIES)
+    dims: list[int] | None = setting(None, "widths of its mean loss: 384,192,96", type=widths)
     in_batch: str | None = setting(
         None,
         "other rows' passages as negatives: as manifests say (stated), or in every source "
@@ -916,9 +874,28 @@ class Batch(NamedTuple):
         return [text for group in self.groups for text in group]
 
 
-def batch_loss(batch: Batch, settings: Settings, device) -> tuple[Callable, float]:
+def adapt(model: Encoder, settings: Settings) -> None:
+    """State in the model's configuration what its training decides: prompts and width.
+
+    A query's prompt is that of retrieval; other tasks have other instructions.
+    """
+    # The widest comes last: wider embeddings are not trained.
+    config = model.config
+    for width in sorted(settings.dims or ()):
+        config = model.config.shortened(width, "--dims")
+    model.config = config
+    if settings.prefix == "instruct":
+        query = INSTRUCT.format(INSTRUCTIONS["retrieval"])
+        prompts = ("query", query), ("passage", ""), ("none", "")
+        model.config = dataclasses.replace(model.config, prompts=prompts)
+
+
+def batch_loss(batch: Batch, settings: Settings, width: int, device) -> tuple[Callable, float]:
     """(loss_of, masked): InfoNCE as a function of the embeddings of all queries, then all passages,
-    and the share of the negatives that equal texts take out of it."""
+    and the share of the negatives that equal texts take out of it.
+
+    width: of the embeddings, where the settings name no widths.
+    """
     # Equal texts are no negatives.
     passages = batch.passages
     masked, share = None, 0.0
@@ -933,10 +910,15 @@ def batch_loss(batch: Batch, settings: Settings, device) -> tuple[Callable, floa
     in_batch = [always or source.in_batch_negatives for source in batch.sources]
     in_batch = torch.tensor(in_batch, device=device)
 
-    def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_at(embeddings: Tensor) -> tuple[Tensor, Tensor]:
         q, p = embeddings.split([len(batch.rows), len(passages)])
         sizes = [len(group) for group in batch.groups]
         return info_nce(q, p, sizes, settings.tau, in_batch, masked)
+
+    def loss_of(embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        # The mean over widths (Matryoshka, arXiv 2205.13147).
+        at_widths = [loss_at(shorten(embeddings, w)) for w in settings.dims or [width]]
+        return tuple(torch.stack(values).mean() for values in zip(*at_widths, strict=True))
 
     return loss_of, share
 
@@ -952,13 +934,13 @@ def tokenise_share(
     own = range(rank, len(batch.rows), world)
     first = np.cumsum([len(batch.rows), *map(len, batch.groups)])  # place of each first passage
 
-    # With the prefixes of the source's type.
+    # With the prefixes of the source's type, or the row's instruction.
     prompts, limit = dict(model.config.prompts), model.config.max_length
     queries, passages, places = [], [], list(own)
     for row in own:
-        query_kind, passage_kind = KINDS[batch.sources[row].type]
-        queries.append(prompts[query_kind] + batch.rows[row].query)
-        passages += [prompts[passage_kind] + text for text in batch.groups[row]]
+        before = prefixes(batch.sources[row], batch.rows[row], settings.prefix, prompts)
+        queries.append(before[0] + batch.rows[row].query)
+        passages += [before[1] + text for text in batch.groups[row]]
         places += range(first[row], first[row + 1])
 
     ids = tokenizer(queries, "", min(settings.query_length, limit))
@@ -989,6 +971,7 @@ def train(
     steps = settings.steps or settings.epochs * len(plan)
     optimizer = optimizer or new_optimizer(model, settings.weight_decay, settings.decay_all)
     device = model.words.weight.device
+    adapt(model, settings)
     model.train()
     for step in range(done, steps):
         started = time.perf_counter()
@@ -1007,7 +990,7 @@ def train(
         source = batch.sources[0].name if settings.batching == "source" else "mixed"
 
         # What is no negative: equal texts, and other rows' passages where a source says so.
-        loss_of, masked = batch_loss(batch, settings, device)
+        loss_of, masked = batch_loss(batch, settings, model.config.width, device)
 
         # This process's share of the texts, as tokens.
         ids, places = tokenise_share(model, tokenizer, batch, settings)
@@ -1053,115 +1036,6 @@ def train(
             "seconds": time.perf_counter() - started,
         }
     model.eval()
-
-
-# --- checkpoints ----------------------------------------------------------------------------------
-
-# A checkpoint is one file, `step-….safetensors`: weights, AdamW's moments and the number of steps.
-# Nothing random has to be kept: batches, negatives and dropout are functions of (seed, step). So a
-# run that resumes ends with the bytes of a run that never stopped (on the CPU).
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, besides the step
-
-
-def save_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW, step: int, keep: int):
-    """Write `folder/step-….safetensors` and remove all but the newest `keep`.
-
-    Those of later steps are removed first: the run was resumed before them, so they were damaged.
-    """
-    folder = Path(folder)
-    path = folder / f"step-{step:08}.safetensors"
-    for other in folder.glob("step-*"):
-        if other > path:
-            other.unlink()
-
-    # One file, renamed when it is complete.
-    tensors = {}
-    for name, parameter in model.named_parameters():
-        tensors[name] = parameter.detach().contiguous()
-        for moment in MOMENTS:
-            tensors[f"{name} {moment}"] = optimizer.state[parameter][moment]
-    with new_file(path) as temporary:
-        save_file(tensors, temporary, {"step": str(step), "digest": tensors_digest(tensors)})
-
-    for other in sorted(folder.glob("step-*"))[:-keep]:
-        other.unlink()
-
-
-def tensors_digest(tensors: dict[str, Tensor]) -> str:
-    """Differs where a bit of the tensors does, or a name."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def load_checkpoint(folder, model: Encoder, optimizer: torch.optim.AdamW) -> int:
-    """Put the newest checkpoint in `folder` into model and optimizer; return the steps taken.
-
-    0 where there is none. Damaged ones are skipped, and named.
-    """
-    for path in sorted(Path(folder).glob("step-*.safetensors"), reverse=True):
-        try:
-            checkpoint = safe_open(path, "pt")
-        except (SafetensorError, OSError) as error:
-            print(f"{path}: damaged ({error}); skipped")
-            continue
-        with checkpoint:
-            metadata = checkpoint.metadata()
-            tensors = {name: checkpoint.get_tensor(name) for name in checkpoint.keys()}
-        if metadata["digest"] != tensors_digest(tensors):
-            print(f"{path}: damaged (its content has changed); skipped")
-            continue
-        step = int(metadata["step"])
-        for name, parameter in model.named_parameters():
-            parameter.data.copy_(tensors[name])
-            state = optimizer.state[parameter]
-            state["step"] = torch.tensor(float(step), device=parameter.device)
-            for moment in MOMENTS:
-                state[moment] = tensors[f"{name} {moment}"].to(parameter.device, copy=True)
-        return step
-    return 0
-
-
-@contextlib.contextmanager
-def signals_noted(announce: Callable[[], str]) -> Iterator[list[int]]:
-    """Within the block SIGINT and SIGTERM are noted in the list, once each, and announced.
-
-    A second one does what it always does.
-    """
-    noted = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, _) -> None:
-        noted.append(number)
-        signal.signal(number, before[number])
-        print(announce(), flush=True)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Within the block no other run writes into the folder (a lock that ends with the process)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a disk without locks
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                advice = "wait for it, or choose another output folder"
-                raise InputError(f"{folder}: another run is writing here; {advice}") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 # --- command line ---------------------------------------------------------------------------------
@@ -1221,6 +1095,7 @@ def _train(args) -> None:
     settings = Settings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Settings)})
     out = Path(args.out)
     refuse_plot(args.plot, args.overwrite or args.resume)
+    remove_leftovers(out)
     begun = (out / "checkpoints").exists() and not args.overwrite
     if not (begun and args.resume):
         refuse_model(out, args.overwrite)
@@ -1229,7 +1104,7 @@ def _train(args) -> None:
             f"{out}: holds a run that has not ended; add --resume to continue it, "
             "or --overwrite to start again"
         )
-    sources = read_sources(args.data, settings.seed)
+    sources = read_sources(args.data, settings.seed, settings.prefix)
 
     with processes() as (rank, world):
         # What is trained, on which data, with which settings.
@@ -1238,6 +1113,9 @@ def _train(args) -> None:
             raise InputError(f"--out {out} is the model that is trained; choose another folder")
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
+        if settings.prefix == "e5" and (note := other_policy(model.config, "e5")):
+            print(note)
+        adapt(model, settings)
         print(describe(sources, settings.batch_size, settings.batching))
         plan = batches_of_epoch(sources, settings, epoch=0)  # here a mistake leaves no folder
         decisive = dataclasses.asdict(settings) | {"processes": world}
@@ -1313,6 +1191,8 @@ def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict) ->
     facts = decisive | {f"source {name}": value for name, value in decisive["sources"].items()}
     agree(facts | {"sources": list(decisive["sources"]), "the step to resume after": done},
           model.words.weight.device)  # fmt: skip
+    if rank == 0:
+        keep_newest(out / "checkpoints", args.keep)
     if args.resume:
         print(f"resuming after step {done}" if done else "no checkpoint: starting at step 1")
     stopped = _take_steps(args, settings, model, tokenizer, sources, optimizer, done)
@@ -1325,6 +1205,8 @@ def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict) ->
                 "lower --lr"
             )
     if rank == 0 and not stopped:
+        # The model comes last: a folder that has one is complete.
+        card.write(out, find(args.model), config=model.config)
         save(model, tokenizer, out, overwrite=True)
         if args.plot:
             plot(args.plot, [line for _, line in read_jsonl(out / "log.jsonl")])
@@ -1447,10 +1329,11 @@ def _embed(args) -> None:
     if not len(texts):
         raise InputError(f"{args.input}: no texts; expected one per line or row")
     with processes() as (rank, world):
-        model, tokenizer = load(args.model, dtype=getattr(torch, args.dtype))
+        dtype = getattr(torch, args.dtype)
+        model, tokenizer = load(args.model, dtype=dtype, truncate_dim=args.dim)
         print(summary(model, tokenizer))
         given = model, tokenizer, texts, args.kind
-        shape = len(texts), model.config.hidden_size
+        shape = len(texts), model.config.width
         if world == 1 and out.suffix == ".npy":
             # Window by window: a million embeddings need not be in memory.
             windows = (window for _, window in embed_windows(*given, progress=True))
@@ -1534,6 +1417,8 @@ def _embed_options(command) -> None:
     )
     command.add_argument("--field", default="text", help="of the table")
     command.add_argument("--kind", required=True, choices=list(PREFIXES), help="sets the prefix")
+    help = "width of the embeddings: their first numbers, normalised again"
+    command.add_argument("--dim", type=whole_number(1), help=help)
     command.add_argument(
         "--out", required=True, help=".npy, or .safetensors with one tensor, embeddings"
     )

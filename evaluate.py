@@ -2,20 +2,18 @@
 2509.12340, the benchmark and the results).
 
 In: a model folder and tasks (`mteb_nl.py`). Out: one JSON file per task in mteb's layout, with what
-decides a number (prefixes, dtype, weights, versions); in `items/` the predictions or similarities
-that the score was made of (`metrics.py`); and tables and comparisons of such folders. For models
-with published scores (`published.json`, from mteb's results repository) their main scores are
-known.
+decides a number (prefixes, dtype, weights, versions), and in `items/` the predictions or
+similarities that the score was made of (`metrics.py`). Tables and comparisons of such folders are
+made by `report.py`.
 
-A task's score is the plain mean over its evaluation splits. A benchmark has two means: over tasks,
-and over types (of their means). Which prefix a text gets is a policy, `--prefix`, stored in every
-result:
+A task's score is the plain mean over its evaluation splits. Which prefix a text gets is a policy,
+`--prefix`, stored in every result:
 
     mteb      `query: ` and `passage: ` in retrieval and reranking, nothing elsewhere: what the
               leaderboard does to E5
     e5        `query: ` on all other texts too, as E5's authors advise
     instruct  `Instruct: {the task's instruction}\\nQuery: ` on all texts but documents, for
-              multilingual-e5-large-instruct
+              multilingual-e5-large-instruct and models trained with `--prefix instruct`
     none      nothing anywhere
 
     python evaluate.py run --model runs/toy --tasks-file demo/tasks.json --tasks STS --out runs/sts
@@ -35,7 +33,6 @@ import functools
 import platform
 import random
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,40 +42,48 @@ import numpy as np
 import sklearn
 import torch
 
+import card
 import e5nl
 import metrics
 import model_folder
 from cache import Cache, check_embeddings, model_cache
+from data import INSTRUCT
 from files import (
+    HUB_NAME,
     InputError,
     cli,
+    is_hub_name,
     new_file,
     output_folder,
-    read_json,
-    reading,
-    refuse_plot,
     whole_number,
     write_json,
 )
 from metrics import SEED, Embeddings, Items, Scores
 from mteb_nl import (
-    FILE_NAME,
-    PUBLISHED,
     RANKING,
     TASKS,
     TRAINED,
-    TYPES,
     Task,
     fingerprint,
     flat_labels,
-    is_number,
     naming,
-    nearest,
     read_columns,
     read_ranking,
     read_tasks,
     remarks,
     select_tasks,
+)
+from report import (
+    MODEL_META,
+    Results,
+    print_comparison,
+    print_notes,
+    print_report,
+    read_result,
+    read_results,
+    report_tasks,
+    summarise,
+    table,
 )
 
 # The kind of text (see `e5nl.embed`) by its role in a task; see also `with_policy`
@@ -193,7 +198,7 @@ def with_policy(task: Task, job: Job, policy: str) -> list[tuple[list[str], str]
     inputs = []
     for role, texts in job.texts:
         if policy == "instruct" and role != "document":
-            texts = [f"Instruct: {task.prompt}\nQuery: {text}" for text in texts]
+            texts = [INSTRUCT.format(task.prompt) + text for text in texts]
         inputs.append((texts, POLICIES[policy][role]))
     return inputs
 
@@ -237,8 +242,8 @@ def finished(
         return settings, None, "damaged file replaced"
 
     # Of the same settings: the model's name does not matter where its weights are known
-    for field, value in settings.items():
-        before = result["settings"].get(field)
+    for field in (*settings, "truncate_dim"):
+        value, before = settings.get(field), result["settings"].get(field)
         if before != value and not (field == "model" and "weights" in settings):
             found = f"result of another run ({field} {before!r}, now it is {value!r})"
             advice = "choose another output folder, or add --overwrite to replace it"
@@ -246,15 +251,29 @@ def finished(
     return settings, result, "kept"
 
 
+# The fields of mteb's `model_meta.json` (`ModelMeta`), unless `run` is given more
+MTEB_META = dict.fromkeys(
+    "loader release_date n_parameters n_embedding_parameters memory_usage_mb max_tokens embed_dim "
+    "license open_weights public_training_code public_training_data use_instructions "
+    "training_datasets".split()
+) | {"languages": ["nld-Latn"], "framework": ["PyTorch"], "similarity_fn_name": "cosine"}
+
+
 def run(
-    tasks: list[Task], encode: Encode, out, settings: dict, prefix="mteb", overwrite=False
+    tasks: list[Task],
+    encode: Encode,
+    out,
+    settings: dict,
+    prefix="mteb",
+    overwrite=False,
+    about: dict | None = None,
 ) -> Iterator[tuple[dict, str]]:
     """Evaluate tasks; write `<out>/<task>.json` and `<out>/summary.json`. Yields (result, state).
 
     settings: what decides the numbers apart from the data (model, weights, dtype, …); it is stored
     with the prefix policy, the task's fingerprint and the versions. An earlier result is kept when
     all of it agrees, unless `overwrite`; versions may differ, and the model's name may where the
-    weights are known. state: see `finished`.
+    weights are known. about: facts on the model for `write_for_mteb`. state: see `finished`.
     """
     out, settings, results = Path(out), {"prefix": prefix} | settings, []
     versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)}
@@ -274,6 +293,7 @@ def run(
         results.append(result)
         yield result, state
     summary = summarise({result["task_name"]: result for result in results})
+    write_for_mteb(out, results, settings, about or {})
     write_json(out / "summary.json", {"settings": settings | {"versions": versions}, **summary})
 
 
@@ -307,6 +327,29 @@ def write_items(out: Path, task: Task, splits: dict[str, Items]) -> None:
         np.savez_compressed(file, **arrays)
 
 
+def write_for_mteb(out: Path, results: list[dict], settings: dict, about: dict) -> None:
+    """The benchmark's tasks once more, in `<out>/results/<model>/<revision>` as mteb's cache has
+    them: `mteb.ResultCache(out).load_results()` reads them. The revision is the weights' hash.
+
+    about: facts on the model, by mteb's names in `model_meta.json`.
+    """
+    model = str(settings.get("model", "model"))
+    is_from_hub = is_hub_name(model)
+    name = HUB_NAME.fullmatch(model)[1] if is_from_hub else f"local/{Path(model).resolve().name}"
+    revision = settings.get("weights", "no_revision_available")[:40]
+    folder = out / "results" / name.replace("/", "__").replace(" ", "_") / revision
+    subsets = {task.name: task.subset for task in TASKS}
+    known = [result for result in results if result["task_name"] in subsets]
+    for result in known:
+        # A task file may have the benchmark's data, but has no subsets
+        subset = {"hf_subset": subsets[result["task_name"]]}
+        scores = {split: [values[0] | subset] for split, values in result["scores"].items()}
+        write_json(folder / f"{result['task_name']}.json", result | {"scores": scores})
+    if known:
+        meta = MTEB_META | {"name": name, "revision": revision} | about
+        write_json(folder / MODEL_META, meta)
+
+
 def _plain(value):
     """For strict JSON: numpy numbers become Python's, NaN becomes null."""
     if isinstance(value, dict):
@@ -316,420 +359,6 @@ def _plain(value):
     if isinstance(value, float | np.floating):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-# --- result files ---------------------------------------------------------------------------------
-
-MODEL_META = "model_meta.json"  # what mteb writes next to its results
-
-Results = dict[str, dict]  # task: its result
-
-
-def read_result(path: Path) -> dict:
-    """One result file of `run` or of mteb, checked."""
-    result = read_json(path)
-    if "mteb_version" in result and "settings" not in result:
-        result = _from_mteb(path, result)
-    settings = result.get("settings")
-    checks = {
-        "task_name": re.fullmatch(FILE_NAME, str(result.get("task_name") or "")),
-        "task_type": str(result.get("task_type")) in TYPES,
-        "main_score": is_number(result.get("main_score")),
-        "scores": isinstance(result.get("scores"), dict),
-        "settings": isinstance(settings, dict) and isinstance(settings.get("versions", {}), dict),
-    }
-    for field, fits in checks.items():
-        if not fits:
-            value = str(result.get(field))[:60]
-            raise InputError(f"{path}: not a result file of evaluate.py: {field} is {value!r}")
-    return result
-
-
-def _from_mteb(path: Path, result: dict) -> dict:
-    """A result file that mteb wrote, with the fields of ours. Its main score is that of the Dutch
-    part of a task of the benchmark."""
-    facts, name = {task.name: task for task in TASKS}, result.get("task_name")
-    if name not in facts:
-        raise InputError(f"{path}: task {name!r} is not in MTEB-NL")
-    task = facts[name]
-
-    # Its mean as the benchmark takes it: other languages and splits may be in the file too
-    with reading(path):
-        scores = {
-            (split, subset["hf_subset"]): subset["main_score"]
-            for split, subsets in result["scores"].items()
-            for subset in subsets
-        }
-        main_score = float(np.mean([scores[split, task.subset] for split in task.splits]))
-    return result | {
-        "task_type": task.type,
-        "main_score": main_score,
-        "main_score_name": task.main_score,
-        "translated": task.translated,
-        "settings": {"by mteb": f"{_short_name(path.parent)}, mteb {result['mteb_version']}"},
-    }
-
-
-def _short_name(name) -> str:
-    """What a folder of results is called in tables. mteb names the model in `model_meta.json`."""
-    folder = Path(name)
-    model = read_json(folder / MODEL_META) if (folder / MODEL_META).is_file() else {}
-    return model.get("name") or (folder.resolve().name if folder.is_dir() else str(name))
-
-
-def read_results(name, notes: list[str]) -> Results:
-    """The results in a folder that `run` or mteb wrote, or of a model with published scores (main
-    scores only).
-
-    notes: gets a line for each file of the folder that is no result file.
-    """
-    if not Path(name).is_dir():
-        return _published(str(name))
-
-    # A file of another kind is skipped, unless there is nothing else
-    results, refused = {}, []
-    for path in sorted(Path(name).glob("*.json")):
-        if path.name in ("summary.json", MODEL_META):
-            continue
-        try:
-            result = read_result(path)
-            if (task := result["task_name"]) in results:
-                raise InputError(f"{path}: task_name is {task!r}, and so is that of another file")
-            results[task] = result
-        except InputError as error:
-            refused.append(f"{error}")
-    if not results:
-        expected = "expected a folder that `run` wrote, or mteb (results/<model>/<revision>)"
-        raise InputError(refused[0] if refused else f"{name}: no result files; {expected}")
-    notes += [f"skipped: {line}" for line in refused]
-    return results
-
-
-def _published(name: str) -> Results:
-    published = read_json(PUBLISHED)
-    if name not in published["models"]:
-        close = nearest(name, published["models"]) if "/" in name else "e.g. clips/e5-small-trm-nl"
-        raise FileNotFoundError(
-            f"{name}: no such folder, and no model with published scores; {close}"
-        )
-    model, facts = published["models"][name], {task.name: task for task in TASKS}
-    settings = {"by mteb": f"{name}, revision {model['revision'][:8]}, published"}
-    return {
-        task: {
-            "task_name": task, "task_type": facts[task].type, "main_score": score,
-            "translated": facts[task].translated, "settings": settings,
-        }
-        for task, score in zip(published["tasks"], model["scores"], strict=True)
-    }  # fmt: skip
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-# The paper's names of the types, in its order
-SHORT = {
-    "Classification": "Cls",
-    "MultilabelClassification": "MLCls",
-    "PairClassification": "PCls",
-    "Reranking": "Rrnk",
-    "Retrieval": "Rtr",
-    "Clustering": "Clust",
-    "STS": "STS",
-}
-
-
-def summarise(results: Results, tasks: dict[str, str] | None = None) -> dict:
-    """Scores by task, their means by type, the mean over tasks and the mean over types.
-
-    tasks: {task: type}, if not those of the results. A mean is None where one of its tasks is
-    missing: means over different tasks cannot be compared.
-    """
-    if tasks is None:
-        tasks = {name: result["task_type"] for name, result in results.items()}
-    scores = {task: results[task]["main_score"] if task in results else None for task in tasks}
-    types = {
-        type: _mean(scores[task] for task in tasks if tasks[task] == type)
-        for type in dict.fromkeys(tasks.values())
-    }
-    means = {"mean_tasks": _mean(scores.values()), "mean_types": _mean(types.values())}
-    return {"tasks": scores, "types": types, **means}
-
-
-def _mean(scores) -> float | None:
-    scores = list(scores)
-    return None if None in scores else float(np.mean(scores))
-
-
-def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
-    """{short name: results} of several folders or published models. notes: see `read_results`."""
-    columns = {}
-    for name in names:
-        short = _short_name(name)
-        columns[str(name) if short in columns else short] = read_results(name, notes)
-    return columns
-
-
-def _every(columns: dict[str, Results]) -> Results:
-    """A result of each task that a column has."""
-    return {name: result for results in columns.values() for name, result in results.items()}
-
-
-def only_tasks(columns: dict[str, Results], wanted: list[str]) -> dict[str, Results]:
-    """The results of the tasks that `wanted` lists by name or type."""
-    every = _every(columns)
-    known = sorted(every.keys() | {result["task_type"] for result in every.values()})
-    for name in wanted:
-        if name not in known:
-            raise InputError(f"task {name!r} is in none of these results; {nearest(name, known)}")
-    return {
-        model: {
-            name: result
-            for name, result in results.items()
-            if name in wanted or result["task_type"] in wanted
-        }
-        for model, results in columns.items()
-    }
-
-
-def report_types(columns: dict[str, Results]) -> list[list[str]]:
-    """Cells: models down, types and means across; of all tasks, and of those on native and on
-    translated text alone. Left open (-): see `summarise`."""
-    # The types that there are, in the paper's order
-    every = _every(columns)
-    used = {result["task_type"] for result in every.values()}
-    types = [type for type in SHORT if type in used]
-    cells = [["model", "text", "tasks", *map(SHORT.get, types), "mean tasks", "mean types"]]
-
-    # All models on all texts, then on native ones, then on translated ones
-    for text, translated in (("all", None), ("native", False), ("translated", True)):
-        tasks = {
-            name: result["task_type"]
-            for name, result in every.items()
-            if translated is None or result.get("translated") is translated
-        }
-        for model, results in columns.items() if tasks else ():
-            means = summarise(results, tasks)
-            scores = [*map(means["types"].get, types), means["mean_tasks"], means["mean_types"]]
-            cells.append([model, text, str(len(results.keys() & tasks)), *map(_cell, scores)])
-    return cells
-
-
-def report_tasks(columns: dict[str, Results]) -> list[list[str]]:
-    """Cells: tasks down, models across, then the means. Left open (-): see `summarise`."""
-    # Type by type, by name
-    order = list(TYPES)
-    every = {name: result["task_type"] for name, result in _every(columns).items()}
-    tasks = dict(sorted(every.items(), key=lambda item: (order.index(item[1]), item[0])))
-
-    # A line of cells for each task, each type and each of the two means
-    summaries = [summarise(results, tasks) for results in columns.values()]
-    cells = [["task", "type", *columns]]
-    for name, type in tasks.items():
-        cells.append([name, type, *(_cell(summary["tasks"][name]) for summary in summaries)])
-    for type in dict.fromkeys(tasks.values()):
-        cells.append([f"mean {type}", "", *(_cell(x["types"][type]) for x in summaries)])
-    for name in ("tasks", "types"):
-        scores = (_cell(summary[f"mean_{name}"]) for summary in summaries)
-        cells.append([f"mean over {name}", "", *scores])
-    return cells
-
-
-def _cell(score: float | None) -> str:
-    return "-" if score is None else f"{100 * score:.2f}"
-
-
-def table(cells: list[list[str]], format: str, left: int) -> str:
-    """Cells as text or markdown; the first `left` columns are words, the others numbers."""
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = [
-        [
-            cell.rjust(width) if i >= left else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in cells
-    ]
-    # Markdown sets a column of numbers to the right by a colon
-    end = ":" if format == "markdown" else "-"
-    rule = ["-" * (width - 1) + ("-" if i < left else end) for i, width in enumerate(widths)]
-    lines.insert(1, rule)
-    if format == "markdown":
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join("  ".join(line).rstrip() for line in lines)
-
-
-def plot(path, columns: dict[str, Results]) -> None:
-    """Bars: the types and the two means, one colour per model: the light and the dark of each hue,
-    for a model and what was made of it."""
-    import matplotlib.figure  # optional: only --plot needs it
-
-    head, *rows = [row for row in report_types(columns) if row[1] in ("text", "all")]
-    places, width = np.arange(len(head) - 3), 0.8 / len(columns)
-    axes = matplotlib.figure.Figure((1.5 + 1.1 * len(places), 4), layout="constrained").subplots()
-    for number, (model, _, _, *scores) in enumerate(rows):
-        heights = [0 if score == "-" else float(score) for score in scores]
-        shift = (number - (len(columns) - 1) / 2) * width
-        colour = matplotlib.colormaps["Paired"](number % 12)
-        axes.bar(places + shift, heights, width, label=model, color=colour)
-    axes.set_xticks(places, head[3:])
-    axes.set_ylabel("main score x 100")
-    axes.legend(frameon=False, fontsize="small")
-    with new_file(path) as temporary:
-        axes.figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150)
-
-
-# --- comparing two --------------------------------------------------------------------------------
-
-
-def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[str]]:
-    """What B has over A: a row for each task that both have, and a line for each difference in
-    settings.
-
-    A row has the scores, their difference, and the ends of its 95 % interval (None where there are
-    no items to draw from). notes: gets a line for each file that cannot be used.
-    """
-    first, second = read_results(a, notes), read_results(b, notes)
-    tasks = [name for name in first if name in second]
-    if not tasks:
-        raise InputError(f"{a} and {b} have no task in common")
-    rows = []
-    for name in tasks:
-        # Without an interval the scores can be compared all the same
-        low, high = None, None
-        try:
-            low, high = interval(Path(a), Path(b), first[name], second[name], resamples)
-        except InputError as error:
-            notes.append(f"no interval for {name}: {error}")
-        x, y = first[name]["main_score"], second[name]["main_score"]
-        row = {"task": name, "type": first[name]["task_type"], "a": x, "b": y, "difference": y - x}
-        rows.append(row | {"low": low, "high": high})
-    return rows, differences([(first[name], second[name]) for name in tasks])
-
-
-def interval(
-    a: Path, b: Path, first: dict, second: dict, resamples: int
-) -> tuple[float | None, float | None]:
-    """The 2.5th and 97.5th percentile of the difference between two results of a task when its
-    texts, queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
-
-    None where the two have no items or not the same, or where a draw has no score.
-    """
-    type, score = first["task_type"], first.get("main_score_name")
-    if (type, score) != (second["task_type"], second.get("main_score_name")):
-        return None, None
-    items = [read_items(folder, result) for folder, result in ((a, first), (b, second))]
-    about = [_about(splits) for splits in items]
-    if not about[0] or about[0] != about[1]:
-        return None, None
-
-    def score_of(items: Items, chosen: np.ndarray) -> float:
-        items = {name: array[chosen] for name, array in items.items()}
-        return metrics.score_items(type, score, items)
-
-    # Each draw: as many items as there are, with replacement, and what B has over A on them
-    generator, gains = np.random.default_rng(SEED), []
-    for _ in range(resamples):
-        of_splits = []
-        for split, arrays in items[0].items():
-            count = len(next(iter(arrays.values())))
-            chosen = generator.integers(0, count, count)
-            x, y = (score_of(splits[split], chosen) for splits in items)
-            of_splits.append(y - x)
-        gains.append(np.mean(of_splits))
-    # Of very few items some draws have no score: all pairs may be the same one
-    if not np.isfinite(gains).all():
-        return None, None
-    return tuple(np.percentile(gains, [2.5, 97.5]).tolist())
-
-
-def _about(splits: dict[str, Items]) -> dict:
-    """What tells items from others: their queries, labels or human scores."""
-    return {
-        (split, name): items[name].tolist()
-        for split, items in splits.items()
-        for name in ("query", "label", "score")
-        if name in items
-    }
-
-
-def read_items(folder: Path, result: dict) -> dict[str, Items]:
-    """{split: items} of a result, as `write_items` wrote them; empty without the file.
-
-    An InputError unless its main score is made of them.
-    """
-    path = folder / "items" / f"{result['task_name']}.npz"
-    if not path.is_file():
-        return {}
-    splits = {}
-    with reading(path):
-        with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
-            for name in stored.files:
-                split, _, item = name.partition("/")
-                splits.setdefault(split, {})[item] = stored[name]
-        type, score = result["task_type"], result["main_score_name"]
-        again = [metrics.score_items(type, score, items) for items in splits.values()]
-    if splits and not abs((again := np.mean(again)) - result["main_score"]) < 1e-6:
-        found = f"{score} of it is {again:.6f}"
-        raise InputError(f"{path}: {found}; the result file says {result['main_score']:.6f}")
-    return splits
-
-
-def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
-    """What pairs of results of the same tasks differ in, apart from the scores: one line each."""
-    lines = {}  # a set that keeps its order
-    for pair in pairs:
-        # Of mteb's results little more is known than the data set
-        a, b = map(_settings, pair)
-        fields = a | b
-        for settings in (a, b):
-            if "by mteb" in settings:
-                prefixes = "mteb gives E5 its prefixes as --prefix mteb does"
-                lines.setdefault(f"{settings['by mteb']}: settings not recorded; {prefixes}")
-                known = a["data set revision"] and b["data set revision"]
-                fields = ["data set revision"] if known else []
-
-        # Each field that differs; of hashes the first digits
-        for field in [name for name in fields if a.get(name) != b.get(name)]:
-            x, y = a.get(field), b.get(field)
-            if field in ("task", "weights"):
-                x, y = (value and str(value)[:12] for value in (x, y))
-            name = "data or protocol" if field == "task" else field
-            where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
-            lines.setdefault(f"{name}{where}: {x!r} and {y!r}")
-        if {_new_batches(a), _new_batches(b)} == {True, False}:
-            advice = "clustering scores of the two cannot be compared"
-            lines.setdefault(f"scikit-learn draws other batches from 1.9 on: {advice}")
-    return list(lines)
-
-
-def _new_batches(settings: dict) -> bool | None:
-    """Whether scikit-learn was 1.9 or later; None if the version does not say."""
-    version = re.match(r"(\d+)\.(\d+)", str(settings.get("sklearn")))
-    return version and (int(version[1]), int(version[2])) >= (1, 9)
-
-
-def _settings(result: dict) -> dict:
-    settings = result["settings"] | {"data set revision": result.get("dataset_revision")}
-    return settings | settings.pop("versions", {})
-
-
-def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
-    """Cells: the rows of `compare`, then the two means."""
-    cells = [["task", "type", a, b, "difference", "95 % interval", ""]]
-    for row in rows:
-        low, high = row["low"], row["high"]
-        ends = "-" if low is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
-        mark = "" if low is None or low <= 0 <= high else "*"
-        scores = _cell(row["a"]), _cell(row["b"]), f"{100 * row['difference']:+.2f}"
-        cells.append([row["task"], row["type"], *scores, ends, mark])
-
-    # The means of the tasks that both have
-    summaries = []
-    for side in "ab":
-        results = {x["task"]: {"task_type": x["type"], "main_score": x[side]} for x in rows}
-        summaries.append(summarise(results))
-    for name in ("tasks", "types"):
-        x, y = (summary[f"mean_{name}"] for summary in summaries)
-        cells.append([f"mean over {name}", "", _cell(x), _cell(y), f"{100 * (y - x):+.2f}", "", ""])
-    return cells
 
 
 # --- command line ---------------------------------------------------------------------------------
@@ -756,12 +385,18 @@ def _run_share(args, rank: int, world: int) -> None:
         output_folder(path)
 
     # What decides the numbers
-    model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
+    dtype = getattr(torch, args.dtype)
+    model, tokenizer = e5nl.load(folder, dtype=dtype, truncate_dim=args.dim)
+    args.prefix = args.prefix or ("mteb" if model.config.policy == "e5" else "instruct")
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
     settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}
     settings |= {"prompts": prompts}
+    if model.config.truncate_dim:
+        settings["truncate_dim"] = model.config.truncate_dim
     prefixes = f"--prefix {args.prefix}, {model_folder.describe_prefixes(model.config)}"
     print(f"{args.model}: {len(tasks)} tasks, {prefixes}, {args.dtype}, weights {weights[:12]}")
+    if note := model_folder.other_policy(model.config, args.prefix):
+        print(note)
 
     # Each process embeds its share, between the times when all read the files; then one scores
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
@@ -775,7 +410,14 @@ def _run_share(args, rank: int, world: int) -> None:
     if rank:
         return
 
-    results = run(tasks, cache, out, settings, args.prefix, args.overwrite)
+    table, config = model.words.weight, model.config
+    about = {
+        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "n_embedding_parameters": table.numel(),
+        "max_tokens": config.max_length,
+        "embed_dim": config.hidden_size,
+    }
+    results = run(tasks, cache, out, settings, args.prefix, args.overwrite, about)
     for number, (result, state) in enumerate(results, 1):
         name, score = result.get("main_score_name", "score"), 100 * result["main_score"]
         seconds = f"{result.get('evaluation_time', 0):.1f} s"
@@ -806,32 +448,45 @@ def _download(args) -> None:
         print(f"{number}/{len(tasks)} {task.name}: {about}", flush=True)
 
 
-def _report(args) -> None:
-    refuse_plot(args.plot, args.overwrite)
-    notes = []
-    columns = read_columns_of(args.results, notes)
-    if args.tasks:
-        columns = only_tasks(columns, args.tasks)
-    cells = report_types(columns) if args.by == "type" else report_tasks(columns)
-    print(table(cells, args.format, 2))
-    _print_notes(notes)
-    if args.plot:
-        plot(args.plot, columns)
+def _card(args) -> None:
+    """Put results into the card of the model that they are of; perhaps upload both."""
+    folder = Path(args.model)
+    if args.push and not re.fullmatch(r"[\w.-]+/[\w.-]+", args.push):
+        raise InputError(f"--push {args.push}: expected owner/name, as of a repository on the hub")
+    weights, results = model_folder.weights_hash(folder), read_results(args.results, notes := [])
+    for result in results.values():
+        if (found := str(result["settings"].get("weights"))) != weights:
+            found = f"{result['task_name']} is of weights {found[:12]}, {folder} has {weights[:12]}"
+            raise InputError(f"{args.results}: {found}; evaluate this model")
+    print_notes(notes)
+    if not (folder / card.CARD).is_file():
+        card.write(folder)
+    name = args.push or folder.resolve().name
+    settings = next(iter(results.values()))["settings"]
+    about = f"Main scores x 100, `--prefix {settings['prefix']}`, {settings['dtype']}.\n\n"
+    scores = about + table(report_tasks({name: results}), "markdown", 2)
+    card.add_scores(folder, name, model_index(results), scores)
+    print(f"{folder / card.CARD}: {len(results)} results")
+    if args.push:
+        print(f"uploaded: {card.push(folder, args.push)}")
 
 
-def _print_notes(notes: list[str]) -> None:
-    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
-
-
-def _compare(args) -> None:
-    notes = []
-    rows, lines = compare(args.a, args.b, args.resamples, notes)
-    names = [_short_name(args.a), _short_name(args.b)]
-    if names[0] == names[1]:
-        names = [str(args.a), str(args.b)]
-    print(table(describe_comparison(rows, *names), args.format, 2))
-    print("\nsettings that differ:" if lines else "\nno settings differ", *lines, sep="\n  ")
-    _print_notes(notes)
+def model_index(results: Results) -> list[dict]:
+    """Entries of the hub's model-index: the main score of each split of each task, as mteb names
+    and scales them."""
+    repositories = {task.name: task.repository.partition("@")[0] for task in TASKS}
+    entries = []
+    for name, result in results.items():
+        metric, revision = result["main_score_name"], result["dataset_revision"]
+        for split, (scores, *_) in result["scores"].items():
+            data = {"name": f"{name} ({scores['hf_subset']})", "type": name, "split": split}
+            if revision != "local":
+                data |= {"type": repositories[name], "config": scores["hf_subset"]}
+                data |= {"revision": revision}
+            value = {"name": metric, "type": metric, "value": round(scores["main_score"], 6)}
+            task = {"name": result["task_type"], "type": result["task_type"]}
+            entries.append({"task": task, "dataset": data, "metrics": [value]})
+    return entries
 
 
 def main(argv=None) -> None:
@@ -854,27 +509,37 @@ def main(argv=None) -> None:
     add("--out", required=True, help="folder of the result files")
     add("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
     add("--overwrite", action="store_true", help="evaluate finished tasks again")
-    policy = "policy, see the top of evaluate.py"
-    add("--prefix", choices=list(POLICIES), default="mteb", help=policy)
+    policy = "policy, see the top of evaluate.py (mteb, or instruct where the model was trained so)"
+    add("--prefix", choices=list(POLICIES), help=policy)
+    add("--dim", type=whole_number(1), help="width of the embeddings, as of `e5nl.py embed`")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="published: float32")
 
     add = add_command("download", _download, "fetch the tasks' data to the hub's cache")
     add("--tasks", nargs="+", default=["all"], help=wanted)
 
     results = "that `run` or mteb wrote, or a model with published scores"
-    add = add_command("report", _report, "print a table of results")
+    add = add_command("report", print_report, "print a table of results")
     add("results", nargs="+", help=f"folder {results}")
     add("--tasks", nargs="+", help="only these tasks, by name or type")
     add("--by", choices=["type", "task"], default="type", help="types of tasks, or each task")
     add("--format", choices=["text", "markdown"], default="text", help="of the table")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
-    add("--overwrite", action="store_true", help="replace --plot")
+    add("--html", metavar="FILE", help="a page with bars, intervals, sizes, training, mining")
+    runs = "folders for --html: with a log of training, or reports of mining"
+    add("--runs", nargs="+", default=[], metavar="FOLDER", help=runs)
+    add("--resamples", type=whole_number(1), default=200, help="draws of the intervals of --html")
+    add("--overwrite", action="store_true", help="replace --plot and --html")
 
-    add = add_command("compare", _compare, "B over A, task by task, with intervals")
+    add = add_command("compare", print_comparison, "B over A, task by task, with intervals")
     add("a", help=f"folder {results}")
     add("b", help="likewise")
     add("--resamples", type=whole_number(1), default=1000, help="draws of the bootstrap")
     add("--format", choices=["text", "markdown"], default="text", help="of the table")
+
+    add = add_command("card", _card, "put results into a model folder's README.md")
+    add("results", help="folder of results that `run` wrote")
+    add("--model", required=True, help="folder of the model that they are of")
+    add("--push", metavar="OWNER/NAME", help="upload the model with its card to the hub")
 
     args = parser.parse_args(argv)
     args.function(args)

@@ -32,6 +32,7 @@ import secrets
 import shutil
 import signal
 import sys
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -109,16 +110,27 @@ def cli(main) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except InputError as error:
+        _let_the_first_speak()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         # No such file, no permission, a full disk
+        _let_the_first_speak()
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _let_the_first_speak() -> None:
+    """A mistake that all processes of a node make is reported by the first of them alone.
+
+    torchrun ends the others when the first has ended; one that is still here was alone with it.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(20)
 
 
 def real_number(low: float, high: float = math.inf):
@@ -149,6 +161,7 @@ def refuse_existing(path, overwrite: bool, folder: bool = False) -> None:
     Or when it cannot be written there. folder: the result is a folder.
     """
     path = Path(path)
+    remove_leftovers(path.parent)
     if path.is_dir() and not folder:
         raise InputError(f"{path}: is a folder; expected the name of a file to write")
     if path.exists() and not overwrite:
@@ -165,6 +178,7 @@ def output_folder(path) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{path}: is a file, or in one; expected a folder") from None
+    remove_leftovers(Path(path))
 
 
 def refuse_plot(path, overwrite: bool) -> None:
@@ -223,7 +237,7 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
         temporary = workspace / path.name
         temporary.mkdir()
         yield temporary
-        # Two moves, since a folder cannot be replaced in one; see also _remove_leftovers
+        # Two moves, since a folder cannot be replaced in one; see also remove_leftovers
         if path.exists():
             os.replace(path, workspace / _OLD)
         os.replace(temporary, path)
@@ -233,7 +247,7 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
 def _workspace(path: Path) -> Iterator[Path]:
     """A new folder `.name.TOKEN.tmp` next to `path`, locked as long as its process lives."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(path.parent)
+    remove_leftovers(path.parent)
     while True:
         workspace = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         workspace.mkdir()
@@ -275,8 +289,11 @@ def _lock(workspace: Path) -> IO:
     return lock
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove the workspaces in `folder` whose process is gone: their lock is free."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove the workspaces in `folder` whose process is gone: their lock is free.
+
+    Whatever is about to write there calls it, also when it then refuses to replace what exists.
+    """
     for workspace in folder.glob(".*.tmp"):
         name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", workspace.name)
         # One that its process has just removed, or that is somebody else's, raises or is passed by

@@ -66,9 +66,10 @@ import numpy as np
 import torch
 
 import e5nl
+import long_runs
 import model_folder
 from cache import model_cache, stored_as
-from data import KINDS, Source, beir_files, normalise, read_id_texts, read_source
+from data import KINDS, Source, beir_files, normalise, prefixes, read_id_texts, read_source
 from files import (
     InputError,
     cli,
@@ -264,6 +265,20 @@ def number_texts(source: Source, corpus=(), include_negatives: bool = False) -> 
     return Texts(query.texts, passage.texts, *of_rows, positives, own)
 
 
+def with_instructions(source: Source, texts: Texts) -> Texts:
+    """The texts with what `prefixes` puts before them; that of one row where several have a text.
+
+    Passages that no row has as a positive are treated as those of the first row.
+    """
+    before = [prefixes(source, row, "instruct") for row in source.rows]
+    queries = {n: before[i][0] for i, n in enumerate(texts.row_query)}
+    passages = {n: before[i][1] for i, row in enumerate(texts.row_positives) for n in row}
+    return texts._replace(
+        queries=[queries[n] + text for n, text in enumerate(texts.queries)],
+        passages=[passages.get(n, before[0][1]) + text for n, text in enumerate(texts.passages)],
+    )
+
+
 def embed_texts(
     model,
     tokenizer,
@@ -284,9 +299,9 @@ def embed_texts(
         return stored_as(store, e5nl.embed(model, tokenizer, texts, kind, **options))
     embeddings = model_cache(cache, model, tokenizer, weights, max_length, store)
     # No process writes before all have read, and none searches before all have written
-    e5nl.wait()
+    long_runs.wait()
     embeddings.fill(texts, kind, share)
-    e5nl.wait()
+    long_runs.wait()
     embeddings.read()
     return embeddings.stored(texts, kind)
 
@@ -332,7 +347,7 @@ def top_k_together(
     for part in map(torch.from_numpy, results):
         table = torch.zeros(len(q), part.shape[1], dtype=part.dtype, device=device)
         table[share] = part.to(device)
-        together.append(e5nl.add_up(table).cpu().numpy())
+        together.append(long_runs.add_up(table).cpu().numpy())
     return tuple(together)
 
 
@@ -534,7 +549,7 @@ def _write_texts(folder, texts: Texts, kinds: tuple[str, str]) -> None:
         print(f"{path}: {len(getattr(texts, name)):,} texts, to embed as {kind}")
 
 
-def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: int):
+def _embeddings(args, source: Source, texts: Texts, rank: int, world: int):
     """Embeddings of queries and passages, given or made, and what says which they are."""
     if args.query_embeddings:
         q = read_embeddings(args.query_embeddings, texts.queries, "queries")
@@ -544,20 +559,24 @@ def _embeddings(args, texts: Texts, kinds: tuple[str, str], rank: int, world: in
     weights = model_folder.weights_hash(folder)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)
+    kinds, made_by = KINDS[source.type], {"weights": weights, "prompts": dict(model.config.prompts)}
+    if model.config.policy == "instruct":
+        texts, kinds = with_instructions(source, texts), ("none", "none")
+    if model.config.truncate_dim:
+        made_by["truncate_dim"] = model.config.truncate_dim
     options = (args.store, args.cache, weights, (rank, world))
     q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, *options)
     p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, *options)
-    return q, p, {"weights": weights, "prompts": dict(model.config.prompts)}
+    return q, p, made_by
 
 
 def _mine(args, rank: int, world: int) -> None:
     source, texts = _read(args)
-    kinds = KINDS[source.type]
     if args.write_texts:
-        return _write_texts(args.write_texts, texts, kinds)
+        return _write_texts(args.write_texts, texts, KINDS[source.type])
 
     # Candidates: the best passages of each query
-    q, p, made_by = _embeddings(args, texts, kinds, rank, world)
+    q, p, made_by = _embeddings(args, source, texts, rank, world)
     best = top_k_together(q, p, args.top, args.precision, rank, world)
     if rank:
         return
@@ -687,7 +706,7 @@ def main(argv=None) -> None:
     for folder in filter(None, (args.cache, args.write_texts)):
         output_folder(folder)
 
-    with e5nl.processes() as (rank, world):
+    with long_runs.processes() as (rank, world):
         if world > 1 and not args.cache:
             raise InputError("several processes share embeddings through a folder: add --cache DIR")
         _mine(args, rank, world)

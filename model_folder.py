@@ -37,6 +37,7 @@ from files import (
     new_file,
     read_json,
     reading,
+    remove_leftovers,
     write_json,
 )
 
@@ -72,6 +73,7 @@ class Config:
     max_seq_length: int | None = None  # None: what the position table allows
     prompts: tuple[tuple[str, str], ...] = tuple(PREFIXES.items())  # (kind of text, its prefix)
     similarity: str = "cosine"  # what the folder asks for; cosine is what is used
+    truncate_dim: int | None = None  # only the first numbers of an embedding are used
     # The whole config.json that was read, so that what is written loses no field of it.
     source: dict = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
@@ -93,9 +95,29 @@ class Config:
         """Tokens of the longest text, special tokens included; longer texts are cut."""
         return min(self.positions, self.max_seq_length or self.positions)
 
+    @property
+    def width(self) -> int:
+        """Numbers of an embedding, once it is shortened."""
+        return self.truncate_dim or self.hidden_size
+
+    @property
+    def policy(self) -> str:
+        """The prefix policy that the folder states: `instruct`, or `e5` for any other prompts."""
+        return "instruct" if dict(self.prompts)["query"].startswith("Instruct: ") else "e5"
+
+    def shortened(self, width: int | None, where: str) -> "Config":
+        """With embeddings of this width (None: as before). where: what says so, for the message."""
+        if width is None:
+            return self
+        if type(width) is not int or not 1 <= width <= self.hidden_size:
+            expected = f"expected a whole number from 1 to {self.hidden_size}"
+            raise InputError(f"{where}: embeddings of width {width!r:.40}; {expected}")
+        full = width == self.hidden_size
+        return dataclasses.replace(self, truncate_dim=None if full else width)
+
 
 # Fields that config.json does not hold.
-ELSEWHERE = ("pooling", "max_seq_length", "prompts", "similarity", "source")
+ELSEWHERE = ("pooling", "max_seq_length", "prompts", "similarity", "truncate_dim", "source")
 
 # What a number in config.json may be: beyond it is a mistake, or more than any memory holds.
 LIMITS = {
@@ -152,7 +174,6 @@ IMPLEMENTED = {
     "pooling": {"include_prompt": [True]},
     "config_sentence_transformers.json": {
         "model_type": ["SentenceTransformer", None],
-        "truncate_dim": [None],
     },
 }
 # Of these files every setting is an argument of the module, so an unknown one is refused too.
@@ -178,7 +199,7 @@ def find(name) -> Path:
     if ":" in str(name) or not is_hub_name(name):
         expected = "expected a model folder or the name of a hub repository (owner/name)"
         raise FileNotFoundError(f"{name}: no such folder; {expected}")
-    folder = hub_folder(str(name), ["*.json", "*.safetensors"], "model")
+    folder = hub_folder(str(name), ["*.json", "*.safetensors", "README.md"], "model")
     if not any(folder.rglob("*.safetensors")):
         raise InputError(
             f"{name}: the repository holds no safetensors; where it has pytorch_model.bin alone, "
@@ -213,7 +234,8 @@ def parse_config(folder) -> Config:
     length = _parse_length(folder)
     if length is not None and length < config.positions:
         config = dataclasses.replace(config, max_seq_length=length)
-    prompts, similarity = _parse_prompts(folder)
+    prompts, similarity, width = _parse_prompts(folder)
+    config = config.shortened(width, f"{folder}/config_sentence_transformers.json: truncate_dim")
     return dataclasses.replace(
         config, pooling=pooling, prompts=tuple(prompts.items()), similarity=similarity
     )
@@ -348,33 +370,43 @@ def _pooling_modes(values: dict) -> list[str]:
     return [flag.split("_")[2] if flag.count("_") == 3 else flag[13:] for flag in flags]
 
 
-def _parse_prompts(folder: Path) -> tuple[dict[str, str], str]:
-    """({kind of text: its prefix}, the similarity function that the folder asks for).
+def _parse_prompts(folder: Path) -> tuple[dict[str, str], str, int | None]:
+    """({kind of text: its prefix}, the similarity that the folder asks for, its truncate_dim).
 
     E5's prefixes where the folder stores no text at all; where it stores any, or says that its
     passages have none, one that is missing is empty. A passage is sentence-transformers' document.
     """
     path = folder / "config_sentence_transformers.json"
     if not path.is_file() or not (folder / "modules.json").is_file():  # as the library does
-        return PREFIXES, "cosine"
+        return PREFIXES, "cosine", None
     values = read_json(path)
     _refuse_others(path, values, "config_sentence_transformers.json")
     stored = values.get("prompts") or {}
     texts = stored.values() if isinstance(stored, dict) else [0]
     if not all(isinstance(text, str | None) for text in texts):
         raise InputError(f"{path}: prompts is {stored!r:.80}; expected {{name: prefix}}")
-    similarity = str(values.get("similarity_fn_name") or "cosine")
+    others = str(values.get("similarity_fn_name") or "cosine"), values.get("truncate_dim")
     # The library adds an empty query and document by itself; a passage is somebody's own word.
     if "passage" not in stored and not any(stored.values()):
-        return PREFIXES, similarity
+        return PREFIXES, *others
     passage = stored.get("document") or stored.get("passage") or ""
-    return {"query": stored.get("query") or "", "passage": passage, "none": ""}, similarity
+    return {"query": stored.get("query") or "", "passage": passage, "none": ""}, *others
+
+
+def other_policy(config: Config, policy: str) -> str:
+    """One line where a model is used under another prefix policy than its folder states, or ""."""
+    if "instruct" not in (config.policy, policy) or config.policy == policy:
+        return ""
+    states = "was" if config.policy == "instruct" else "does not say that it was"
+    return f"note: --prefix {policy}, but the folder {states} trained with instructions"
 
 
 def describe_prefixes(config: Config) -> str:
-    """What is put before texts, for the first line that a command prints."""
+    """What is put before texts, and how wide embeddings are if cut, for a command's first line."""
     prompts = dict(config.prompts)
     line = f"prefixes {prompts['query']!r} (queries) and {prompts['passage']!r} (passages)"
+    if config.truncate_dim:
+        line += f", embeddings cut to {config.truncate_dim}"
     if config.similarity != "cosine":
         line += f", cosine similarity (the folder asks for {config.similarity})"
     return line
@@ -867,6 +899,7 @@ def check_positions(folder, config: Config, tokenizer: Tokenizer, positions: Ten
 
 
 def refuse_model(folder: Path, overwrite: bool) -> None:
+    remove_leftovers(folder)
     if (folder / "config.json").exists() and not overwrite:
         advice = "choose another output folder, or add --overwrite to replace it"
         raise InputError(f"{folder}: holds a model already; {advice}")
@@ -950,7 +983,8 @@ def write_settings(folder: Path, config: Config, tokenizer: Tokenizer, values: d
             },
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
-        },
+        }
+        | ({"truncate_dim": config.truncate_dim} if config.truncate_dim else {}),
         "modules.json": [
             {
                 "idx": number,

@@ -9,7 +9,8 @@ Any OpenAI-compatible server writes (vLLM, llama.cpp, Ollama, a hosted one). One
 
 `score` adds `pos_scores` and `neg_scores`, lists of one number. The paper's released set
 `clips/SynEmbedNL` has the same columns (but row and topic): `clean`, `score` and `filter` take it,
-by its name or as files. What `filter` writes is what `e5nl.py train` reads.
+by its name or as files. What `filter` writes is what `e5nl.py train` reads; the task is the row's
+`instruction` there.
 
 Generating has two steps. For every topic and task type the LLM thinks of tasks ("Given a question
 about a bicycle part, retrieve …"). Then it writes a row for a task, with placeholders that are
@@ -37,13 +38,11 @@ variable and is written nowhere.
 import argparse
 import collections
 import functools
-import hashlib
 import itertools
 import json
 import os
 import re
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,7 +62,8 @@ from client import (
     update_json,
     write_report,
 )
-from data import normalise
+from data import INSTRUCTIONS, split_words
+from duplicates import BANDS, ROWS, hash_words, in_parts, minhash, near_duplicates, shingles
 from files import InputError, find_files, read_rows, real_number, whole_number
 
 # The task types and the training source that each becomes: short or long query, short or long
@@ -374,11 +374,6 @@ REASONS = (
 )
 
 
-def split_words(text: str) -> list[str]:
-    """The words of a text, without case and punctuation: what is compared and counted."""
-    return re.findall(r"\w+", normalise(text))
-
-
 def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: dict) -> str | None:
     """Why a row (the words of its texts) is unusable by itself: one of REASONS, or None."""
     # Lengths, equal texts, a label that gives itself away.
@@ -403,78 +398,6 @@ def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: di
     return None
 
 
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd; of the polynomial that makes one number of several
-
-
-def shingles(texts: list[list[str]], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes (uint64) of all runs of `size` words of every text, where each text's begin (N + 1)).
-
-    A shorter text is one run.
-    """
-    # A number for every word, the texts one after the other, short ones padded with zeros.
-    padded = np.array([max(len(text), size) for text in texts])
-    starts = np.concatenate([[0], padded.cumsum()])
-    words = np.zeros(starts[-1] + size - 1, np.uint64)
-    for start, text in zip(starts, texts, strict=False):
-        numbers = map(zlib.crc32, " ".join(text).encode().split())
-        words[start : start + len(text)] = np.fromiter(numbers, np.uint64, len(text))
-
-    # The run that begins at each place: a polynomial of its words, modulo 2^64.
-    hashes = np.zeros(starts[-1], np.uint64)
-    for place in range(size):
-        hashes = hashes * FACTOR + words[place : place + starts[-1]]
-
-    # Places too near the end of their text begin no run.
-    begins = np.arange(starts[-1]) <= np.repeat(starts[1:] - size, padded)
-    return hashes[begins], np.concatenate([[0], (padded - size + 1).cumsum()])
-
-
-# Of a signature. Two texts that share a part s of their shingles are compared with probability
-# 1 - (1 - s^4)^32.
-BANDS, ROWS = 32, 4
-
-
-def minhash(texts: list[list[str]], seed: int = SEED, size: int = 3) -> np.ndarray:
-    """Signatures (N, BANDS * ROWS) uint32.
-
-    Two agree at a place with the Jaccard similarity of their texts' shingles.
-    """
-    # A place of the signature is the smallest of a text's hashes, mixed by numbers of its own.
-    hashes, starts = shingles(texts, size)
-    generator = np.random.default_rng(seed)
-    numbers = generator.integers(2**64, size=(BANDS * ROWS, 2), dtype=np.uint64)
-    columns = (hashes * (factor | 1) + offset >> 32 for factor, offset in numbers)
-    smallest = [np.minimum.reduceat(column, starts[:-1]) for column in columns]
-    return np.stack(smallest, axis=1).astype(np.uint32)
-
-
-def near_duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
-    """(N,) bool: the signature agrees with an earlier one in at least `threshold` of its places.
-
-    Compared are rows that agree in a complete band, each with the first such row and with the one
-    before it: linear, whatever the data.
-    """
-    near = np.zeros(len(signatures), bool)
-    for band in np.split(signatures, BANDS, axis=1):
-        # One number for the band, modulo 2^64.
-        columns = band.T.astype(np.uint64)
-        keys = functools.reduce(lambda key, column: key * FACTOR + column, columns)
-
-        # Rows with an equal band are brought together, in their order.
-        order = np.argsort(keys, kind="stable")
-        repeats = np.append(False, keys[order][1:] == keys[order][:-1])
-        first = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(order))))
-
-        # Each is compared with the first of its band and with the one before, in bounded memory.
-        places = np.flatnonzero(repeats)
-        for start in range(0, len(places), 1 << 16):
-            later = places[start : start + (1 << 16)]
-            for earlier in (first[later], later - 1):
-                a, b = order[earlier], order[later]
-                near[b[(signatures[a] == signatures[b]).mean(1) >= threshold]] = True
-    return near
-
-
 def read_triplets(names) -> Iterator[dict]:
     """The checked rows of files or hub data sets.
 
@@ -488,6 +411,7 @@ def read_triplets(names) -> Iterator[dict]:
             raise InputError(f"{path}:{number}: {kind}; expected one of {', '.join(TYPES)}")
         for field in FIELDS:
             files.as_text(row.get(field), f"{path}:{number}: {field}")
+        files.as_text(row.get("task_desc") or "", f"{path}:{number}: task_desc")
         if len(paths) > 1 or "row" not in row:
             row["row"] = place
         with files.reading(f"{path}:{number}: row"):
@@ -530,12 +454,6 @@ def contain(texts: list[list[str]], runs: np.ndarray) -> np.ndarray:
     return np.logical_or.reduceat(runs[places] == hashes, starts[:-1])
 
 
-def in_parts(rows, size: int = 1024) -> Iterator[list]:
-    rows = iter(rows)
-    while part := list(itertools.islice(rows, size)):
-        yield part
-
-
 def judge(rows, table: dict, excluded: np.ndarray, threshold: float) -> list[tuple]:
     """What becomes of every row: (its reason, one of REASONS; its type; its topic).
 
@@ -556,7 +474,7 @@ def judge(rows, table: dict, excluded: np.ndarray, threshold: float) -> list[tup
         fresh = []
         for row, words, leaks in zip(part, texts, leaked.T, strict=True):
             kind = row["task_type"]
-            query = hash_words(kind, words[0])
+            query = hash_words([kind, *words[0]])
             reason = unfit(kind, *words, table)
             if not reason and leaks[: 1 if kind == "ls" else 3].any():
                 reason = "in excluded texts"
@@ -576,11 +494,6 @@ def judge(rows, table: dict, excluded: np.ndarray, threshold: float) -> list[tup
     for place in itertools.compress(good, near):
         judged[place] = ("near duplicate", *judged[place][1:])
     return judged
-
-
-def hash_words(kind: str, words: list[str]) -> int:
-    digest = hashlib.blake2b(" ".join([kind, *words]).encode(), digest_size=8)
-    return int.from_bytes(digest.digest())
 
 
 def describe(judged: list[tuple]) -> str:
@@ -803,9 +716,12 @@ def filter_rows(args) -> None:
 
 
 def training_row(row: dict) -> dict:
+    """A row of a training source, with its task as the instruction; `sts` rows have no task."""
     texts = {"query": row["query"], "pos": [row["pos"]], "neg": [row["neg"]]}
     scores = {field: row[field] for field in ("pos_scores", "neg_scores") if row.get(field)}
-    return texts | scores | {"type": TYPES[row["task_type"]]}
+    about = {"type": TYPES[row["task_type"]]}
+    task = INSTRUCTIONS["symmetric_sts"] if row["task_type"] == "sts" else row.get("task_desc")
+    return texts | scores | about | ({"instruction": task} if task else {})
 
 
 # --- command line ---------------------------------------------------------------------------------

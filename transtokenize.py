@@ -43,6 +43,7 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from tokenizers.models import WordPiece
 
+import card
 import e5nl
 import model_folder
 from align import (
@@ -420,6 +421,7 @@ def main(argv=None) -> None:
     refuse_inputs_in(args.out, folder, args.tokenizer, *args.parallel)
     with new_folder(args.out, args.overwrite) as out:
         report = transtokenize(folder, out, args)
+        card.write(out, folder, args.out)
     print(describe(report))
     print(f"{args.out}: written; all numbers in transtokenize_report.json")
 

@@ -51,6 +51,7 @@ from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
+import card
 import e5nl
 import model_folder
 from data import parse_row
@@ -107,8 +108,8 @@ def _read_file(path: Path, field: str) -> Iterator[str]:
     tables = kind_of(path) in (".jsonl", ".json")
     if tables and next(read_jsonl(path))[1].keys() >= {"query", "pos"}:
         for number, row in read_jsonl(path):
-            query, positives, negatives = parse_row(row, f"{path}:{number}")
-            yield from (query, *positives, *negatives)
+            row = parse_row(row, f"{path}:{number}")
+            yield from (row.query, *row.pos, *row.neg)
     else:
         yield from read_texts(path, field)
 
@@ -783,6 +784,7 @@ def main(argv=None) -> int:
         with new_folder(args.out, args.overwrite) as out:
             report = trim(folder, out, args)
             write_json(out / "trim_report.json", report)
+            card.write(out, folder, args.out)
     except ProofFailed as failure:
         print(f"the proof failed, nothing was written to {args.out}:\n{failure}", file=sys.stderr)
         return 1

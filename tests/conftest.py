@@ -206,3 +206,14 @@ def in_process(monkeypatch):
             return importlib.import_module(module).main(words)
 
     monkeypatch.setattr(demo.subprocess, "call", call)
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """environment({name: value}): these variables of a launcher, and no others."""
+    import long_runs
+
+    torch = "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"
+    for name in (*torch, *long_runs.LAUNCHERS):
+        monkeypatch.delenv(name, raising=False)
+    return lambda values: [monkeypatch.setenv(*item) for item in values.items()]

@@ -4,6 +4,7 @@ python -m pytest tests/test_data.py
 """
 
 import doctest
+import hashlib
 import re
 import tracemalloc
 from collections import Counter
@@ -53,6 +54,10 @@ BAD_ROWS = [  # a second line of a source, what is said of it
     ('{"query": "a", "pos": ["b"], "type": ["x"]}', "type ['x'] is unknown"),
     ('{"query": "a", "pos": ["b"], "type": "symmetric_class"}', "write symmetric_clustering"),
     ('{"query": "a", "pos": ["b"], "type": "normal"}', "after rows of type 'symmetric_sts'"),
+    (
+        '{"query": "a", "pos": ["b"], "instruction": 3}',
+        "'instruction': expected a string, found in",
+    ),
     ('{"query": "a", "pos"', "not JSON (Expecting ':' delimiter at column 21)"),
 ]
 
@@ -80,7 +85,72 @@ def test_a_manifest_sets_what_a_row_cannot(tmp_path):
     assert a.rows == again != other
 
 
+INSTRUCTED = GOOD | {"instruction": "Zoek."}
+INCOMPLETE = [  # the rows of a source, the entry of a manifest, what is said of it
+    ([GOOD, GOOD], {}, None),
+    ([INSTRUCTED, INSTRUCTED], {}, None),
+    ([GOOD, INSTRUCTED], {"instruction": "Vind."}, None),
+    ([GOOD, GOOD | {"instruction": None}, GOOD | {"instruction": " "}], {}, None),
+    ([INSTRUCTED, GOOD, INSTRUCTED], {}, "a.jsonl:2: no instruction, unlike the rows before it"),
+    ([GOOD, INSTRUCTED], {}, "a.jsonl:2: an instruction, unlike the rows before it; give all rows"),
+]
+
+
+@pytest.mark.parametrize(("rows", "entry", "message"), INCOMPLETE)
+def test_all_rows_have_an_instruction_or_none_where_they_are_asked_for(
+    tmp_path, rows, entry, message
+):
+    write(tmp_path / "a.jsonl", *rows)
+    path = write(tmp_path / "m.json", {"sources": [{"file": "a.jsonl"} | entry]})
+    given = [entry.get("instruction") or (row.get("instruction") or "").strip() for row in rows]
+    (source,) = data.read_sources([path])
+    assert [row.instruction for row in source.rows] == given
+    if message is None:
+        assert data.read_sources([path], prefix="instruct") == [source]
+        return
+    with pytest.raises(InputError, match=re.escape(message)):
+        data.read_sources([path], prefix="instruct")
+
+
+def test_an_instruction_makes_another_source_and_none_the_one_of_before():
+    """A run that was begun before rows had instructions resumes."""
+    row = Row("q", ("p",), ())
+    bare, instructed = (Source("a", "retrieval", [r]) for r in (row, row._replace(instruction="x")))
+    head = "Source(name='a', type='retrieval', rows=[], in_batch_negatives=True, batch_factor=1.0,"
+    text = f"{head} negatives=None)('q', ('p',), ())"
+    digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    assert bare.digest() == digest != instructed.digest()
+
+
+ROW = Row("vraag", ("tekst",), (), "Zoek.")
+PREFIXES = [  # type, row, policy; what is before the query, before the passages
+    ("retrieval", ROW, "e5", "query: ", "passage: "),
+    ("symmetric_sts", ROW, "e5", "query: ", "query: "),
+    ("retrieval", ROW, "instruct", "Instruct: Zoek.\nQuery: ", ""),
+    ("classification", ROW, "instruct", "Instruct: Zoek.\nQuery: ", ""),
+    ("symmetric_sts", ROW, "instruct", *["Instruct: Zoek.\nQuery: "] * 2),
+    ("symmetric_clustering", ROW, "instruct", *["Instruct: Zoek.\nQuery: "] * 2),
+    (
+        "symmetric_clustering",
+        ROW._replace(instruction=""),
+        "instruct",
+        *["Instruct: Identify categories in user passages.\nQuery: "] * 2,
+    ),
+]
+
+
+@pytest.mark.parametrize(("type", "row", "policy", "query", "passage"), PREFIXES)
+def test_what_is_put_before_the_texts_of_a_row(capsys, tmp_path, type, row, policy, query, passage):
+    assert data.prefixes(Source("a", type, [row]), row, policy) == (query, passage)
+    fields = {"query": row.query, "pos": row.pos, "type": type}
+    fields |= {"instruction": row.instruction} if row.instruction else {}
+    data.main(["check", write(tmp_path / "a.jsonl", fields), "--prefix", policy])
+    assert f"  {query}vraag\n  + {passage}tekst\n" in capsys.readouterr().out
+
+
 BAD_MANIFESTS = [
+    ('{"sources": [{"file": "b.jsonl", "instruction": 3}]}', "instruction is 3; expected a text"),
+    ('{"sources": [{"file": "b.jsonl", "instruction": " "}]}', 'instruction is " "; expected a te'),
     ('{"sources": [{"file": "../geheim.jsonl"}]}', "'../geheim.jsonl' is not a file name inside"),
     ('{"sources": [{"file": "/etc/passwd"}]}', "'/etc/passwd' is not a file name inside"),
     ('{"sources": [{"file": "b.jsonl", "ratio": 0}]}', "ratio is 0; expected a number above 0"),
@@ -385,6 +455,8 @@ def test_a_beir_folder_becomes_rows_with_all_positives_of_a_query(tmp_path, caps
     assert set(reasons.split(", ")) == LEFT_OUT
     row = data.read_source(tmp_path / "bron.jsonl.gz").rows[0]
     assert row == Row("vraag a", ("Kop twee", "een"), ())
+    rows, _ = prepared(tmp_path, capsys, "--corpus", folder, "--instruction", "Zoek.")
+    assert rows == [row | {"instruction": "Zoek."} for row in PREPARED]
 
 
 def test_a_hub_repository_with_judgements_from_another(tmp_path, monkeypatch, capsys, hub):
@@ -467,3 +539,155 @@ def test_what_cannot_be_prepared_is_said_and_nothing_is_written(
     with pytest.raises((InputError, FileNotFoundError), match=re.escape(message)):
         data.main(["prepare", "--out", "bron.jsonl", *arguments.split()])
     assert sorted(tmp_path.iterdir()) == before
+
+
+# --- text without annotation as a training source -------------------------------------------------
+
+LONG = "De eerste zin van deze alinea is lang genoeg."
+PARAGRAPHS = [  # lines of a text, its pairs
+    (["Kop", LONG], [("Kop", LONG)]),
+    (["## Kop", " ", LONG], [("Kop", LONG)]),
+    (["Waar is  het?", "Hier."], [("Waar is het?", "Hier.")]),
+    (["Kop", "Nog een kop", LONG], [("Nog een kop", LONG)]),
+    ([f"{LONG} De  tweede. Derde."], [(LONG, "De tweede. Derde.")]),
+    ([LONG, "Kop"], []),
+    (["Kort. De eerste zin is te kort, dus telt de tweede mee. Rest."],
+     [("Kort. De eerste zin is te kort, dus telt de tweede mee.", "Rest.")]),
+    (["Zo staat het in de wet onder het artikel, lid 2 sub a. en verder. Rest."],
+     [("Zo staat het in de wet onder het artikel, lid 2 sub a. en verder.", "Rest.")]),
+    (["Kop", LONG, f"{LONG} Meer."], [("Kop", LONG), (LONG, "Meer.")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "pairs"), PARAGRAPHS)
+def test_pairs_of_paragraphs_by_hand(tmp_path, lines, pairs):
+    """Lines of a text file, and of a cell of a table."""
+    assert list(data.cut_pairs(lines)) == pairs
+    text = "\n".join(lines)
+    for name, content in (("a.txt", text), ("a.txt.gz", text), ("a.jsonl", {"text": text})):
+        assert list(data.read_pairs([write(tmp_path / name, content)])) == pairs
+
+
+COLUMNS = [  # a row of a table, --fields, its pairs
+    ({"title": "Kop", "text": " Een\ntekst. "}, (), [("Kop", "Een tekst.")]),
+    ({"title": "Kop", "body": "b", "url": "x"}, (), [("Kop", "b")]),
+    ({"heading": "Kop", "section": "s", "title": None}, (), [("Kop", "s")]),
+    ({"title": "Kop", "question": "Wat?", "answer": "Dat.", "text": "t"}, (), [("Wat?", "Dat.")]),
+    ({"title": "", "text": f"{LONG} Rest."}, (), [(LONG, "Rest.")]),
+    ({"kop": "Kop", "inhoud": "i", "title": "T", "text": "t"}, ("kop", "inhoud"), [("Kop", "i")]),
+    ({"kop": "Kop", "inhoud": f"Titel\n{LONG}"}, ("inhoud",), [("Titel", LONG)]),
+]
+
+
+@pytest.mark.parametrize(("row", "fields", "pairs"), COLUMNS)
+def test_pairs_of_columns_by_hand(tmp_path, row, fields, pairs):
+    path = write(tmp_path / "a.jsonl", row)
+    columns = {name: [text] for name, text in row.items()}
+    columns["when"] = np.array(["2020-01-01"], "datetime64[ns]")  # not read
+    for table in (path, write_parquet(tmp_path / "a.parquet", **columns)):
+        assert list(data.read_pairs([table], fields)) == pairs
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def slow_pairs(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Every pair against all others, by its words and by its runs of three words."""
+    fit = [(q, p) for q, p in pairs if words_of(q) and len(words_of(p)) >= 10 and "." in p]
+    texts = Counter(tuple(words_of(text)) for pair in fit for text in pair)
+    kept, seen = [], []
+    for query, passage in fit:
+        if max(texts[tuple(words_of(text))] for text in (query, passage)) > 3:
+            continue
+        words = words_of(f"{query} {passage}")
+        runs = {tuple(words[i : i + 3]) for i in range(len(words) - 2)}
+        if not any(len(runs & other) / len(runs | other) >= 0.8 for other in seen):
+            kept.append((query, passage))
+        seen.append(runs)
+    return kept
+
+
+def texts_with_copies() -> list[tuple[str, str]]:
+    """Pairs of which some are short, some repeat a text often, some are nearly earlier ones."""
+    draw = np.random.default_rng(2)
+
+    def text(count: int) -> str:
+        return " ".join(f"w{i}" for i in draw.integers(10**6, size=count))
+
+    pairs = [("Lees ook", f"{text(30)}.") for _ in range(4)]
+    pairs += [(text(4), "Wij gebruiken cookies om de site te laten werken, net als iedereen.")] * 2
+    pairs += [(text(4), pairs[4][1].upper()) for _ in range(2)]
+    pairs += [("Welkom", f"{text(30)}.") for _ in range(3)]
+    pairs += [(text(4), f"{text(8)}."), ("?!", f"{text(30)}."), (text(4), text(30))]
+    for _ in range(40):
+        pairs.append((text(4), f"{text(60)}."))
+        copy = pairs[draw.integers(len(pairs))]
+        changed = copy[1].split()
+        for place in draw.integers(len(changed), size=draw.choice([0, 1, 25])):
+            changed[place] = text(1)
+        pairs.append((copy[0], " ".join(changed) + "."))
+    return pairs
+
+
+def test_pairs_that_are_left_out_are_those_that_comparing_all_finds(tmp_path, capsys):
+    pairs = texts_with_copies()
+    write(tmp_path / "a.jsonl", *({"title": q, "text": p} for q, p in pairs[:50]))
+    write(tmp_path / "b.csv.gz", "body,title\n", *(f'"{p}",{q}\n' for q, p in pairs[50:]))
+    out = tmp_path / "bron.jsonl.gz"
+    names = [str(tmp_path / name) for name in ("a.jsonl", "b.csv.gz")]
+    data.main(["pairs", "--data", *names, "--out", str(out)])
+    source, expected = data.read_source(out), slow_pairs(pairs)
+    assert [(row.query, row.pos[0]) for row in source.rows] == expected
+    assert source.type == "retrieval" and 40 < len(expected) < 80
+    reasons = dict(
+        reversed(part.split(" ", 1))
+        for part in capsys.readouterr().out.split(f"of {len(pairs)} pairs ")[1].strip().split(", ")
+    )
+    assert reasons.keys() == {"too short", "no sentence", "boilerplate", "near duplicate", "kept"}
+    assert all(map(int, reasons.values())) and sum(map(int, reasons.values())) == len(pairs)
+
+
+def test_texts_are_not_held_in_memory(tmp_path):
+    """Of 18 MB of text about half a kilobyte is kept for each of 500 pairs."""
+    rows = ({"title": f"t{i}", "text": f"{i:0360} " * 100 + "."} for i in range(500))
+    path = write(tmp_path / "a.jsonl", *rows)
+    tracemalloc.start()
+    data.main(["pairs", "--data", path, "--out", str(tmp_path / "bron.jsonl")])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20
+    assert len(data.read_source(tmp_path / "bron.jsonl").rows) == 500
+
+
+NO_PAIRS = [  # file, content, options, message
+    (
+        "a.jsonl",
+        '{"titel": "a"}',
+        "",
+        "a.jsonl:1: no column 'answer' or 'text' or 'body' or 'secti",
+    ),
+    (
+        "a.jsonl",
+        '{"text": "a"}',
+        "--fields kop text",
+        "a.jsonl:1: no column 'kop'; the row has text",
+    ),
+    ("a.jsonl", '{"title": "a", "text": 3}', "", "a.jsonl:1: column 'text': expected a string, fo"),
+    ("a.jsonl", '{"title": [1], "text": "a"}', "", "a.jsonl:1: column 'title': expected a string"),
+    ("a.txt", "Kop\nTe kort.", "", "a.txt: no pair is left (1 too short, 0 boilerplate, 0 near du"),
+    ("b.txt", "", "", "a.txt: no such file"),
+    ("a.txt", "", "--out uit.txt", "--out uit.txt: expected a name that ends in .jsonl"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "options", "message"), NO_PAIRS)
+def test_text_without_pairs_is_named_and_nothing_is_written(
+    tmp_path, monkeypatch, name, content, options, message
+):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / name, content)
+    given = name if name == "a.jsonl" else "a.txt"
+    with pytest.raises((InputError, FileNotFoundError), match=re.escape(message)):
+        data.main(["pairs", "--data", given, "--out", "bron.jsonl", *options.split()])
+    assert [path.name for path in tmp_path.iterdir()] == [name]

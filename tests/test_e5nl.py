@@ -8,7 +8,6 @@ Comparisons with transformers and sentence-transformers are in tests/parity/.
 
 import dataclasses
 import doctest
-import errno
 import gzip
 import itertools
 import json
@@ -37,6 +36,7 @@ from torch.nn.functional import normalize
 import data
 import e5nl
 import files
+import long_runs
 from data import Row, Source
 from files import InputError
 
@@ -193,6 +193,29 @@ def test_the_kind_chooses_the_stored_prefix_and_long_texts_are_cut_and_counted(
     np.testing.assert_allclose(cut[5], by_hand, atol=1e-6)
 
 
+def test_a_shorter_embedding_is_the_first_numbers_at_length_1(tmp_path, folder, capsys):
+    """By `load`, by the command line, and by the folder; the width is saved with a model."""
+    full = e5nl.embed(*e5nl.load(folder), TEXTS, "query")
+    expected = full[:, :7] / np.linalg.norm(full[:, :7], axis=1, keepdims=True)
+    model, tokenizer = e5nl.load(folder, truncate_dim=7)
+    np.testing.assert_allclose(e5nl.embed(model, tokenizer, TEXTS, "query"), expected, atol=1e-6)
+
+    files.write_jsonl(tmp_path / "texts.jsonl", ({"text": text} for text in TEXTS))
+    words = "embed", "--input", tmp_path / "texts.jsonl", "--kind", "query", "--model"
+    e5nl.save(model, tokenizer, tmp_path / "short")
+    for given in ((folder, "--dim", 7), (tmp_path / "short",), (tmp_path / "short", "--dim", 7)):
+        for out in ("e.npy", "e.safetensors"):
+            path = tmp_path / out
+            e5nl.main([*map(str, words), *map(str, given), "--out", str(path), "--overwrite"])
+            found = np.load(path) if out == "e.npy" else load_file(path)["embeddings"]
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+    printed = capsys.readouterr().out
+    assert "(passages), embeddings cut to 7, cpu" in printed and "e.npy: 7 x 7 float32" in printed
+    for width in (0, 25):
+        with pytest.raises(InputError, match=f"model: embeddings of width {width}; expected a who"):
+            e5nl.load(folder, truncate_dim=width)
+
+
 def test_texts_are_read_as_they_are_needed(make_model, tokenizer, monkeypatch):
     """A million lines take the memory of their embeddings and of two windows."""
     monkeypatch.setattr(e5nl, "WINDOW", 10)
@@ -216,6 +239,15 @@ def test_texts_are_read_as_they_are_needed(make_model, tokenizer, monkeypatch):
     assert taken == list(range(45)) and read_before_encoding[0] <= 20
     expected = np.tile(e5nl.embed(model, tokenizer, TEXTS, "query"), (7, 1))[:45]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_windows_of_long_texts_hold_fewer(monkeypatch):
+    """Windows are what a killed run has saved: minutes of work, also where texts are long."""
+    monkeypatch.setattr(e5nl, "WINDOW_CHARACTERS", 10)
+    texts = ["a", "bb", "c", "d" * 9, "e", "f" * 30, "g"]
+    windows = [["a", "bb", "c"], ["d" * 9, "e"], ["f" * 30], ["g"]]
+    assert list(e5nl.cut_windows(iter(texts), 3)) == windows
+    assert list(e5nl.cut_windows([], 3)) == []
 
 
 def test_without_a_terminal_progress_is_lines(make_model, tokenizer, monkeypatch, capsys):
@@ -263,14 +295,6 @@ def test_row_n_of_the_embeddings_is_line_or_row_n_of_the_file(
 # --- several processes ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def environment(monkeypatch):
-    """environment({name: value}): these variables of a launcher, and no others."""
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", *e5nl.LAUNCHERS):
-        monkeypatch.delenv(name, raising=False)
-    return lambda values: [monkeypatch.setenv(*item) for item in values.items()]
-
-
 def test_processes_that_any_launcher_started_embed_as_one(tmp_path, folder, environment):
     """Started as srun or mpirun start them: the first one alone prints and writes."""
     texts = [f"tekst {i} " + "taal " * (i % 90) for i in range(53)]
@@ -299,34 +323,6 @@ def test_processes_that_any_launcher_started_embed_as_one(tmp_path, folder, envi
     cut = f"53 x 24 float32; {tokenizer.cut} texts longer than 64 tokens were cut"
     assert printed[0].count(cut) == 1 and tokenizer.cut, "both processes' texts are counted"
     assert not printed[1] and not (tmp_path / "1.safetensors").exists()
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({}, None),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, None),  # nobody to meet, so no address
-        ({"SLURM_STEP_NUM_TASKS": "1"}, None),
-        ({"RANK": "1"}, "RANK is 1, .* WORLD_SIZE expected, but not set"),
-        ({"WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .* RANK expected, but not set"),
-        ({"RANK": "0", "WORLD_SIZE": "twee"}, "WORLD_SIZE is twee, but invalid literal"),
-        ({"RANK": "0", "WORLD_SIZE": "2"}, "WORLD_SIZE is 2, .* MASTER_ADDR expected"),
-        (
-            {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"},
-            "WORLD_SIZE is 2, .* MASTER_PORT expected, but not set",
-        ),
-        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE is 2: so many .* not set; start"),
-        ({"SLURM_STEP_NUM_TASKS": "4"}, "SLURM_STEP_NUM_TASKS is 4: so many processes were start"),
-    ],
-)
-def test_processes_that_cannot_meet_are_refused(environment, values, message):
-    environment(values)
-    if message is None:
-        with e5nl.processes() as rank_and_world:
-            assert rank_and_world == (0, 1)
-        return
-    with pytest.raises(InputError, match=message), e5nl.processes():
-        pass
 
 
 # --- loss -----------------------------------------------------------------------------------------
@@ -368,6 +364,33 @@ def test_scores_stay_float32_under_autocast():
     expected = e5nl.info_nce(q, p, [2, 2, 2, 2, 1], 0.02)[0]
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(e5nl.info_nce(q, p, [2, 2, 2, 2, 1], 0.02)[0], expected)
+
+
+def test_the_loss_of_several_widths_is_the_mean_of_their_losses():
+    """By hand: two queries, three passages of three numbers, the widths 3 and 2."""
+    embeddings = torch.tensor([
+        [0.6, 0.0, 0.8], [0.0, 1.0, 0.0],
+        [0.8, 0.6, 0.0], [1.0, 0.0, 0.0], [0.0, 0.8, 0.6],
+    ])  # fmt: skip
+    rows = [Row("q0", ("p0",), ("n0",)), Row("q1", ("p1",), ())]
+    batch = e5nl.Batch([Source("a", "retrieval", rows)] * 2, rows, [["p0", "n0"], ["p1"]])
+
+    def loss(**settings) -> tuple[float, float]:
+        given = e5nl.Settings(tau=0.5, **settings)
+        loss_of, _ = e5nl.batch_loss(batch, given, 3, "cpu")
+        return tuple(value.item() for value in loss_of(embeddings))
+
+    def row(positive, *others) -> float:
+        exponents = [math.exp(score / 0.5) for score in (positive, *others)]
+        return -math.log(exponents[0] / sum(exponents))
+
+    # Cosines of each query with its positive, then with the others. Of two numbers the first query
+    # is (1, 0) and the last passage (0, 1).
+    three = (row(0.48, 0.6, 0.48) + row(0.8, 0.6, 0)) / 2
+    two = (row(0.8, 1, 0) + row(1, 0.6, 0)) / 2
+    assert loss() == loss(dims=[3]) == pytest.approx((three, 0.5), rel=1e-6)
+    assert loss(dims=[2]) == pytest.approx((two, 0.5), rel=1e-6)
+    assert loss(dims=[3, 2]) == pytest.approx(((three + two) / 2, 0.5), rel=1e-6)
 
 
 def test_equal_texts_are_no_negatives():
@@ -549,6 +572,16 @@ def test_an_average_lies_between_two_models(tmp_path, make_model, tokenizer, cap
     assert f"0.75 of {folders[0]}, 0.25 of {folders[1]}" in capsys.readouterr().out
 
 
+def test_an_average_states_what_the_trained_model_does(tmp_path, make_model, tokenizer):
+    """Training may change prefixes and width (see `adapt`)."""
+    prompts = ("query", "Instruct: a\nQuery: "), ("passage", ""), ("none", "")
+    e5nl.save(make_model(), tokenizer, tmp_path / "first")
+    trained = make_model(seed=2, prompts=prompts, truncate_dim=12)
+    e5nl.save(trained, tokenizer, tmp_path / "second")
+    e5nl.average(tmp_path / "first", tmp_path / "second", 0.5, tmp_path / "out")
+    assert e5nl.load(tmp_path / "out")[0].config == trained.config
+
+
 def test_models_that_differ_in_more_than_weights_have_no_average(tmp_path, make_model, tokenizer):
     e5nl.save(make_model(), tokenizer, tmp_path / "first")
     e5nl.save(make_model(pooling="cls"), tokenizer, tmp_path / "second")
@@ -604,6 +637,37 @@ def test_training_learns_and_is_repeatable(make_model, tokenizer):
     assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:6])
     assert {(line["source"], line["rows"]) for line in lines} == {("waar", 12), ("zelfde", 6)}
     assert torch.equal(weights, run()[0]) and not torch.equal(weights, run(seed=43)[0])
+
+
+def test_the_encoder_gets_each_rows_prefixes(make_model, tokenizer):
+    """A mixed batch: the texts of all its rows, queries first, as they are written here."""
+    rows = [Row("v0", ("p0",), ("n0",), "Zoek."), Row("v1", ("p1",), ()), Row("v2", ("p2",), ())]
+    types = "retrieval", "symmetric_sts", "classification"
+    sources = [Source(type, type, [row]) for type, row in zip(types, rows, strict=True)]
+    batch = e5nl.Batch(sources, rows, [["p0", "n0"], ["p1"], ["p2"]])
+    own, sts, classes = (
+        f"Instruct: {task}\nQuery: "
+        for task in ("Zoek.", "Retrieve semantically similar text.", "Classify user passages.")
+    )
+    e5 = "a: v0", "a: v1", "a: v2", "b: p0", "b: n0", "a: p1", "b: p2"
+    instruct = f"{own}v0", f"{sts}v1", f"{classes}v2", "p0", "n0", f"{sts}p1", "p2"
+    model = make_model(prompts=(("query", "a: "), ("passage", "b: "), ("none", "")))
+    for prefix, texts in (("e5", e5), ("instruct", instruct)):
+        ids, places = e5nl.tokenise_share(model, tokenizer, batch, e5nl.Settings(prefix=prefix))
+        expected = tokenizer(list(texts), "", 64)
+        assert [ids[places.index(place)] for place in range(7)] == expected
+
+
+def test_every_width_is_trained(make_model, tokenizer):
+    """Of the widths 24 and 3 the loss at 3 falls more than where only 24 is trained."""
+
+    def loss_at_3(**settings) -> float:
+        model = e5nl.new_encoder(make_model().config, seed=3)
+        reports(model, tokenizer, sources(), lr=3e-3, steps=30, warmup=0.1, **settings)
+        lines = reports(model, tokenizer, sources(), lr=0.0, steps=9, dims=[3], tau=0.1)
+        return np.mean([line["loss"] for line in lines])
+
+    assert loss_at_3(dims=[24, 3], tau=0.1) < 0.8 * loss_at_3(tau=0.1)
 
 
 def test_one_epoch_goes_once_over_the_data(make_model, tokenizer):
@@ -775,6 +839,53 @@ def test_the_command_line(tmp_path, training):
     assert not (tmp_path / "fout").exists()
 
 
+def test_the_folder_states_how_it_was_trained(tmp_path, training, capsys):
+    """Prompts and width, as sentence-transformers reads them; the next training says so."""
+    words = "--steps", 2, "--prefix", "instruct", "--dims", "4,12,8"
+    e5nl.main(training("uit", *words))
+    stored = files.read_json(tmp_path / "uit/config_sentence_transformers.json")
+    query = "Instruct: Retrieve text based on user query.\nQuery: "
+    assert stored["prompts"] == {"query": query, "passage": "", "document": ""}
+    assert stored["truncate_dim"] == 12
+    note = "note: --prefix e5, but the folder was trained with instructions"
+    assert note not in capsys.readouterr().out
+
+    more = "--model", tmp_path / "uit", "--steps", 1
+    e5nl.main(training("e5", *more))
+    assert note in capsys.readouterr().out
+    again = files.read_json(tmp_path / "e5/config_sentence_transformers.json")
+    assert again == stored, "prompts and width of the folder are used, and stay"
+    e5nl.main(training("instruct", *more, "--prefix", "instruct", "--dims", 16))
+    assert "note: --prefix" not in capsys.readouterr().out
+    again = files.read_json(tmp_path / "instruct/config_sentence_transformers.json")
+    assert again["prompts"] == stored["prompts"] and "truncate_dim" not in again
+
+    # What was given decides the run.
+    (tmp_path / "uit/config.json").unlink()
+    with pytest.raises(InputError, match=r"cannot resume: dims was \[4, 12, 8\], is now \[8\]"):
+        e5nl.main(training("uit", *words[:4], "--dims", 8, "--resume"))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--dims 16,17", "--dims: embeddings of width 17; expected a whole number from 1 to 16"),
+        ("--prefix instruct --data half.jsonl", "half.jsonl:2: no instruction, unlike the rows"),
+        ("--dims 16,x", "argument --dims: invalid widths value: '16,x'"),
+        ("--dims 16,0", "argument --dims: 0: expected a whole number from 1"),
+    ],
+)
+def test_settings_that_do_not_fit_leave_no_folder(
+    tmp_path, monkeypatch, training, capsys, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"query": "a", "pos": ["b"], "instruction": "Zoek."}, {"query": "c", "pos": ["d"]}]
+    files.write_jsonl("half.jsonl", rows)
+    with pytest.raises((InputError, SystemExit)) as error:
+        e5nl.main(training("uit", *words.split()))
+    assert message in f"{error.value}{capsys.readouterr().err}" and not Path("uit").exists()
+
+
 def test_a_run_that_would_teach_nothing_leaves_no_folder(tmp_path, training, capsys):
     (tmp_path / "los.jsonl").write_text('{"query": "a", "pos": ["b"]}\n' * 12)
     manifest = tmp_path / "m.json"
@@ -797,6 +908,7 @@ def test_a_source_that_fills_no_batch_is_named(tmp_path, training, capsys):
         words = f"--batch-size {words} --steps 1 --overwrite".split()
         e5nl.main(training("uit", *words))
         assert capsys.readouterr().out.count(line) == count
+    assert "Trained on 86 rows, of `waar`, `zelfde`." in (tmp_path / "uit/README.md").read_text()
 
 
 def test_a_ruined_model_is_not_saved(tmp_path, training, monkeypatch):
@@ -866,11 +978,25 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_resumes(tmp_path, tr
 
     # A run that has ended is complete, and stays as it is.
     before = (tmp_path / "uit/model.safetensors").stat()
+    (tmp_path / "uit/.config.json.0123abcd.tmp").mkdir()  # killed while it removed this
     e5nl.main(training("uit", "--resume"))
+    assert not list(tmp_path.glob("uit/.*"))
     assert f"{tmp_path / 'uit'}: complete since " in capsys.readouterr().out
     assert (tmp_path / "uit/model.safetensors").stat() == before
     with pytest.raises(InputError, match="base: holds a model already"):
         e5nl.main(training("base", "--resume", "--model", tmp_path / "other"))
+
+
+def test_the_card_tells_the_history_of_a_model(tmp_path, training):
+    e5nl.main(training("one", "--steps", 2))
+    e5nl.main(training("two", "--steps", 1, "--model", tmp_path / "one"))
+    words = ["average", *(str(tmp_path / name) for name in ("one", "two"))]
+    e5nl.main([*words, "--share", "0.25", "--out", str(tmp_path / "average")])
+    steps = re.findall("^1\\. (.*)", (tmp_path / "average/README.md").read_text(), re.M)
+    rows = [sum(line["rows"] for line in log_of(tmp_path / name)) for name in ("one", "two")]
+    assert steps[0] == "Started from `base`." and rows[0] > rows[1]
+    assert [step.split(",")[0] for step in steps[1:3]] == [f"Trained on {n} rows" for n in rows]
+    assert steps[3:] == ["Averaged: 0.25 of these weights, the rest of those of one."]
 
 
 def test_checkpoints_are_written_by_time_too(tmp_path, training, monkeypatch):
@@ -883,7 +1009,7 @@ def test_checkpoints_are_written_by_time_too(tmp_path, training, monkeypatch):
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path, training):
-    with e5nl.only_writer(tmp_path / "uit"):
+    with long_runs.only_writer(tmp_path / "uit"):
         with pytest.raises(InputError, match="uit: another run is writing here; wait for it"):
             e5nl.main(training("uit"))
     assert os.listdir(tmp_path / "uit") == []
@@ -895,6 +1021,21 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path, training):
 def test_a_run_of_few_steps_is_noted(training, capsys, words, noted):
     e5nl.main(training("uit", *words.split()))
     assert ("change little at --lr 0.01; lower --batch-size" in capsys.readouterr().out) == noted
+
+
+def start_nodes(*words: list[str]) -> list[subprocess.Popen]:
+    """A process for each list of words, as each of that many nodes would start one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(len(words))}
+    nodes = []
+    for rank, command in enumerate(words):
+        environment = os.environ | meet | {"RANK": str(rank)}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        command = [sys.executable, e5nl.__file__, *command]
+        nodes.append(subprocess.Popen(command, env=environment, **pipes))
+    return nodes
 
 
 def test_processes_that_differ_stop_before_the_first_step(tmp_path, training):
@@ -911,20 +1052,26 @@ def test_processes_that_differ_stop_before_the_first_step(tmp_path, training):
          "the step to resume after is 0, not 2"),
     )  # fmt: skip
     for first, second, difference in cases:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        nodes = []
-        for rank, words in enumerate((first, second)):
-            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank)}
-            command = [sys.executable, e5nl.__file__, *training(*words)]
-            node = os.environ | place | {"WORLD_SIZE": "2"}
-            nodes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=node))
+        nodes = start_nodes(training(*first), training(*second))
         errors = [node.communicate(timeout=100)[1] for node in nodes]
         assert [node.returncode for node in nodes] == [2, 2]
         lines = [line for text in errors for line in text.splitlines() if "error" in line]
         assert len(lines) == 1 and f"process 1 differs from process 0: {difference}" in lines[0]
         assert not (tmp_path / "a/log.jsonl").exists()
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_process_whose_peer_dies_says_so_in_one_line(tmp_path, training, dies):
+    nodes = start_nodes(*[training("uit", "--steps", 10**6, "--save-every", 10**6)] * 2)
+    for line in nodes[0].stdout:
+        if line.startswith("step 3/"):
+            break
+    nodes[dies].kill()
+    error = nodes[1 - dies].communicate(timeout=100)[1]
+    assert nodes[1 - dies].returncode == 2, error
+    assert error.count("\n") == 1
+    assert f"process {1 - dies}: lost the connection to another" in error and "--resume" in error
+    nodes[dies].communicate()
 
 
 def test_processes_end_when_their_launcher_is_gone(tmp_path, training):
@@ -942,6 +1089,22 @@ def test_processes_end_when_their_launcher_is_gone(tmp_path, training):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert len(list(tmp_path.glob("uit/checkpoints/*"))) == 1
+
+
+def test_a_mistake_is_reported_once(tmp_path, training):
+    """All processes find it; torchrun adds lines of its own about the first."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc_per_node", "3", e5nl.__file__]
+    words = training("uit", "--data", tmp_path / "weg.jsonl")
+    printed = subprocess.run([*command, *words], capture_output=True, text=True)
+    assert printed.returncode and printed.stderr.count("error: ") == 1, printed.stderr
+    assert "weg.jsonl: no such file" in printed.stderr
+    # A process that is alone with a mistake reports it.
+    alone = os.environ | {"LOCAL_RANK": "1"}
+    command = "import files; files.time.sleep = print; files.cli(lambda: open('weg'))"
+    command = [sys.executable, "-c", command]
+    printed = subprocess.run(command, capture_output=True, text=True, env=alone)
+    assert printed.returncode == 2 and printed.stderr == "error: weg: No such file or directory\n"
 
 
 def test_two_processes_give_the_gradient_of_one(tmp_path, training):
@@ -964,58 +1127,3 @@ def test_two_processes_give_the_gradient_of_one(tmp_path, training):
     assert (one - two).norm() <= 1e-6 * one.norm() and one.norm() > 0
     for a, b in zip(log_of(tmp_path / "one"), log_of(tmp_path / "two"), strict=True):
         assert a["tokens"] == b["tokens"] and a["loss"] == pytest.approx(b["loss"], rel=1e-5)
-
-
-@pytest.fixture
-def stepped(make_model):
-    """A model and its optimizer after a step."""
-    model = make_model()
-    optimizer = e5nl.new_optimizer(model, 0.1)
-    model(torch.tensor([0, 5, 2]), [3])[0, 0].backward()
-    optimizer.step()
-    return model, optimizer
-
-
-def test_checkpoints_that_are_damaged_are_skipped_and_named(tmp_path, stepped, make_model, capsys):
-    names = [f"step-0000000{step}.safetensors" for step in range(6)]
-    for step in (1, 2, 3):
-        e5nl.save_checkpoint(tmp_path, *stepped, step, keep=2)
-    assert sorted(os.listdir(tmp_path)) == names[2:4]
-    content = bytearray((tmp_path / names[3]).read_bytes())
-    content[-5] ^= 1  # in a tensor: the header is sound
-    (tmp_path / names[3]).write_bytes(content)
-    (tmp_path / names[5]).write_bytes(b"half")
-    # What a run that was killed while it wrote leaves: a workspace whose lock is free.
-    killed = tmp_path / ".step-00000003.safetensors.0123abcd.tmp"
-    killed.mkdir()
-    (killed / files._LOCK).touch()
-    (killed / names[3]).write_bytes(b"half")
-
-    model = make_model(seed=2)
-    optimizer = e5nl.new_optimizer(model, 0.1)
-    assert e5nl.load_checkpoint(tmp_path, model, optimizer) == 2
-    damaged = re.findall(r"(step-\S+): damaged \(.*\); skipped", capsys.readouterr().out)
-    assert damaged == [names[5], names[3]]
-    for a, b in zip(stepped[0].parameters(), model.parameters(), strict=True):
-        before, after = stepped[1].state[a], optimizer.state[b]
-        assert torch.equal(a, b) and after.pop("step") == 2
-        assert all(torch.equal(before[moment], after[moment]) for moment in e5nl.MOMENTS)
-    assert e5nl.load_checkpoint(tmp_path / "nergens", model, optimizer) == 0
-
-    # The resumed run comes by step 3 again: what was damaged or half written is removed.
-    e5nl.save_checkpoint(tmp_path, *stepped, 3, keep=2)
-    assert sorted(os.listdir(tmp_path)) == names[2:4]
-    assert e5nl.load_checkpoint(tmp_path, model, optimizer) == 3
-
-
-def test_a_full_disk_leaves_earlier_checkpoints_alone(tmp_path, stepped, monkeypatch):
-    e5nl.save_checkpoint(tmp_path, *stepped, 1, keep=1)
-
-    def full(_, path, *__):
-        path.touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(e5nl, "save_file", full)
-    with pytest.raises(InputError, match="No space left on device: .* MB are free"):
-        e5nl.save_checkpoint(tmp_path, *stepped, 2, keep=1)
-    assert os.listdir(tmp_path) == ["step-00000001.safetensors"]

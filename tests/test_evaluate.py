@@ -1,9 +1,7 @@
-"""evaluate.py: mteb's scores (golden values), what is embedded, what is kept, tables and
-comparisons.
+"""evaluate.py: mteb's scores (golden values), what is embedded, what is kept, the command line.
 
 All scores of all task types are mteb's on data full of traps (parity/cases.py; parity/test_mteb.py
-made the golden values). Tables are judged by hand, the bootstrap by its definition, the published
-scores by the benchmark's own page.
+made the golden values).
 
     python -m pytest tests/test_evaluate.py
 """
@@ -19,14 +17,18 @@ import pytest
 import test_mteb_nl
 from parity import cases
 from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
+from test_report import write_results
 
+import data
+import e5nl
 import evaluate
 import metrics
-from evaluate import compare, evaluate_task, read_columns_of, report_tasks, report_types, table
-from files import InputError, write_json
-from mteb_nl import RANKING, TASKS, read_tasks
+import mteb_nl
+import report
+from evaluate import evaluate_task
+from files import InputError
+from mteb_nl import RANKING, read_tasks
 
-E5_BASE = "clips/e5-base-trm-nl"
 GOLDEN = json.loads((Path(__file__).parent / "parity" / "golden_mteb.json").read_text())
 
 
@@ -142,6 +144,64 @@ def test_prefix_policies(tmp_path, policy, symmetric, query, document, before):
             assert all(text.startswith(words) for _, texts in inputs for text in texts)
 
 
+def test_instructions_are_those_of_training():
+    """Of a type, where neither a row nor a task has its own."""
+    types = {
+        "retrieval": "Retrieval",
+        "classification": "Classification",
+        "symmetric_sts": "STS",
+        "symmetric_clustering": "Clustering",
+    }
+    asked = {source: mteb_nl.TYPES[type].prompt for source, type in types.items()}
+    assert asked == data.INSTRUCTIONS
+
+
+INSTRUCT = (("query", "Instruct: Zoek.\nQuery: "), ("passage", ""), ("none", ""))
+FOLDERS = [  # prompts that the folder stores, --prefix; the policy, what is noted
+    (None, None, "mteb", None),
+    (None, "e5", "e5", None),
+    (None, "instruct", "instruct", "does not say that it was trained with instructions"),
+    (INSTRUCT, None, "instruct", None),
+    (INSTRUCT, "e5", "e5", "was trained with instructions"),
+    (INSTRUCT, "mteb", "mteb", "was trained with instructions"),
+]
+
+
+@pytest.mark.parametrize("prompts, given, policy, note", FOLDERS)
+def test_the_policy_is_that_of_the_folder_unless_given(
+    tmp_path, make_model, tokenizer, capsys, prompts, given, policy, note
+):
+    e5nl.save(make_model(**({"prompts": prompts} if prompts else {})), tokenizer, tmp_path / "m")
+    path = write_tasks(tmp_path, sts_entry(), sts=STS_ROWS)
+    words = ["--prefix", given] if given else []
+    evaluate.main([*run_of(tmp_path / "m", path, tmp_path / "out"), *words])
+    result = json.loads((tmp_path / "out" / "Sts.json").read_text())
+    assert result["settings"]["prefix"] == policy
+    printed = capsys.readouterr().out
+    assert printed.count("note:") == (note is not None)
+    assert note is None or f"note: --prefix {policy}, but the folder {note}\n" in printed
+
+
+def test_results_of_another_width_are_other_results(tmp_path, folder):
+    path = write_tasks(tmp_path, sts_entry(main_score="pearson"), sts=STS_ROWS)
+    words = run_of(folder, path, tmp_path / "out")
+    scores = []
+    for width in ([], ["--dim", "5"], []):
+        evaluate.main([*words, *width, "--overwrite"])
+        result = json.loads((tmp_path / "out" / "Sts.json").read_text())
+        assert result["settings"].get("truncate_dim") == (5 if width else None)
+        scores.append(result["main_score"])
+        with pytest.raises(InputError, match="result of another run .truncate_dim"):
+            evaluate.main([*words, *([] if width else ["--dim", "5"])])
+    assert scores[0] == scores[2] != scores[1], "each width has embeddings of its own in the cache"
+
+    # As by the embeddings themselves
+    (task,) = read_tasks(path)
+    model = e5nl.load(folder, truncate_dim=5)
+    encode = lambda texts, kind: e5nl.embed(*model, texts, kind)  # noqa: E731
+    assert evaluate_task(task, encode)["test"][0]["main_score"] == scores[1]
+
+
 def test_only_drawn_training_texts_are_embedded(tmp_path):
     train, test, embedded = rows(["zelden"] + ["veel"] * 399), rows(["veel", "zelden"]), []
     entry = TRAINED | {"samples_per_label": 3}
@@ -202,7 +262,7 @@ def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
     printed = capsys.readouterr().out
     size = "6 with 12 characters, mteb counts 701 with 101,519 characters"
     assert printed.count(f"train: {size}") == 2, "by the download and by the run"
-    results = evaluate.read_results(tmp_path / "one", [])
+    results = report.read_results(tmp_path / "one", [])
     assert list(results) == sorted(names)
     for name, result in results.items():
         assert result["dataset_revision"] == test_mteb_nl.NAMED[name].revision
@@ -222,7 +282,7 @@ def test_two_processes_share_the_embedding(tmp_path, monkeypatch, folder, capsys
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = capsys.readouterr().out.count("\n")
     assert result.stdout.count("\n") == lines, "only the first process prints"
-    one, two = (evaluate.read_results(tmp_path / name, []) for name in ("one", "two"))
+    one, two = (report.read_results(tmp_path / name, []) for name in ("one", "two"))
     for task in ("Sts", "Other"):
         assert one[task]["main_score"] == pytest.approx(two[task]["main_score"], abs=1e-6)
 
@@ -386,341 +446,71 @@ def test_mistakes_are_one_clear_line(tmp_path, monkeypatch, folder, words, messa
         evaluate.main([paths.get(word, word) for word in words.split()])
 
 
-# --- tables ---------------------------------------------------------------------------------------
+# --- for others' tools ----------------------------------------------------------------------------
 
 
-def write_results(folder, **scores):
-    types, translated = (
-        {"S": "STS", "C1": "Clustering", "C2": "Clustering"},
-        {"S": True, "C1": False},
-    )
-    for task, score in scores.items():
-        result = {"task_name": task, "task_type": types[task], "main_score": score, "scores": {}}
-        result |= {"settings": {}, "translated": translated.get(task)}
-        write_json(folder / f"{task}.json", result)
-
-
-def words(cells):
-    return [" ".join(row) for row in cells]
-
-
-def test_report_by_hand(tmp_path):
-    write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
-    write_results(tmp_path / "b", S=0.75, C2=0.3)
-    write_json(tmp_path / "a" / "summary.json", {"anything": 1})
-    columns = read_columns_of([tmp_path / "a", tmp_path / "b"], [])
-    assert words(report_tasks(columns)) == [
-        "task type a b",
-        "C1 Clustering 20.00 -",
-        "C2 Clustering 10.00 30.00",
-        "S STS 50.00 75.00",
-        "mean Clustering  15.00 -",
-        "mean STS  50.00 75.00",
-        "mean over tasks  26.67 -",
-        "mean over types  32.50 -",
+def test_results_are_written_again_for_mteb(tmp_path, folder):
+    """parity/test_mteb.py loads them with mteb; here: where they are, and what they say."""
+    cases.write_case("STSBenchmarkMultilingualSTS", tmp_path)
+    entries = json.loads((tmp_path / "tasks.json").read_text())["tasks"]
+    sts = dict.fromkeys(entries[0]["splits"], "sts.jsonl")
+    path = write_tasks(tmp_path, *entries, sts_entry(splits=sts), sts=STS_ROWS)
+    evaluate.main(run_of(folder, path, tmp_path / "out"))
+    (revision,) = (tmp_path / "out" / "results" / "local__model").iterdir()
+    assert sorted(file.name for file in revision.iterdir()) == [
+        "STSBenchmarkMultilingualSTS.json",
+        "model_meta.json",
     ]
-    assert words(report_types(columns)) == [
-        "model text tasks Clust STS mean tasks mean types",
-        "a all 3 15.00 50.00 26.67 32.50",
-        "b all 2 - 75.00 - -",
-        "a native 1 20.00 - 20.00 20.00",
-        "b native 0 - - - -",
-        "a translated 1 - 50.00 50.00 50.00",
-        "b translated 1 - 75.00 75.00 75.00",
-    ]
-
-
-def test_report_of_some_tasks(tmp_path, capsys):
-    write_results(tmp_path / "a", S=0.5, C1=0.2, C2=0.1)
-    write_results(tmp_path / "b", S=0.75, C2=0.3)
-    columns = read_columns_of([tmp_path / "a", tmp_path / "b", E5_BASE], [])
-    some = words(report_tasks(evaluate.only_tasks(columns, ["C2", "S"])))
-    assert [row for row in some if "mean" not in row] == [
-        f"task type a b {E5_BASE}",
-        "C2 Clustering 10.00 30.00 -",
-        "S STS 50.00 75.00 -",
-    ]
-    assert some[-2:] == ["mean over tasks  30.00 52.50 -", "mean over types  30.00 52.50 -"]
-    evaluate.main(["report", str(tmp_path / "a"), "--tasks", "Clustering"])
-    assert "a      all         2  15.00       15.00       15.00\n" in capsys.readouterr().out
-
-
-def test_tables_as_text_and_markdown():
-    cells = [["task", "a", "b"], ["C1", "20.00", "-"]]
-    text = "task      a  b\n----  -----  -\nC1    20.00  -"
-    markdown = "| task |     a | b |\n| ---- | ----: | : |\n| C1   | 20.00 | - |"
-    assert (table(cells, "text", 1), table(cells, "markdown", 1)) == (text, markdown)
-
-
-def test_the_docs_have_all_tasks_and_the_report_as_it_is_printed():
-    root = evaluate.PUBLISHED.parent
-    tasks = re.split(r"[ ,|]+", (root / "docs/evaluation.md").read_text())
-    for task in TASKS:
-        assert task.name + r"\*" * task.translated in tasks, task.name
-    readme = (root / "README.md").read_text()
-    names = re.search("evaluate.py report --format markdown (clips.*)`", readme)[1].split()
-    assert table(report_types(read_columns_of(names, [])), "markdown", 2) in readme
-
-
-def test_published_scores():
-    """Means that the benchmark's own page gives for the paper's models (tasks, types)."""
-    published = json.loads(evaluate.PUBLISHED.read_text())
-    assert published["tasks"] == [task.name for task in TASKS] and len(published["models"]) == 128
-    assert {len(model["scores"]) for model in published["models"].values()} == {40}
-    expected = {
-        "clips/e5-small-trm-nl": (0.533046, 0.602270),
-        "clips/e5-base-trm-nl": (0.544533, 0.613754),
-        "clips/e5-large-trm-nl": (0.564127, 0.631724),
-        "intfloat/multilingual-e5-base": (0.523672, 0.597478),
-    }
-    for name, means in expected.items():
-        summary = evaluate.summarise(evaluate.read_results(name, []))
-        assert (summary["mean_tasks"], summary["mean_types"]) == pytest.approx(means, abs=1e-6)
-    results = evaluate.read_results("clips/e5-base-trm-nl", [])
-    assert results["SICK-NL-STS"]["main_score"] == 0.737476
-    assert [row[2] for row in report_types({"x": results})[1:]] == ["40", "28", "12"]
-
-
-# --- comparing two --------------------------------------------------------------------------------
-
-
-def worse(texts, kind):
-    """Embeddings with noise of their own."""
-    noise = np.random.default_rng(len(texts)).standard_normal((len(texts), cases.WIDTH))
-    x = cases.embed(texts, kind) + np.float32(0.2) * noise.astype(np.float32)
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-@pytest.fixture(scope="module")
-def evaluated(tmp_path_factory):
-    """evaluated(folder, *names): two runs of these tasks, in folder/a and folder/b."""
-    import shutil
-
-    root = tmp_path_factory.mktemp("evaluated")
-
-    def evaluate_both(folder, *names):
-        for name in names:
-            if not (root / name).exists():
-                (root / name).mkdir()
-                cases.write_case(name, root / name)
-                tasks = read_tasks(root / name / "tasks.json")
-                a, b = {"model": "words"}, {"model": "noise", "dtype": "x"}
-                list(evaluate.run(tasks, cases.embed, root / name / "a", a))
-                list(evaluate.run(tasks, worse, root / name / "b", b, "e5"))
-            for run in "ab":
-                shutil.copytree(root / name / run, folder / run, dirs_exist_ok=True)
-        return folder / "a", folder / "b"
-
-    return evaluate_both
-
-
-EVERY_TYPE = [
-    "SIB200Classification", "VaccinChatNLClassification", "VABBMultiLabelClassification",
-    "XLWICNLPairClassification", "VABBClusteringS2S", "SciFact-NL.v2",
-    "WikipediaRerankingMultilingual",
-    "STSBenchmarkMultilingualSTS",
-]  # fmt: skip
-
-
-def test_intervals_of_every_type(tmp_path, evaluated):
-    a, b = evaluated(tmp_path, *EVERY_TYPE)
-    rows, lines = compare(a, b, 30, notes := [])
-    assert {row["task"] for row in rows} == set(EVERY_TYPE) and not notes
-    for row in rows:
-        assert row["difference"] == row["b"] - row["a"]
-        if row["type"] == "Clustering":
-            assert row["low"] is None
-        else:
-            assert row["low"] < row["high"], row
-            assert row["low"] - 0.05 < row["difference"] < row["high"] + 0.05, row
-    assert set(lines) == {
-        "prefix: 'mteb' and 'e5'",
-        "model: 'words' and 'noise'",
-        "dtype: None and 'x'",
-    }
-    same, nothing = compare(a, a, 5, [])
-    assert all(row["difference"] == 0 and {row["low"], row["high"]} <= {0, None} for row in same)
-    assert nothing == []
-
-    # A star where 0 is outside the interval
-    cells = evaluate.describe_comparison(rows, "a", "b")
-    beyond = [row["low"] is not None and row["low"] * row["high"] > 0 for row in rows]
-    assert {True, False} == set(beyond)
-    assert [row[6] for row in cells[1:-2]] == ["*" if outside else "" for outside in beyond]
-    assert [row[0] for row in cells[-2:]] == ["mean over tasks", "mean over types"]
-    assert cells[1][5] == f"{100 * rows[0]['low']:+.2f} to {100 * rows[0]['high']:+.2f}"
-
-
-def test_the_bootstrap_draws_both_alike(tmp_path, evaluated):
-    """For a mean of values per query the draws are those of the differences."""
-    a, b = evaluated(tmp_path, "SciFact-NL.v2")
+    meta = json.loads((revision / "model_meta.json").read_text())
+    assert (meta["name"], meta["revision"]) == ("local/model", revision.name)
+    pieces = json.loads((folder / "config.json").read_text())["vocab_size"]
+    assert (meta["n_embedding_parameters"], meta["embed_dim"]) == (pieces * 24, 24)
+    assert meta["max_tokens"] == 64 and meta["n_parameters"] > 2 * meta["n_embedding_parameters"]
     first, second = (
-        np.load(run / "items" / "SciFact-NL.v2.npz")["test/ndcg_at_10"] for run in (a, b)
+        json.loads((place / "STSBenchmarkMultilingualSTS.json").read_text())
+        for place in (tmp_path / "out", revision)
     )
-    difference, generator = second - first, np.random.default_rng(42)
-    count = len(difference)
-    means = [difference[generator.integers(0, count, count)].mean() for _ in range(200)]
-    (row,), _ = compare(a, b, 200, [])
-    assert (row["low"], row["high"]) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=1e-12)
-    assert row["difference"] == pytest.approx(difference.mean())
+    for values in second["scores"].values():
+        assert values[0].pop("hf_subset") == "nl", "the benchmark's name of it"
+    for values in first["scores"].values():
+        del values[0]["hf_subset"]
+    assert first == second and revision.name == first["settings"]["weights"][:40]
 
 
-def test_no_interval_where_the_items_are_not_the_same(tmp_path, evaluated):
-    names = ("SciFact-NL.v2", "STSBenchmarkMultilingualSTS", "XLWICNLPairClassification")
-    a, b = evaluated(tmp_path, *names)
-    path = b / "items" / "SciFact-NL.v2.npz"
-    stored = dict(np.load(path))
-    np.savez(path, **stored | {"test/query": stored["test/query"][::-1]})
-    (b / "items" / "STSBenchmarkMultilingualSTS.npz").unlink()
-    change_result(b, "XLWICNLPairClassification", main_score_name="cosine_ap")
-    rows, _ = compare(a, b, 5, notes := [])
-    assert [row["low"] for row in rows] == [None, None, None] and not notes
+def test_scores_get_into_the_card_of_their_model_alone(tmp_path, folder, monkeypatch, capsys):
+    path = write_tasks(tmp_path, sts_entry(), sts=STS_ROWS)
+    evaluate.main(run_of(folder, path, tmp_path / "out"))
+    uploads = []
+    monkeypatch.setattr("card.push", lambda *arguments: uploads.append(arguments))
+    command = ["card", str(tmp_path / "out"), "--model", str(folder)]
+    evaluate.main([*command, "--push", "owner/name"])
+    assert uploads == [(folder, "owner/name")]
+    content = (folder / "README.md").read_text()
+    assert re.search(r"\| Sts +\| STS +\|", content) and "name: owner/name" in content
+    result = json.loads((tmp_path / "out" / "Sts.json").read_text())
+    assert f"value: {round(result['main_score'], 6)}\n" in content
+    with pytest.raises(InputError, match="--push a/b/c: expected owner/name"):
+        evaluate.main([*command, "--push", "a/b/c"])
+    result["settings"]["weights"] = "0" * 64
+    (tmp_path / "out" / "Sts.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match="out: Sts is of weights 000000000000, .*model has "):
+        evaluate.main(command)
+    assert (folder / "README.md").read_text() == content
 
 
-@pytest.mark.filterwarnings("ignore:.*constant")
-def test_no_interval_where_a_draw_has_no_score(tmp_path, two_tasks):
-    """Of three pairs a draw may be one pair three times, which has no correlation."""
-    for out, encode in (("a", cases.embed), ("b", worse)):
-        list(evaluate.run(two_tasks[1][:1], encode, tmp_path / out, {}))
-    (row,), _ = compare(tmp_path / "a", tmp_path / "b", 99, [])
-    assert (row["low"], row["high"]) == (None, None)
-
-
-def change_result(run, name, **changes):
-    result = json.loads((run / f"{name}.json").read_text()) | changes
-    write_json(run / f"{name}.json", result)
-
-
-def test_comparison_with_published_scores(tmp_path, evaluated):
-    a, _ = evaluated(tmp_path, "VABBClusteringS2S")
-    rows, lines = compare(a, "clips/e5-base-trm-nl", 5, [])
-    found = [(row["task"], row["b"], row["low"]) for row in rows]
-    assert found == [("VABBClusteringS2S", 0.353201, None)]
-    assert lines == [
-        "clips/e5-base-trm-nl, revision 6bd5722f, published: settings not recorded; "
-        "mteb gives E5 its prefixes as --prefix mteb does"
-    ]
-
-
-def write_mteb_results(folder, *changes):
-    """Result files as mteb 2.26 writes them: rounded scores of each split and language."""
-
-    def subset(main_score, name):
-        return {"pearson": 0.5, "main_score": main_score, "hf_subset": name, "languages": ["x"]}
-
-    name = "STSBenchmarkMultilingualSTS"
-    content = {
-        "dataset_revision": "29afa256",
-        "task_name": name,
-        "mteb_version": "2.26.24",
-        "scores": {
-            "dev": [subset(0.9, "fr"), subset(0.25, "nl")],
-            "test": [subset(0.75, "nl")],
-            "train": [subset(0.8, "nl")],
-        },
-        "evaluation_time": 1.5,
-        "kg_co2_emissions": None,
+def test_the_model_index_names_data_sets_of_the_hub(tmp_path):
+    scores = {"test": [{"main_score": 0.12345678, "hf_subset": "default"}]}
+    about = {"task_type": "Clustering", "main_score_name": "v_measure", "scores": scores}
+    task = test_mteb_nl.NAMED["VABBClusteringP2P"]
+    results = {task.name: about | {"dataset_revision": task.revision}}
+    results["Own"] = about | {"dataset_revision": "local"}
+    first, second = evaluate.model_index(results)
+    assert first["metrics"] == [{"name": "v_measure", "type": "v_measure", "value": 0.123457}]
+    assert first["dataset"] == {
+        "name": "VABBClusteringP2P (default)",
+        "type": "clips/mteb-nl-vabb-cls",
+        "split": "test",
+        "config": "default",
+        "revision": task.revision,
     }
-    write_json(folder / f"{name}.json", content)
-    for number, change in enumerate(changes):
-        write_json(folder / f"{number}.json", content | change)
-    write_json(folder / "model_meta.json", {"name": "clips/e5", "revision": "abc"})
-
-
-def test_results_of_mteb_are_read(tmp_path, capsys, evaluated):
-    name, of_mteb = "STSBenchmarkMultilingualSTS", tmp_path / "results" / "clips__e5" / "abc"
-    others = [{"task_name": "STS12"}, {"scores": {"test": []}}]
-    write_mteb_results(of_mteb, *others)
-    (short,) = columns = read_columns_of([of_mteb], notes := [])
-    result = columns[short][name]
-    assert short == "clips/e5" and result["task_type"] == "STS" and result["translated"]
-    assert result["main_score"] == 0.5, "of the Dutch part of the splits that count"
-    assert "0.json: task 'STS12' is not in MTEB-NL" in notes[0]
-    assert "1.json: no field ('dev', 'nl')" in notes[1] and len(notes) == 2
-
-    a, _ = evaluated(tmp_path, name)
-    (row,), lines = compare(a, of_mteb, 5, [])
-    assert (row["b"], row["low"]) == (0.5, None)
-    assert lines == [
-        "clips/e5, mteb 2.26.24: settings not recorded; "
-        "mteb gives E5 its prefixes as --prefix mteb does",
-        f"data set revision of {name}: 'local' and '29afa256'",
-    ]
-    (of_mteb / "model_meta.json").unlink()
-    evaluate.main(["report", str(of_mteb)])
-    assert "abc    all" in capsys.readouterr().out
-
-
-def test_settings_that_differ_are_listed(tmp_path, evaluated):
-    a, b = evaluated(tmp_path, "VABBClusteringS2S")
-    warning = "scikit-learn draws other batches from 1.9 on: "
-    warning += "clustering scores of the two cannot be compared"
-    settings = json.loads((b / "VABBClusteringS2S.json").read_text())["settings"]
-    settings |= {"task": "f" * 64, "weights": "e" * 64}
-    settings["versions"]["sklearn"] = "1.9.1"
-    change_result(b, "VABBClusteringS2S", settings=settings)
-    _, lines = compare(a, b, 5, [])
-    assert f"weights: None and '{'e' * 12}'" in lines and warning in lines
-    data = [line for line in lines if line.startswith("data or protocol of VABBClusteringS2S: '")]
-    assert len(data) == 1 and data[0].endswith(f"' and '{'f' * 12}'")
-    for version in ("dev", None, [1, 9]):  # of other tools: shown as they are
-        settings["versions"]["sklearn"] = version
-        change_result(b, "VABBClusteringS2S", settings=settings)
-        _, lines = compare(a, b, 5, [])
-        assert any(re.fullmatch(f"sklearn: '.*' and {re.escape(repr(version))}", x) for x in lines)
-        assert warning not in lines
-
-
-OTHER_RESULTS = [  # fields of a result file changed (None: taken out), what the note says
-    ({"task_name": None}, "task_name is 'None'"),
-    ({"task_name": "../../other"}, "task_name is '../../other'"),
-    ({"task_type": "BitextMining"}, "task_type is 'BitextMining'"),
-    ({"main_score": "0.5"}, "main_score is '0.5'"),
-    ({"main_score": float("nan")}, "main_score is 'nan'"),
-    ({"scores": [1]}, "scores is '.1.'"),
-    ({"settings": {"versions": "dev"}}, "settings is .*"),
-    (
-        {"task_name": "STSBenchmarkMultilingualSTS"},
-        "task_name is 'STS.*', and so is that of another file",
-    ),
-]
-
-
-@pytest.mark.parametrize("changes, message", OTHER_RESULTS)
-def test_files_that_are_no_results_are_skipped_and_named(tmp_path, evaluated, changes, message):
-    name = "STSBenchmarkMultilingualSTS"
-    _, b = evaluated(tmp_path, name)
-    result = json.loads((b / f"{name}.json").read_text()) | {"task_name": "Other"} | changes
-    result = {field: value for field, value in result.items() if value is not None}
-    (b / "Zother.json").write_text(json.dumps(result))
-    assert list(evaluate.read_results(b, notes := [])) == [name]
-    assert re.fullmatch(f"skipped: .*b/Zother.json: .*{message}", *notes)
-    (b / f"{name}.json").unlink()
-    if "another file" not in message:
-        with pytest.raises(InputError, match=f"b/Zother.json: .*{message}"):
-            evaluate.read_results(b, [])
-
-
-OTHER_ITEMS = [  # task, what is done to an array of it (None: taken out), what the note says
-    ("STSBenchmarkMultilingualSTS", "dev/cosine", lambda x: x[:-1], "cannot be read"),
-    ("STSBenchmarkMultilingualSTS", "dev/cosine", lambda x: -x, "of it is .*; the result file say"),
-    ("STSBenchmarkMultilingualSTS", "test/cosine", lambda x: x * np.nan, "spearman of it is nan"),
-    ("SciFact-NL.v2", "test/ndcg_at_10", None, "no field 'ndcg_at_10'"),
-    ("VaccinChatNLClassification", "test/predicted", lambda x: x[:, 0], "cannot be read"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("task, name, change, message", OTHER_ITEMS)
-def test_items_that_are_not_ours_cost_their_interval_alone(
-    tmp_path, evaluated, task, name, change, message
-):
-    a, b = evaluated(tmp_path, task)
-    path = b / "items" / f"{task}.npz"
-    stored = dict(np.load(path))
-    changed = stored.pop(name)
-    np.savez(path, **stored | ({name: change(changed)} if change else {}))
-    for words in (message, "cannot be read .BadZipFile"):
-        (row,), _ = compare(a, b, 5, notes := [])
-        assert row["low"] is None and row["difference"] == row["b"] - row["a"]
-        assert re.match(f"no interval for {task}: .*b/items/{task}.npz: .*{words}", notes[0])
-        path.write_bytes(b"PK")
+    assert second["dataset"] == {"name": "Own (default)", "type": "Own", "split": "test"}

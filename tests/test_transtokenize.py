@@ -302,6 +302,11 @@ def test_the_report_counts_pieces_and_tokens_and_norms_by_evidence(parallel):
     assert first["piece"] in printed and f"{piece} {weight:.2f}" in printed
 
 
+def test_the_folder_has_a_card(parallel):
+    content = (parallel.out / "README.md").read_text()
+    assert f"by {parallel.report['word_pairs']:,} pairs of words in" in content
+
+
 def test_the_folder_has_the_new_tokenizer_and_names_its_ids(parallel):
     tokenizer, out = parallel.tokenizer, parallel.out
     config, settings = read(out / "config.json"), read(out / "tokenizer_config.json")

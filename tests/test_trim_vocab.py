@@ -379,10 +379,21 @@ def test_the_settings_name_the_same_pieces(moved):
     assert names == ["<s>", piece, "<mask>", "<s>"]  # the last from special_tokens_map.json
 
 
+def test_the_card_says_what_was_trimmed_and_keeps_what_others_wrote(folder, trim):
+    out, report = trim(folder)
+    card = out / "README.md"
+    before, after = (f"{report[x]['pieces']:,}" for x in ("before", "after"))
+    assert f"1. Trimmed from {before} to {after} pieces" in card.read_text()
+    card.write_text(card.read_text() + "Mine.\n")
+    trim(folder)
+    assert card.read_text().count("Mine.\n") == card.read_text().count("Trimmed from") == 1
+
+
 def test_nothing_that_would_keep_the_old_ids_is_written(moved):
     _, folder, out = moved
     same = {"modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"}
     other = {"config.json", "tokenizer.json", "tokenizer_config.json", FILE, "trim_report.json"}
+    other |= {"README.md"}
     assert {path.name for path in out.iterdir()} == same | other | {"1_Pooling"}
     assert "added_tokens_decoder" not in read(out / "tokenizer_config.json")
     for name in (*same, "1_Pooling/config.json"):

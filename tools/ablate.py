@@ -12,12 +12,16 @@ worth. A check is a list of variants; the others are compared with its first, se
                     false
     masks           equal texts in a batch are no negatives of each other, or are
     trimming        the trimmed vocabulary, or all 250,002 pieces
+    instructions    E5's prefixes, or instructions, each evaluated under three prefix policies
+    dimensions      the usual loss, or the mean over three widths, at each of these widths
+    stages          a random encoder (or `--model`): annotated rows alone, or weak pairs first
     transtokenise   an English encoder (`--english`) gets a Dutch tokenizer: rows that are averages
                     of old ones by parallel text (`--parallel`), random rows, or equal rows
 
     python -m tools.ablate masks --quick --seeds 1                       # that it runs
     python -m tools.ablate settings --held-out                          # what the demo uses
     python -m tools.ablate mining types batches masks trimming           # hours on one thread
+    python -m tools.ablate instructions dimensions stages
     python -m tools.ablate transtokenise --english all-MiniLM-L6-v2 --parallel nld-eng.tsv.gz
     python -m tools.ablate types --model clips/e5-base-trm --data mined.json --benchmark
 
@@ -37,6 +41,7 @@ than the sources' own.
 import argparse
 import functools
 import hashlib
+import itertools
 import json
 import re
 import shutil
@@ -55,8 +60,8 @@ import model_folder
 import mteb_nl
 import trim_vocab
 from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
-from evaluate import SHORT, table
 from files import InputError, cli, read_json, read_jsonl, whole_number, write_json, write_jsonl
+from report import SHORT, table
 from tools import held_out, unpack
 from tools.held_out import documents
 from tools.samples import wordpiece
@@ -285,11 +290,15 @@ class Lab:
             entries.append(entry | {"file": str(mined)})
         return entries
 
-    def scores(self, model: Path) -> dict[str, float]:
-        """Scores x 100: the mean of each type of tasks, by its short name, and their mean."""
-        folder = self.out / "results" / name_of(model, self.protocol)
+    def scores(self, model: Path, options: str = "") -> dict[str, float]:
+        """Scores x 100: the mean of each type of tasks, by its short name, and their mean.
+
+        options: of `evaluate.py run`.
+        """
+        folder = self.out / "results" / name_of(model, self.protocol, *filter(None, [options]))
         if not (folder / "summary.json").exists():  # written last
-            self.call("evaluate.py", "run --model", model, *self.evaluation, "--out", folder)
+            words = "run --model", model, *self.evaluation, f"{options} --out", folder
+            self.call("evaluate.py", *words)
             shutil.rmtree(folder / "cache")
         summary = read_json(folder / "summary.json")
         means = summary["types"] | {"mean": summary["mean_types"]}
@@ -341,8 +350,9 @@ class Lab:
 
 # --- the checks -----------------------------------------------------------------------------------
 
-# name -> (seed -> model folder); the first is what the others are compared with
-Variants = dict[str, Callable[[int], Path]]
+# name -> (seed -> model folder, or that and options of `evaluate.py run`); the first is what the
+# others are compared with
+Variants = dict[str, Callable[[int], Path | tuple[Path, str]]]
 
 
 def settings(lab: Lab) -> Variants:
@@ -450,6 +460,61 @@ def trimming(lab: Lab) -> Variants:
     return {"trimmed": lab.tuned, "untrimmed": untrimmed}
 
 
+def crossed(lab: Lab, trainings: dict[str, str], evaluations: Iterable[str]) -> Variants:
+    """Every training, by its options, under every evaluation, by its options."""
+    return {
+        f"{training}, {options}": lambda seed, more=more, how=options: (lab.tuned(seed, more), how)
+        for options in evaluations
+        for training, more in trainings.items()
+    }
+
+
+def instructions(lab: Lab) -> Variants:
+    # An instruction takes up to 17 of the tokens that are read
+    lengths = "--query-length 64 --passage-length 96" if lab.bundled else ""
+    names = {"prefixes": "e5", "instructions": "instruct"}
+    trainings = {name: f"--prefix {policy} {lengths}" for name, policy in names.items()}
+    return crossed(lab, trainings, [f"--prefix {policy}" for policy in ("mteb", "e5", "instruct")])
+
+
+def dimensions(lab: Lab) -> Variants:
+    full = model_folder.parse_config(lab.start()).hidden_size
+    widths = [full, full // 2, full // 4]
+    trainings = {"one width": "", "three": f"--dims {','.join(map(str, widths))}"}
+    return crossed(lab, trainings, [f"--dim {width}" for width in widths])
+
+
+def stages(lab: Lab) -> Variants:
+    """Annotated rows alone take as many steps as after weak pairs, or as both stages together."""
+    steps, start = 2 if lab.args.quick else demo.RANDOM.steps, lab.model
+    if not start:
+        tokenizer = lab.start() / "tokenizer.json"
+        words = "init --tokenizer", tokenizer, demo.RANDOM_SHAPE
+        start = lab.made(["random", tokenizer, demo.RANDOM_SHAPE], "e5nl.py", *words)
+
+    # Every text of the sources, as if nobody had said what belongs together
+    texts = [(r.query, *r.pos) for source in lab.sources for r in source.rows]
+    texts = dict.fromkeys(itertools.chain(*texts))
+    write_jsonl(lab.data / "texts.jsonl", ({"text": text} for text in texts))
+    words = "--data", lab.data / "texts.jsonl", "--overwrite --out", lab.data / "weak.jsonl"
+    lab.call("data.py", "pairs", *words)
+
+    def trained(model: Path, entries: list[dict], more: str, seed: int) -> Path:
+        options = f"{demo.RANDOM.options} {demo.RANDOM.lengths} {more} {lab.args.train}"
+        return lab.train(model, entries, options, seed)
+
+    def after_weak_pairs(seed: int) -> Path:
+        more = f"--batch-size 512 --steps {steps}"
+        weak = trained(start, [{"file": "weak.jsonl"}], more, seed)
+        return trained(weak, lab.entries, f"--steps {steps}", seed)
+
+    return {
+        "annotated": partial(trained, start, lab.entries, f"--steps {steps}"),
+        "annotated, twice the steps": partial(trained, start, lab.entries, f"--steps {2 * steps}"),
+        "weak pairs, then annotated": after_weak_pairs,
+    }
+
+
 def transtokenise(lab: Lab) -> Variants:
     if not lab.args.english or not lab.args.parallel:
         raise InputError("transtokenise: needs an encoder (--english) and text (--parallel)")
@@ -465,8 +530,9 @@ def transtokenise(lab: Lab) -> Variants:
 
 CHECKS = {
     check.__name__: check
-    for check in (settings, mining, types, batches, masks, trimming, transtokenise)
-}
+    for check in (settings, mining, types, batches, masks, trimming, instructions, dimensions,
+                  stages, transtokenise)
+}  # fmt: skip
 # What is counted in the data of a trained model, to print with the scores.
 FACTS = {"mining": in_rows, "batches": in_batches, "masks": in_batches}
 
@@ -529,8 +595,9 @@ def check(lab: Lab, name: str, variants: Variants, seeds: int) -> None:
     for seed in range(seeds):
         for variant, make in variants.items():
             start = time.perf_counter()
-            model = make(seed)
-            scores[variant].append(lab.scores(model))
+            made = make(seed)
+            model, options = made if isinstance(made, tuple) else (made, "")
+            scores[variant].append(lab.scores(model, options))
             known[variant].append(facts(model) if facts else {})
             line = f"{name}, seed {seed}, {variant}: mean {scores[variant][-1]['mean']:.2f}"
             print(f"{line} ({time.perf_counter() - start:.0f} s, {model})", flush=True)

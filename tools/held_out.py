@@ -72,7 +72,9 @@ def split(files: list[Path], start: Path, out: Path) -> tuple[list[Path], Path]:
         held[source.name] = [row for row in source.rows if is_held_out(row)]
         others = [row for row in source.rows if not is_held_out(row)]
         train.append(out / "train" / file.name)
-        write_jsonl(train[-1], (row._asdict() | {"type": source.type} for row in others))
+        fields = Row._fields if any(row.instruction for row in others) else Row._fields[:3]
+        rows = ({name: getattr(row, name) for name in fields} for row in others)
+        write_jsonl(train[-1], (row | {"type": source.type} for row in rows))
 
     numbers = [document[normalise(row.query)] for name in CLUSTERING for row in held[name]]
     texts = [row.query for name in CLUSTERING for row in held[name]]

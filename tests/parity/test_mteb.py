@@ -11,6 +11,7 @@ In an environment with mteb and this project's requirements, from the repository
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import cases
@@ -23,6 +24,7 @@ import test_mteb_nl
 import e5nl
 import evaluate
 import mteb_nl
+import report
 from files import read_jsonl, write_json
 
 GOLDEN = Path(__file__).with_name("golden_mteb.json")
@@ -299,10 +301,52 @@ def test_we_read_mtebs_result_files(tmp_path, name):
     folder.mkdir(parents=True)
     result.to_disk(folder / f"{name}.json")
     write_json(folder / "model_meta.json", Model.mteb_model_meta.to_dict())
-    columns = evaluate.read_columns_of([folder], [])
+    columns = report.read_columns_of([folder], [])
     assert columns["parity/words"][name]["main_score"] == pytest.approx(
         result.get_score(), abs=1e-6
     )
+
+
+def test_mtebs_loader_shows_our_results_next_to_its_own(tmp_path, monkeypatch):
+    """The same embeddings scored here and by mteb, in one cache of mteb's, under two names."""
+    names = ["VABBClusteringS2S", "STSBenchmarkMultilingualSTS", "SciFact-NL.v2"]
+    cache, model = mteb.ResultCache(tmp_path / "cache"), "clips/e5-small-trm-nl"
+    tasks = []
+    for name in names:
+        (tmp_path / name).mkdir()
+        files = cases.write_case(name, tmp_path / name)
+        tasks += mteb_nl.read_tasks(tmp_path / name / "tasks.json")
+        reference = mteb_task(name)
+        scores = mteb_scores(tasks[-1], files).items()
+        scores = {split: {reference.hf_subsets[0]: values} for split, values in scores}
+        result = mteb.TaskResult.from_task_results(reference, scores, evaluation_time=1.5)
+        cache.save_to_cache(result, Model.mteb_model_meta)
+    settings = {"model": model, "weights": "f" * 64}
+    list(evaluate.run(tasks, cases.embed, tmp_path / "out", settings))
+    (path,) = tmp_path.glob("out/results/*/*/model_meta.json")
+    meta = mteb.models.ModelMeta.model_validate_json_resolved(path.read_text())
+    assert (meta.name, meta.revision, meta.languages) == (model, "f" * 40, ["nld-Latn"])
+    shutil.copytree(tmp_path / "out/results", tmp_path / "cache/results", dirs_exist_ok=True)
+
+    # A row of each task, with both models' scores
+    expected = cache.load_results(["parity/words"]).to_dataframe().set_index("task_name")
+    for read in (
+        cache.load_results(),
+        cache.load_results(tasks=[mteb_task(name) for name in names], validate_and_filter=True),
+    ):
+        frame = read.to_dataframe().set_index("task_name")
+        assert sorted(frame.index) == sorted(names)
+        assert np.allclose(frame[model], expected["parity/words"], atol=5e-6)
+
+    # The other loader, and the benchmark's table, which shows models that mteb knows
+    monkeypatch.setenv("MTEB_CACHE", str(tmp_path / "cache"))
+    with pytest.warns(DeprecationWarning):
+        read = mteb.load_results(download_latest=False)
+    found = {(x.model_name, x.model_revision): len(x.task_results) for x in read.model_results}
+    assert found == {("parity/words", "1"): 3, (model, "f" * 40): 3}
+    benchmark = mteb.get_benchmark("MTEB(nld, v1)")
+    shown = cache.load_results(tasks=benchmark).get_benchmark_result()
+    assert len(shown) == 1 and model.split("/")[1] in shown["Model"].iloc[0]
 
 
 REAL = ["SIB200Classification", "SIB200ClusteringS2S", "SICKNLPairClassification", "SICK-NL-STS"]
@@ -341,7 +385,7 @@ def test_the_real_tasks_end_to_end(tmp_path, encoder, prefix, names):
     file, model = ROOT / "demo/tasks.json", peer_of(encoder, prefix)
     paths = ["--model", str(encoder), "--tasks-file", str(file), "--out", str(tmp_path / "out")]
     evaluate.main(["run", *paths, "--prefix", prefix, "--tasks", *names])
-    results = evaluate.read_results(tmp_path / "out", [])
+    results = report.read_results(tmp_path / "out", [])
     for task in mteb_nl.select_tasks(mteb_nl.read_tasks(file), names):
         # mteb's names of the columns
         renamed = {"label": "labels"} if task.type in ("Clustering", "PairClassification") else {}

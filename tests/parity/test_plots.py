@@ -1,14 +1,14 @@
 """The pictures, where matplotlib is installed: training's lines a source, the bars of a report."""
 
-from test_evaluate import read_columns_of, write_results
+from test_report import read_columns_of, write_results
 
 import e5nl
-import evaluate
+import report
 
 
 def test_bars(tmp_path):
     write_results(tmp_path / "a", S=0.5, C1=0.2)
-    evaluate.plot(
+    report.plot(
         tmp_path / "bars.svg", read_columns_of([tmp_path / "a", "clips/e5-base-trm-nl"], [])
     )
     drawn = (tmp_path / "bars.svg").read_text()

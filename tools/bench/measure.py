@@ -104,7 +104,7 @@ def installed(variants: dict[str, tuple]) -> dict[str, Callable]:
 
 
 def print_table(title: str, columns: list[str], rows: dict[str, dict]) -> None:
-    from evaluate import table  # here: the processes of figures need not import it
+    from report import table  # here: the processes of figures need not import it
 
     cells = [["", *columns]]
     for name, row in rows.items():

@@ -1,0 +1,792 @@
+"""Results of MTEB-NL, read and shown: tables, comparisons, pictures.
+
+In: folders of result files that `evaluate.py run` or mteb wrote, or models with published scores
+(`published.json`, from mteb's results repository), whose main scores are known. Out: a table by
+type or by task (`report`), what one model has over another with bootstrap intervals (`compare`),
+bars. The commands are those of `evaluate.py`:
+
+    python evaluate.py report runs/e5-base-trm-nl clips/e5-base-trm-nl
+    python evaluate.py compare runs/e5-base-trm-nl runs/other
+
+A task's score is the plain mean over its evaluation splits. A benchmark has two means: over tasks,
+and over types (of their means).
+"""
+
+import math
+import re
+import sys
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+import metrics
+from files import (
+    InputError,
+    new_file,
+    read_json,
+    read_jsonl,
+    reading,
+    refuse_existing,
+    refuse_plot,
+)
+from metrics import SEED, Items
+from mteb_nl import FILE_NAME, PUBLISHED, TASKS, TYPES, is_number, nearest
+
+# --- result files ---------------------------------------------------------------------------------
+
+MODEL_META = "model_meta.json"  # what mteb writes next to its results
+
+Results = dict[str, dict]  # task: its result
+
+
+def read_result(path: Path) -> dict:
+    """One result file of `run` or of mteb, checked."""
+    result = read_json(path)
+    if "mteb_version" in result and "settings" not in result:
+        result = _from_mteb(path, result)
+    settings = result.get("settings")
+    checks = {
+        "task_name": re.fullmatch(FILE_NAME, str(result.get("task_name") or "")),
+        "task_type": str(result.get("task_type")) in TYPES,
+        "main_score": is_number(result.get("main_score")),
+        "scores": isinstance(result.get("scores"), dict),
+        "settings": isinstance(settings, dict) and isinstance(settings.get("versions", {}), dict),
+    }
+    for field, fits in checks.items():
+        if not fits:
+            value = str(result.get(field))[:60]
+            raise InputError(f"{path}: not a result file of evaluate.py: {field} is {value!r}")
+    return result
+
+
+def _from_mteb(path: Path, result: dict) -> dict:
+    """A result file that mteb wrote, with the fields of ours. Its main score is that of the Dutch
+    part of a task of the benchmark."""
+    facts, name = {task.name: task for task in TASKS}, result.get("task_name")
+    if name not in facts:
+        raise InputError(f"{path}: task {name!r} is not in MTEB-NL")
+    task = facts[name]
+
+    # Its mean as the benchmark takes it: other languages and splits may be in the file too
+    with reading(path):
+        scores = {
+            (split, subset["hf_subset"]): subset["main_score"]
+            for split, subsets in result["scores"].items()
+            for subset in subsets
+        }
+        main_score = float(np.mean([scores[split, task.subset] for split in task.splits]))
+    return result | {
+        "task_type": task.type,
+        "main_score": main_score,
+        "main_score_name": task.main_score,
+        "translated": task.translated,
+        "settings": {"by mteb": f"{_short_name(path.parent)}, mteb {result['mteb_version']}"},
+    }
+
+
+def _short_name(name) -> str:
+    """What a folder of results is called in tables. mteb names the model in `model_meta.json`."""
+    folder = Path(name)
+    model = read_json(folder / MODEL_META) if (folder / MODEL_META).is_file() else {}
+    return model.get("name") or (folder.resolve().name if folder.is_dir() else str(name))
+
+
+def read_results(name, notes: list[str]) -> Results:
+    """The results in a folder that `run` or mteb wrote, or of a model with published scores (main
+    scores only).
+
+    notes: gets a line for each file of the folder that is no result file.
+    """
+    if not Path(name).is_dir():
+        return _published(str(name))
+
+    # A file of another kind is skipped, unless there is nothing else
+    results, refused = {}, []
+    for path in sorted(Path(name).glob("*.json")):
+        if path.name in ("summary.json", MODEL_META):
+            continue
+        try:
+            result = read_result(path)
+            if (task := result["task_name"]) in results:
+                raise InputError(f"{path}: task_name is {task!r}, and so is that of another file")
+            results[task] = result
+        except InputError as error:
+            refused.append(f"{error}")
+    if not results:
+        expected = "expected a folder that `run` wrote, or mteb (results/<model>/<revision>)"
+        raise InputError(refused[0] if refused else f"{name}: no result files; {expected}")
+    notes += [f"skipped: {line}" for line in refused]
+    return results
+
+
+def _published(name: str) -> Results:
+    published = read_json(PUBLISHED)
+    if name not in published["models"]:
+        close = nearest(name, published["models"]) if "/" in name else "e.g. clips/e5-small-trm-nl"
+        raise FileNotFoundError(
+            f"{name}: no such folder, and no model with published scores; {close}"
+        )
+    model, facts = published["models"][name], {task.name: task for task in TASKS}
+    settings = {"by mteb": f"{name}, revision {model['revision'][:8]}, published"}
+    return {
+        task: {
+            "task_name": task, "task_type": facts[task].type, "main_score": score,
+            "translated": facts[task].translated, "settings": settings,
+        }
+        for task, score in zip(published["tasks"], model["scores"], strict=True)
+    }  # fmt: skip
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+# The paper's names of the types, in its order
+SHORT = {
+    "Classification": "Cls",
+    "MultilabelClassification": "MLCls",
+    "PairClassification": "PCls",
+    "Reranking": "Rrnk",
+    "Retrieval": "Rtr",
+    "Clustering": "Clust",
+    "STS": "STS",
+}
+
+
+def summarise(results: Results, tasks: dict[str, str] | None = None) -> dict:
+    """Scores by task, their means by type, the mean over tasks and the mean over types.
+
+    tasks: {task: type}, if not those of the results. A mean is None where one of its tasks is
+    missing: means over different tasks cannot be compared.
+    """
+    if tasks is None:
+        tasks = {name: result["task_type"] for name, result in results.items()}
+    scores = {task: results[task]["main_score"] if task in results else None for task in tasks}
+    types = {
+        type: _mean(scores[task] for task in tasks if tasks[task] == type)
+        for type in dict.fromkeys(tasks.values())
+    }
+    means = {"mean_tasks": _mean(scores.values()), "mean_types": _mean(types.values())}
+    return {"tasks": scores, "types": types, **means}
+
+
+def _mean(scores) -> float | None:
+    scores = list(scores)
+    return None if None in scores else float(np.mean(scores))
+
+
+def name_columns(names: list) -> dict:
+    """{short name: name} of several folders or published models."""
+    columns = {}
+    for name in names:
+        short = _short_name(name)
+        columns[str(name) if short in columns else short] = name
+    return columns
+
+
+def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
+    """{short name: results} of several folders or published models. notes: see `read_results`."""
+    return {short: read_results(name, notes) for short, name in name_columns(names).items()}
+
+
+def _every(columns: dict[str, Results]) -> Results:
+    """A result of each task that a column has."""
+    return {name: result for results in columns.values() for name, result in results.items()}
+
+
+def only_tasks(columns: dict[str, Results], wanted: list[str]) -> dict[str, Results]:
+    """The results of the tasks that `wanted` lists by name or type."""
+    every = _every(columns)
+    known = sorted(every.keys() | {result["task_type"] for result in every.values()})
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"task {name!r} is in none of these results; {nearest(name, known)}")
+    return {
+        model: {
+            name: result
+            for name, result in results.items()
+            if name in wanted or result["task_type"] in wanted
+        }
+        for model, results in columns.items()
+    }
+
+
+def report_types(columns: dict[str, Results]) -> list[list[str]]:
+    """Cells: models down, types and means across; of all tasks, and of those on native and on
+    translated text alone. Left open (-): see `summarise`."""
+    # The types that there are, in the paper's order
+    every = _every(columns)
+    used = {result["task_type"] for result in every.values()}
+    types = [type for type in SHORT if type in used]
+    cells = [["model", "text", "tasks", *map(SHORT.get, types), "mean tasks", "mean types"]]
+
+    # All models on all texts, then on native ones, then on translated ones
+    for text, translated in (("all", None), ("native", False), ("translated", True)):
+        tasks = {
+            name: result["task_type"]
+            for name, result in every.items()
+            if translated is None or result.get("translated") is translated
+        }
+        for model, results in columns.items() if tasks else ():
+            means = summarise(results, tasks)
+            scores = [*map(means["types"].get, types), means["mean_tasks"], means["mean_types"]]
+            cells.append([model, text, str(len(results.keys() & tasks)), *map(_cell, scores)])
+    return cells
+
+
+def report_tasks(columns: dict[str, Results]) -> list[list[str]]:
+    """Cells: tasks down, models across, then the means. Left open (-): see `summarise`."""
+    # Type by type, by name
+    order = list(TYPES)
+    every = {name: result["task_type"] for name, result in _every(columns).items()}
+    tasks = dict(sorted(every.items(), key=lambda item: (order.index(item[1]), item[0])))
+
+    # A line of cells for each task, each type and each of the two means
+    summaries = [summarise(results, tasks) for results in columns.values()]
+    cells = [["task", "type", *columns]]
+    for name, type in tasks.items():
+        cells.append([name, type, *(_cell(summary["tasks"][name]) for summary in summaries)])
+    for type in dict.fromkeys(tasks.values()):
+        cells.append([f"mean {type}", "", *(_cell(x["types"][type]) for x in summaries)])
+    for name in ("tasks", "types"):
+        scores = (_cell(summary[f"mean_{name}"]) for summary in summaries)
+        cells.append([f"mean over {name}", "", *scores])
+    return cells
+
+
+def _cell(score: float | None) -> str:
+    return "-" if score is None else f"{100 * score:.2f}"
+
+
+def table(cells: list[list[str]], format: str, left: int) -> str:
+    """Cells as text or markdown; the first `left` columns are words, the others numbers."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        [
+            cell.rjust(width) if i >= left else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in cells
+    ]
+    # Markdown sets a column of numbers to the right by a colon
+    end = ":" if format == "markdown" else "-"
+    rule = ["-" * (width - 1) + ("-" if i < left else end) for i, width in enumerate(widths)]
+    lines.insert(1, rule)
+    if format == "markdown":
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def plot(path, columns: dict[str, Results]) -> None:
+    """Bars: the types and the two means, one colour per model: the light and the dark of each hue,
+    for a model and what was made of it."""
+    import matplotlib.figure  # optional: only --plot needs it
+
+    head, *rows = [row for row in report_types(columns) if row[1] in ("text", "all")]
+    places, width = np.arange(len(head) - 3), 0.8 / len(columns)
+    axes = matplotlib.figure.Figure((1.5 + 1.1 * len(places), 4), layout="constrained").subplots()
+    for number, (model, _, _, *scores) in enumerate(rows):
+        heights = [0 if score == "-" else float(score) for score in scores]
+        shift = (number - (len(columns) - 1) / 2) * width
+        colour = matplotlib.colormaps["Paired"](number % 12)
+        axes.bar(places + shift, heights, width, label=model, color=colour)
+    axes.set_xticks(places, head[3:])
+    axes.set_ylabel("main score x 100")
+    axes.legend(frameon=False, fontsize="small")
+    with new_file(path) as temporary:
+        axes.figure.savefig(temporary, format=Path(path).suffix[1:], dpi=150)
+
+
+# --- comparing two --------------------------------------------------------------------------------
+
+
+def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[str]]:
+    """What B has over A: a row for each task that both have, and a line for each difference in
+    settings.
+
+    A row has the scores, their difference, and the ends of its 95 % interval (None where there are
+    no items to draw from). notes: gets a line for each file that cannot be used.
+    """
+    first, second = read_results(a, notes), read_results(b, notes)
+    tasks = [name for name in first if name in second]
+    if not tasks:
+        raise InputError(f"{a} and {b} have no task in common")
+    rows = []
+    for name in tasks:
+        # Without an interval the scores can be compared all the same
+        low, high = None, None
+        try:
+            low, high = interval(Path(a), Path(b), first[name], second[name], resamples)
+        except InputError as error:
+            notes.append(f"no interval for {name}: {error}")
+        x, y = first[name]["main_score"], second[name]["main_score"]
+        row = {"task": name, "type": first[name]["task_type"], "a": x, "b": y, "difference": y - x}
+        rows.append(row | {"low": low, "high": high})
+    return rows, differences([(first[name], second[name]) for name in tasks])
+
+
+def interval(
+    a: Path, b: Path, first: dict, second: dict, resamples: int
+) -> tuple[float | None, float | None]:
+    """The 2.5th and 97.5th percentile of the difference between two results of a task when its
+    texts, queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
+
+    None where the two have no items or not the same, or where a draw has no score.
+    """
+    type, score = first["task_type"], first.get("main_score_name")
+    if (type, score) != (second["task_type"], second.get("main_score_name")):
+        return None, None
+    items = [read_items(folder, result) for folder, result in ((a, first), (b, second))]
+    about = [_about(splits) for splits in items]
+    if not about[0] or about[0] != about[1]:
+        return None, None
+
+    draws = resample(type, score, items, resamples)
+    return _ends((draws[1] - draws[0]).mean(1))
+
+
+def resample(type: str, score: str, models: list[dict[str, Items]], resamples: int) -> np.ndarray:
+    """Scores (models, resamples, splits) of as many items as there are, drawn with replacement, the
+    same for all models."""
+    generator = np.random.default_rng(SEED)
+    scores = np.empty((len(models), resamples, len(models[0])))
+    for draw in range(resamples):
+        for number, (split, arrays) in enumerate(models[0].items()):
+            count = len(next(iter(arrays.values())))
+            chosen = generator.integers(0, count, count)
+            for model, splits in enumerate(models):
+                items = {name: array[chosen] for name, array in splits[split].items()}
+                scores[model, draw, number] = metrics.score_items(type, score, items)
+    return scores
+
+
+def _ends(draws: np.ndarray) -> tuple[float | None, float | None]:
+    """The 95 % interval. None where some draw of very few items has no score: all may be one."""
+    if not np.isfinite(draws).all():
+        return None, None
+    return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
+
+
+def _about(splits: dict[str, Items]) -> dict:
+    """What tells items from others: their queries, labels or human scores."""
+    return {
+        (split, name): items[name].tolist()
+        for split, items in splits.items()
+        for name in ("query", "label", "score")
+        if name in items
+    }
+
+
+def read_items(folder: Path, result: dict) -> dict[str, Items]:
+    """{split: items} of a result, as `write_items` wrote them; empty without the file.
+
+    An InputError unless its main score is made of them.
+    """
+    path = folder / "items" / f"{result['task_name']}.npz"
+    if not path.is_file():
+        return {}
+    splits = {}
+    with reading(path):
+        with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
+            for name in stored.files:
+                split, _, item = name.partition("/")
+                splits.setdefault(split, {})[item] = stored[name]
+        type, score = result["task_type"], result["main_score_name"]
+        again = [metrics.score_items(type, score, items) for items in splits.values()]
+    if splits and not abs((again := np.mean(again)) - result["main_score"]) < 1e-6:
+        found = f"{score} of it is {again:.6f}"
+        raise InputError(f"{path}: {found}; the result file says {result['main_score']:.6f}")
+    return splits
+
+
+def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
+    """What pairs of results of the same tasks differ in, apart from the scores: one line each."""
+    lines = {}  # a set that keeps its order
+    for pair in pairs:
+        # Of mteb's results little more is known than the data set
+        a, b = map(_settings, pair)
+        fields = a | b
+        for settings in (a, b):
+            if "by mteb" in settings:
+                prefixes = "mteb gives E5 its prefixes as --prefix mteb does"
+                lines.setdefault(f"{settings['by mteb']}: settings not recorded; {prefixes}")
+                known = a["data set revision"] and b["data set revision"]
+                fields = ["data set revision"] if known else []
+
+        # Each field that differs; of hashes the first digits
+        for field in [name for name in fields if a.get(name) != b.get(name)]:
+            x, y = a.get(field), b.get(field)
+            if field in ("task", "weights"):
+                x, y = (value and str(value)[:12] for value in (x, y))
+            name = "data or protocol" if field == "task" else field
+            where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
+            lines.setdefault(f"{name}{where}: {x!r} and {y!r}")
+        if {_new_batches(a), _new_batches(b)} == {True, False}:
+            advice = "clustering scores of the two cannot be compared"
+            lines.setdefault(f"scikit-learn draws other batches from 1.9 on: {advice}")
+    return list(lines)
+
+
+def _new_batches(settings: dict) -> bool | None:
+    """Whether scikit-learn was 1.9 or later; None if the version does not say."""
+    version = re.match(r"(\d+)\.(\d+)", str(settings.get("sklearn")))
+    return version and (int(version[1]), int(version[2])) >= (1, 9)
+
+
+def _settings(result: dict) -> dict:
+    settings = result["settings"] | {"data set revision": result.get("dataset_revision")}
+    return settings | settings.pop("versions", {})
+
+
+def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
+    """Cells: the rows of `compare`, then the two means."""
+    cells = [["task", "type", a, b, "difference", "95 % interval", ""]]
+    for row in rows:
+        low, high = row["low"], row["high"]
+        ends = "-" if low is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
+        mark = "" if low is None or low <= 0 <= high else "*"
+        scores = _cell(row["a"]), _cell(row["b"]), f"{100 * row['difference']:+.2f}"
+        cells.append([row["task"], row["type"], *scores, ends, mark])
+
+    # The means of the tasks that both have
+    summaries = []
+    for side in "ab":
+        results = {x["task"]: {"task_type": x["type"], "main_score": x[side]} for x in rows}
+        summaries.append(summarise(results))
+    for name in ("tasks", "types"):
+        x, y = (summary[f"mean_{name}"] for summary in summaries)
+        cells.append([f"mean over {name}", "", _cell(x), _cell(y), f"{100 * (y - x):+.2f}", "", ""])
+    return cells
+
+
+# --- a page ---------------------------------------------------------------------------------------
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c1c1c; --dim: #6b6b6b; --line: #dcdcdc; --paper: #fff }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --dim: #9a9a9a; --line: #3a3a3a; --paper: #161616 } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+  max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .3rem } h3 { font-size: 1rem; font-weight: normal }
+p, summary, th[colspan], .plot span { color: var(--dim) }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem }
+th, td { text-align: left; font-weight: normal; padding: .1rem .7rem .1rem 0 }
+td { text-align: right; white-space: nowrap } details { overflow: auto; max-height: 32rem }
+.bars { width: 100% } .bars th { width: 32%; overflow-wrap: anywhere } .bars td { width: 1% }
+.bars td:nth-child(2) { width: auto } .bars th[colspan] { padding-top: .7rem }
+@media (max-width: 36rem) {
+  .bars tr { display: grid; grid-template-columns: 1fr 3.4rem; align-items: center }
+  .noted tr { grid-template-columns: 1fr 3.4rem 7.4rem }
+  .bars th { grid-column: 1 / -1; width: auto } .bars td { width: auto } }
+.bar { position: relative; height: .75rem; background: var(--line) }
+.bar *, .plot svg, .plot span { position: absolute }
+.bar i { height: 100%; background: var(--hue) }
+.bar b { top: calc(50% - 1px); height: 2px; background: var(--ink) }
+.plot { position: relative; height: 15rem; margin: .5rem 1rem 2.5rem 2.5rem;
+  border: solid var(--line); border-width: 0 0 1px 1px }
+.plot svg { width: 100%; height: 100%; overflow: visible }
+.plot path { fill: none; stroke: var(--hue); stroke-linecap: round;
+  vector-effect: non-scaling-stroke }
+.plot span { font-size: .75rem; white-space: nowrap; left: -.4rem;
+  transform: translate(-100%, -50%) }
+.plot .x { transform: translate(-50%, .2rem); top: 100% }
+.legend span { display: inline-block; margin-right: 1rem; font-size: .85rem }
+.legend span::before { content: "\\25a0 "; color: var(--hue) }
+"""
+# By Okabe and Ito, to be told apart by everybody, on light and on dark
+HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7fd1", "#a0a000"]
+CURVE_POINTS = 60  # of a training run; a longer one is drawn as means of neighbouring steps
+
+
+def page(
+    columns: dict[str, Results], names: dict, runs: list, resamples: int, notes: list[str]
+) -> str:
+    """Results as an HTML page that needs no other file. Every number that is drawn is text too.
+
+    names: see `name_columns`. runs: folders with a `log.jsonl` of training or reports of mining.
+    notes: see `compare`.
+    """
+    folders = {model: Path(names[model]) for model in columns}
+    scores = _bars_of_tasks(columns, folders, resamples, notes)
+    sections = [
+        ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
+        ("Native and translated text", "Paler: text that was translated to Dutch.",
+         bars(_bars_of_types(columns, ["native", "translated"]))),
+        ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.", bars(scores)),
+        _size_section(columns, folders),
+        *(_training_section(Path(run)) for run in runs),
+        *(_mining_section(x) for run in runs for x in sorted(Path(run).glob("*.jsonl*.json"))),
+    ]  # fmt: skip
+    body = "".join(
+        f"<h2>{escape(title)}</h2>\n<p>{escape(about)}</p>\n{content}\n"
+        for title, about, content in sections
+        if content
+    )
+    title = "Scores on Dutch tasks"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>{STYLE}</style></head>\n"
+        f"<body><h1>{title}</h1>\n{body}</body></html>\n"
+    )
+
+
+def folded_table(cells: list[list[str]]) -> str:
+    """A table of words and numbers, that a click opens."""
+    lines = [
+        f"<tr><th>{escape(first)}" + "".join(f"<td>{escape(cell)}" for cell in others)
+        for first, *others in cells
+    ]
+    content = "\n".join(lines)
+    return f"<details><summary>numbers</summary><table>{content}</table></details>"
+
+
+class Bar(NamedTuple):
+    """A number, drawn from `start` to `end`, with a line over it where there is an interval."""
+
+    label: str
+    text: str
+    note: str
+    hue: int
+    start: float
+    end: float
+    interval: tuple[float | None, float | None] = (None, None)
+    opacity: float = 1
+
+
+def bars(groups: dict[str, list[Bar]], low: float = 0, high: float = 100) -> str:
+    """A table of bars in groups, on a scale from `low` to `high`."""
+
+    def drawn(tag: str, start: float, end: float, style: str = "") -> str:
+        left, right = np.clip([100 * (x - low) / (high - low) for x in (start, end)], 0, 100)
+        return f'<{tag} style="left:{left:.2f}%;width:{right - left:.2f}%;{style}"></{tag}>'
+
+    noted, lines = any(row.note for rows in groups.values() for row in rows), []
+    for group, rows in groups.items():
+        lines.append(f'<tr><th colspan="4">{escape(group)}')
+        for row in rows:
+            bar = drawn("i", row.start, row.end, f"{_hue(row.hue)};opacity:{row.opacity}")
+            bar += "" if None in row.interval else drawn("b", *row.interval)
+            note = f"<td>{escape(row.note)}" if noted else ""
+            lines.append(
+                f'<tr><th>{escape(row.label)}<td><div class="bar">{bar}</div>'
+                f"<td>{escape(row.text)}{note}"
+            )
+    content = "\n".join(lines)
+    return f'<table class="bars{" noted" * noted}">{content}</table>' if lines else ""
+
+
+def _hue(number: int) -> str:
+    return f"--hue:{HUES[number % len(HUES)]}" if number >= 0 else "--hue:var(--dim)"
+
+
+def plot_html(series: dict[str, tuple[int, list]], x_marks: list, y_marks: list, dots: bool) -> str:
+    """Curves or dots. series: {name: (hue, points)}; marks: (value, label) from end to end."""
+    (left, *_, right), (bottom, *_, top) = ([x for x, _ in marks] for marks in (x_marks, y_marks))
+
+    def across(x: float) -> float:
+        return 100 * (x - left) / (right - left)
+
+    def down(y: float) -> float:
+        return 100 * (top - y) / (top - bottom)
+
+    # A line of no length, with round ends, is a dot whose shape does not depend on the page's
+    paths, legend = [], []
+    for name, (hue, points) in series.items():
+        places = [f"{across(x):.2f} {down(y):.2f}" for x, y in points]
+        path = "".join(f"M{x}h0" for x in places) if dots else f"M{'L'.join(places)}h0"
+        width = (6 if hue < 0 else 9) if dots else 1.5
+        paths.append(f'<path d="{path}" stroke-width="{width}" style="{_hue(hue)}"/>')
+        legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
+    marks = [f'<span class="x" style="left:{across(x):.2f}%">{text}</span>' for x, text in x_marks]
+    marks += [f'<span style="top:{down(y):.2f}%">{text}</span>' for y, text in y_marks]
+    svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>'
+    plot = f'<div class="plot">{svg}{"".join(marks)}</div>'
+    return f'<div class="legend">{"".join(legend)}</div>{plot}'
+
+
+def even_marks(values) -> list[tuple[float, str]]:
+    """Round numbers from below the least value to above the greatest, about five."""
+    low, high = min(values), max(values)
+    least = (high - low or 1) / 4
+    size = 10 ** math.floor(math.log10(least))
+    step = next(x * size for x in (1, 2, 5, 10) if x * size >= least)
+    ends = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
+    return [(n * step, f"{n * step:g}") for n in range(ends[0], ends[1] + 1)]
+
+
+# Sections of the page
+
+
+def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, list[Bar]]:
+    """Types and means, of tasks on such text; of several texts those that have a score on each."""
+    head, *rows = report_types(columns)
+    hues, groups = {model: number for number, model in enumerate(columns)}, {}
+    for place, name in enumerate(head[3:], 3):
+        scores = [row for row in rows if row[1] in texts and row[place] != "-"]
+        if {row[1] for row in scores} == set(texts):
+            groups[name] = [
+                Bar(model, row[place], "" if text == "all" else text, hues[model], 0,
+                    float(row[place]), opacity=0.5 if text == "translated" else 1)
+                for row in scores
+                for model, text in [row[:2]]
+            ]  # fmt: skip
+    return groups
+
+
+def _bars_of_tasks(columns, folders: dict[str, Path], resamples: int, notes) -> dict:
+    groups = {}
+    for name, type, *_ in report_tasks(columns)[1:]:
+        for hue, (model, results) in enumerate(columns.items()):
+            if name in results:
+                score = results[name]["main_score"]
+                low, high = _score_interval(folders[model], results[name], resamples, notes)
+                ends = (None, None) if low is None else (100 * low, 100 * high)
+                note = "" if low is None else f"{_cell(low)} to {_cell(high)}"
+                bar = Bar(model, _cell(score), note, hue, 0, 100 * score, ends)
+                groups.setdefault(f"{name}, {type}", []).append(bar)
+    return groups
+
+
+def _score_interval(folder: Path, result: dict, resamples: int, notes: list[str]):
+    """The 95 % interval of one result; None twice where there are no items to draw from."""
+    try:
+        items = read_items(folder, result)
+        if not items:
+            return None, None
+        draws = resample(result["task_type"], result["main_score_name"], [items], resamples)
+        return _ends(draws[0].mean(1))
+    except InputError as error:
+        notes.append(f"no interval for {result['task_name']}: {error}")
+        return None, None
+
+
+def _parameters(model: str, folder: Path, results: Results) -> int | None:
+    """Of the model as it was scored: `run` and mteb write it for mteb, or it is published."""
+    revision = str(next(iter(results.values()))["settings"].get("weights"))[:40]
+    for path in (*folder.glob(MODEL_META), *sorted(folder.glob(f"results/*/*/{MODEL_META}"))):
+        if path.parent in (folder, path.parents[1] / revision):
+            size = read_json(path).get("n_parameters")
+            return size if is_number(size) and size > 0 else None
+    return read_json(PUBLISHED)["models"].get(model, {}).get("parameters")
+
+
+def _size_section(columns: dict[str, Results], folders: dict[str, Path]):
+    """Every model with published scores, and these, on the tasks that all have."""
+    published = read_json(PUBLISHED)
+    tasks = [name for name in published["tasks"] if all(name in x for x in columns.values())]
+    if not tasks:
+        return "", "", ""
+    places = [published["tasks"].index(name) for name in tasks]
+    means = {
+        name: (model["parameters"], 100 * float(np.mean([model["scores"][i] for i in places])))
+        for name, model in published["models"].items()
+        if model.get("parameters") and name not in columns
+    }
+    series = {"published": (-1, [(math.log10(size), score) for size, score in means.values()])}
+    for hue, (model, results) in enumerate(columns.items()):
+        if size := _parameters(model, folders[model], results):
+            means[model] = size, 100 * np.mean([results[x]["main_score"] for x in tasks])
+            series[model] = hue, [(math.log10(size), means[model][1])]
+    logs = [math.log10(size) for size, _ in means.values()]
+    powers = range(math.floor(min(logs)), math.ceil(max(logs)) + 1)
+    marks = [(x, f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M") for x in powers]
+    drawn = plot_html(series, marks, even_marks([score for _, score in means.values()]), dots=True)
+    cells = [[name, f"{size / 1e6:,.1f}", f"{score:.2f}"] for name, (size, score) in means.items()]
+    cells.sort(key=lambda row: -float(row[2]))
+    about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
+    head = ["model", "parameters (M)", "mean"]
+    return "Size and score", about, drawn + folded_table([head, *cells])
+
+
+def _training_section(folder: Path):
+    """Loss and in-batch accuracy of each source."""
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        return "", "", ""
+    content, lines = "", [line for _, line in read_jsonl(path)]
+    size = math.ceil(len(lines) / CURVE_POINTS)
+    windows = [lines[start : start + size] for start in range(0, len(lines), size)]
+    with reading(path):
+        for what in ("loss", "accuracy"):
+            # {source: {last step of a window: mean}}
+            means = {source: {} for source in sorted({line["source"] for line in lines})}
+            for window in windows:
+                for source, points in means.items():
+                    if values := [line[what] for line in window if line["source"] == source]:
+                        points[window[-1]["step"]] = float(np.mean(values))
+
+            # Drawn, and as a table
+            steps = [window[-1]["step"] for window in windows]
+            numbers = [value for points in means.values() for value in points.values()]
+            series = {name: (n, list(x.items())) for n, (name, x) in enumerate(means.items())}
+            drawn = plot_html(series, even_marks([0, *steps]), even_marks([0, *numbers]), False)
+            rows = [
+                [str(step), *(f"{x[step]:.3f}" if step in x else "" for x in means.values())]
+                for step in steps
+            ]
+            content += f"<h3>{what}</h3>{drawn}{folded_table([['step', *means], *rows])}"
+    about = f"{len(lines):,} steps. A point is the mean of a source's batches in {size:,} of them."
+    return f"Training of {folder.resolve().name}", about, content
+
+
+def _mining_section(path: Path):
+    """What became of the candidates of a source, and how scores lie."""
+    with reading(path):
+        figures = read_json(path).get("report") or {}
+        if "became of them" not in figures or not figures["candidates"]:
+            return "", "", ""
+        total = figures["candidates"]
+        reasons = [
+            Bar(reason, f"{count:,}", f"{count / total:.1%}", 0, 0, count)
+            for reason, count in figures["became of them"].items()
+        ]
+        scores = [
+            Bar(name, f"{x['50%']:.3f}", f"{x['5%']:.3f} to {x['95%']:.3f}", 1, x["25%"], x["75%"],
+                (x["5%"], x["95%"]))
+            for name, x in figures.items()
+            if name.startswith("s(") and x
+        ]  # fmt: skip
+        ends = even_marks([end for bar in scores for end in bar.interval])
+        drawn = bars({"candidates": reasons}, 0, total)
+        drawn += bars({"scores: median, and 5 % to 95 %": scores}, ends[0][0], ends[-1][0])
+    about = f"{total:,} candidates of {figures['queries']:,} queries; of scores the middle half."
+    return f"Mining of {path.name}", about, drawn
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def print_report(args) -> None:
+    refuse_plot(args.plot, args.overwrite)
+    if args.html:
+        refuse_existing(args.html, args.overwrite)
+    notes = []
+    columns = read_columns_of(args.results, notes)
+    if args.tasks:
+        columns = only_tasks(columns, args.tasks)
+    cells = report_types(columns) if args.by == "type" else report_tasks(columns)
+    print(table(cells, args.format, 2))
+    if args.plot:
+        plot(args.plot, columns)
+    if args.html:
+        names = name_columns(args.results)
+        content = page(columns, names, args.runs, args.resamples, notes)
+        with new_file(args.html) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    print_notes(notes)
+
+
+def print_notes(notes: list[str]) -> None:
+    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
+
+
+def print_comparison(args) -> None:
+    notes = []
+    rows, lines = compare(args.a, args.b, args.resamples, notes)
+    names = [_short_name(args.a), _short_name(args.b)]
+    if names[0] == names[1]:
+        names = [str(args.a), str(args.b)]
+    print(table(describe_comparison(rows, *names), args.format, 2))
+    print("\nsettings that differ:" if lines else "\nno settings differ", *lines, sep="\n  ")
+    print_notes(notes)
