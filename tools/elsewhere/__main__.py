@@ -88,7 +88,7 @@ def row_of(name: str, peer: Peer, python: Path, model: Path, ours: np.ndarray) -
     try:
         version, theirs = embed(name, python, model, texts)
         lowest = f"{(ours * theirs).sum(1).min():.5f}"
-    except RuntimeError as error:
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
         version, lowest = "", f"refused: {error}"
     return [name, f"{peer.package} {version}", f"`{use}`", prefix, lowest]
 
