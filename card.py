@@ -22,7 +22,8 @@ import model_folder
 from files import HUB_NAME, InputError, is_hub_name, new_file, read_json, read_jsonl, reading
 
 CARD = "README.md"
-HEAD = re.compile(r"---\r?\n(.*?\n)?---[ \t]*(?:\r?\n|$)", re.DOTALL)
+# As the hub finds it: white space may come before it
+HEAD = re.compile(r"\s*---[ \t]*\r?\n(.*?\n)?---[ \t]*(?:\r?\n|$)", re.DOTALL)
 TEXT_COMMENT, HEAD_COMMENT = "<!-- {} -->", "# {}"
 
 
@@ -30,9 +31,14 @@ TEXT_COMMENT, HEAD_COMMENT = "<!-- {} -->", "# {}"
 
 
 def find_part(text: str, name: str, comment: str = TEXT_COMMENT) -> re.Match | None:
-    """A part, markers included; group 1 is its content. One marker without the other is text."""
+    """A part, markers included; group 1 is its content. One marker without the other is text, and
+    so are both in a block of code."""
     begin, end = (re.escape(comment.format(f"e5nl {word} {name}")) for word in ("begin", "end"))
-    return re.search(rf"{begin}\s*((?:(?!{begin}).)*?)\s*{end}\r?\n?", text, re.DOTALL)
+    pattern = re.compile(rf"{begin}\s*((?:(?!{begin}).)*?)\s*{end}\r?\n?", re.DOTALL)
+    for match in pattern.finditer(text):
+        if len(re.findall("^ *```", text[: match.start()], re.MULTILINE)) % 2 == 0:
+            return match
+    return None
 
 
 def replace_part(text: str, name: str, content: str, comment: str = TEXT_COMMENT) -> str:
@@ -65,7 +71,16 @@ def parse_head(head: str, folder) -> dict:
         fields = yaml.safe_load(head) or {}
         if not isinstance(fields, dict):
             raise InputError(f"{place}: its head is not `field: value` lines; mend or remove it")
+        names = fields.get("datasets") or []
+        if not isinstance(names, str | list) or set(map(type, names)) - {str}:
+            raise InputError(f"{place}: datasets is {str(names)[:60]}; expected a list of names")
     return fields
+
+
+def check(*folders) -> None:
+    """Stop before the work where a card, of the base or of what is replaced, cannot be read."""
+    for folder in folders:
+        parse_head(read_card(folder)[0], folder)
 
 
 def write_card(folder, old, fields: dict[str, dict], parts: dict[str, str]) -> None:

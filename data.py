@@ -160,8 +160,16 @@ def parse_row(row: dict, where: str) -> Row:
             raise InputError(f"{where}: {field!r} is {found}; {expected}")
         texts[field] = tuple(value)
 
-    instruction = as_text(row.get("instruction") or "", f"{where}: 'instruction'").strip()
-    return Row(query, **texts, instruction=instruction)
+    return Row(query, **texts, instruction=parse_instruction(row.get("instruction"), where))
+
+
+def parse_instruction(value, where: str) -> str:
+    """What the task is, or "". `prefixes` adds what goes around it."""
+    text = "" if value is None else as_text(value, f"{where}: 'instruction'").strip()
+    if text.startswith("Instruct:"):
+        advice = "leave out 'Instruct:' and 'Query:', which are added"
+        raise InputError(f"{where}: 'instruction' is {text[:60]!r}; {advice}")
+    return text
 
 
 def _is_text(value) -> bool:
@@ -198,6 +206,7 @@ def read_source(
     authors' loader.
     """
     rows, type = [], type and parse_type(type, str(path))
+    instruction = parse_instruction(instruction, str(path))
     given = type
     for number, row in read_jsonl(path):
         where = f"{path}:{number}"
@@ -784,6 +793,7 @@ def _pairs(args) -> None:
 def _prepare(args) -> None:
     # Mistakes that can be seen before anything is read
     _refuse_out(args)
+    instruction = parse_instruction(args.instruction, "--instruction")
     for name in filter(None, (args.corpus, args.queries, args.qrels, args.triples)):
         if not is_hub_name(name) and not Path(name).exists():
             expected = "expected one, or the name of a hub repository (owner/name)"
@@ -814,7 +824,7 @@ def _prepare(args) -> None:
 
     def rows() -> Iterator[dict]:
         for row in join(qrels, queries, passages, counts):
-            yield row | ({"instruction": args.instruction} if args.instruction else {})
+            yield row | ({"instruction": instruction} if instruction else {})
         if not counts["rows"]:  # here: an error leaves no file
             query, grades = next(iter(qrels.items()))
             ids = f"the first judgement is of query {query!r} and passage {next(iter(grades))!r}"

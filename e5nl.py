@@ -654,7 +654,10 @@ def switch(about: str):
 
 def widths(text: str) -> list[int]:
     """An argparse type: `384,192,96`."""
-    return [whole_number(1)(part) for part in text.split(",")]
+    values = [whole_number(1)(part) for part in text.split(",")]
+    if len(set(values)) < len(values):
+        raise argparse.ArgumentTypeError(f"{text}: a width occurs twice, and would count twice")
+    return values
 
 
 @dataclasses.dataclass
@@ -1111,6 +1114,7 @@ def _train(args) -> None:
         folder = find(args.model)
         if Path(folder).resolve() == out.resolve():
             raise InputError(f"--out {out} is the model that is trained; choose another folder")
+        card.check(folder, out)
         model, tokenizer = load(folder)
         print(summary(model, tokenizer))
         if settings.prefix == "e5" and (note := other_policy(model.config, "e5")):

@@ -55,6 +55,7 @@ from files import (
     is_hub_name,
     new_file,
     output_folder,
+    reading,
     whole_number,
     write_json,
 )
@@ -415,7 +416,7 @@ def _run_share(args, rank: int, world: int) -> None:
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "n_embedding_parameters": table.numel(),
         "max_tokens": config.max_length,
-        "embed_dim": config.hidden_size,
+        "embed_dim": config.width,
     }
     results = run(tasks, cache, out, settings, args.prefix, args.overwrite, about)
     for number, (result, state) in enumerate(results, 1):
@@ -454,16 +455,25 @@ def _card(args) -> None:
     if args.push and not re.fullmatch(r"[\w.-]+/[\w.-]+", args.push):
         raise InputError(f"--push {args.push}: expected owner/name, as of a repository on the hub")
     weights, results = model_folder.weights_hash(folder), read_results(args.results, notes := [])
-    for result in results.values():
-        if (found := str(result["settings"].get("weights"))) != weights:
-            found = f"{result['task_name']} is of weights {found[:12]}, {folder} has {weights[:12]}"
-            raise InputError(f"{args.results}: {found}; evaluate this model")
+    config = model_folder.parse_config(folder)
+
+    # Of this model, and all under the settings that the card states
+    settings = next(iter(results.values()))["settings"]
+    prefix, dtype, width = (settings.get(name) for name in ("prefix", "dtype", "truncate_dim"))
+    model = {"weights": weights, "prompts": dict(config.prompts)}
+    stated = {"prefix": prefix, "dtype": dtype, "truncate_dim": width}
+    for name, result in results.items():
+        for field, expected in (model | stated).items():
+            if (value := result["settings"].get(field)) != expected:
+                other = folder if field in model else "another result"
+                found = f"{name} is of {field} {str(value)[:80]}, {other} has {str(expected)[:80]}"
+                raise InputError(f"{args.results}: {found}; evaluate this model, all tasks alike")
     print_notes(notes)
     if not (folder / card.CARD).is_file():
         card.write(folder)
     name = args.push or folder.resolve().name
-    settings = next(iter(results.values()))["settings"]
-    about = f"Main scores x 100, `--prefix {settings['prefix']}`, {settings['dtype']}.\n\n"
+    cut = f", embeddings cut to {width}" if width else ""
+    about = f"Main scores x 100, `--prefix {prefix}`, {dtype}{cut}.\n\n"
     scores = about + table(report_tasks({name: results}), "markdown", 2)
     card.add_scores(folder, name, model_index(results), scores)
     print(f"{folder / card.CARD}: {len(results)} results")
@@ -477,15 +487,16 @@ def model_index(results: Results) -> list[dict]:
     repositories = {task.name: task.repository.partition("@")[0] for task in TASKS}
     entries = []
     for name, result in results.items():
-        metric, revision = result["main_score_name"], result["dataset_revision"]
-        for split, (scores, *_) in result["scores"].items():
-            data = {"name": f"{name} ({scores['hf_subset']})", "type": name, "split": split}
-            if revision != "local":
-                data |= {"type": repositories[name], "config": scores["hf_subset"]}
-                data |= {"revision": revision}
-            value = {"name": metric, "type": metric, "value": round(scores["main_score"], 6)}
-            task = {"name": result["task_type"], "type": result["task_type"]}
-            entries.append({"task": task, "dataset": data, "metrics": [value]})
+        with reading(f"result of {name}"):
+            metric, revision = result["main_score_name"], result["dataset_revision"]
+            for split, (scores, *_) in result["scores"].items():
+                data = {"name": f"{name} ({scores['hf_subset']})", "type": name, "split": split}
+                if revision != "local":
+                    data |= {"type": repositories[name], "config": scores["hf_subset"]}
+                    data |= {"revision": revision}
+                value = {"name": metric, "type": metric, "value": round(scores["main_score"], 6)}
+                task = {"name": result["task_type"], "type": result["task_type"]}
+                entries.append({"task": task, "dataset": data, "metrics": [value]})
     return entries
 
 

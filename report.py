@@ -90,7 +90,8 @@ def _short_name(name) -> str:
     """What a folder of results is called in tables. mteb names the model in `model_meta.json`."""
     folder = Path(name)
     model = read_json(folder / MODEL_META) if (folder / MODEL_META).is_file() else {}
-    return model.get("name") or (folder.resolve().name if folder.is_dir() else str(name))
+    of_folder = folder.resolve().name if folder.is_dir() else str(name)
+    return " ".join(str(model.get("name") or of_folder).split())
 
 
 def read_results(name, notes: list[str]) -> Results:
@@ -176,12 +177,10 @@ def _mean(scores) -> float | None:
 
 
 def name_columns(names: list) -> dict:
-    """{short name: name} of several folders or published models."""
-    columns = {}
-    for name in names:
-        short = _short_name(name)
-        columns[str(name) if short in columns else short] = name
-    return columns
+    """{short name: name} of several folders or published models; as given where two have one."""
+    shorts = [_short_name(name) for name in names]
+    pairs = zip(names, shorts, strict=True)
+    return {str(name) if shorts.count(short) > 1 else short: name for name, short in pairs}
 
 
 def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:

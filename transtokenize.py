@@ -419,6 +419,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)  # fmt: skip
     folder = model_folder.find(args.model)
     refuse_inputs_in(args.out, folder, args.tokenizer, *args.parallel)
+    card.check(folder, args.out)
     with new_folder(args.out, args.overwrite) as out:
         report = transtokenize(folder, out, args)
         card.write(out, folder, args.out)

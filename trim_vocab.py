@@ -780,6 +780,7 @@ def main(argv=None) -> int:
         raise InputError(f"--corpus is missing: which text? {papers}")
     folder = model_folder.find(args.model)
     refuse_inputs_in(args.out, folder, *args.corpus, *(args.check or ()))
+    card.check(folder, args.out)
     try:
         with new_folder(args.out, args.overwrite) as out:
             report = trim(folder, out, args)
