@@ -15,6 +15,7 @@ and over types (of their means).
 import math
 import re
 import sys
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -505,16 +506,15 @@ def page(
     names: see `name_columns`. runs: folders with a `log.jsonl` of training or reports of mining.
     notes: see `compare`.
     """
-    folders = {model: Path(names[model]) for model in columns}
-    scores = _bars_of_tasks(columns, folders, resamples, notes)
+    scores = _bars_of_tasks(columns, names, resamples, notes)
     sections = [
         ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
         ("Native and translated text", "Paler: text that was translated to Dutch.",
          bars(_bars_of_types(columns, ["native", "translated"]))),
-        ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.", bars(scores)),
-        _size_section(columns, folders),
-        *(_training_section(Path(run)) for run in runs),
-        *(_mining_section(x) for run in runs for x in sorted(Path(run).glob("*.jsonl*.json"))),
+        ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.",
+         bars(scores, [0, 1])),
+        *_size_section(columns, names),
+        *(section for run in runs for section in _run_sections(Path(run))),
     ]  # fmt: skip
     body = "".join(
         f"<h2>{escape(title)}</h2>\n<p>{escape(about)}</p>\n{content}\n"
@@ -532,11 +532,7 @@ def page(
 
 def folded_table(cells: list[list[str]]) -> str:
     """A table of words and numbers, that a click opens."""
-    lines = [
-        f"<tr><th>{escape(first)}" + "".join(f"<td>{escape(cell)}" for cell in others)
-        for first, *others in cells
-    ]
-    content = "\n".join(lines)
+    content = "\n".join("<tr><th>" + "<td>".join(map(escape, row)) for row in cells)
     return f"<details><summary>numbers</summary><table>{content}</table></details>"
 
 
@@ -547,17 +543,17 @@ class Bar(NamedTuple):
     text: str
     note: str
     hue: int
-    start: float
     end: float
+    start: float = 0
     interval: tuple[float | None, float | None] = (None, None)
     opacity: float = 1
 
 
-def bars(groups: dict[str, list[Bar]], low: float = 0, high: float = 100) -> str:
-    """A table of bars in groups, on a scale from `low` to `high`."""
+def bars(groups: dict[str, list[Bar]], scale=(0, 100)) -> str:
+    """A table of bars in groups. scale: its least number and its greatest."""
 
     def drawn(tag: str, start: float, end: float, style: str = "") -> str:
-        left, right = np.clip([100 * (x - low) / (high - low) for x in (start, end)], 0, 100)
+        left, right = np.clip([_percent(x, scale) for x in (start, end)], 0, 100)
         return f'<{tag} style="left:{left:.2f}%;width:{right - left:.2f}%;{style}"></{tag}>'
 
     noted, lines = any(row.note for rows in groups.values() for row in rows), []
@@ -575,43 +571,41 @@ def bars(groups: dict[str, list[Bar]], low: float = 0, high: float = 100) -> str
     return f'<table class="bars{" noted" * noted}">{content}</table>' if lines else ""
 
 
+def _percent(x: float, scale) -> float:
+    return 100 * (x - scale[0]) / (scale[-1] - scale[0])
+
+
 def _hue(number: int) -> str:
     return f"--hue:{HUES[number % len(HUES)]}" if number >= 0 else "--hue:var(--dim)"
 
 
-def plot_html(series: dict[str, tuple[int, list]], x_marks: list, y_marks: list, dots: bool) -> str:
-    """Curves or dots. series: {name: (hue, points)}; marks: (value, label) from end to end."""
-    (left, *_, right), (bottom, *_, top) = ([x for x, _ in marks] for marks in (x_marks, y_marks))
-
-    def across(x: float) -> float:
-        return 100 * (x - left) / (right - left)
-
-    def down(y: float) -> float:
-        return 100 * (top - y) / (top - bottom)
-
+def plot_html(series: list[tuple[str, int, list]], xs, ys, dots=False, label="{:g}".format) -> str:
+    """Curves or dots. series: (name, hue, points); xs, ys: the marks, from end to end; label: what
+    is written at those of x."""
     # A line of no length, with round ends, is a dot whose shape does not depend on the page's
     paths, legend = [], []
-    for name, (hue, points) in series.items():
-        places = [f"{across(x):.2f} {down(y):.2f}" for x, y in points]
+    for name, hue, points in series:
+        places = [f"{_percent(x, xs):.2f} {100 - _percent(y, ys):.2f}" for x, y in points]
         path = "".join(f"M{x}h0" for x in places) if dots else f"M{'L'.join(places)}h0"
         width = (6 if hue < 0 else 9) if dots else 1.5
         paths.append(f'<path d="{path}" stroke-width="{width}" style="{_hue(hue)}"/>')
         legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
-    marks = [f'<span class="x" style="left:{across(x):.2f}%">{text}</span>' for x, text in x_marks]
-    marks += [f'<span style="top:{down(y):.2f}%">{text}</span>' for y, text in y_marks]
+    marks = [f'<span class="x" style="left:{_percent(x, xs):.2f}%">{label(x)}</span>' for x in xs]
+    marks += [f'<span style="top:{100 - _percent(y, ys):.2f}%">{y:g}</span>' for y in ys]
     svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>'
     plot = f'<div class="plot">{svg}{"".join(marks)}</div>'
     return f'<div class="legend">{"".join(legend)}</div>{plot}'
 
 
-def even_marks(values) -> list[tuple[float, str]]:
+def even_marks(values) -> list[float]:
     """Round numbers from below the least value to above the greatest, about five."""
     low, high = min(values), max(values)
     least = (high - low or 1) / 4
     size = 10 ** math.floor(math.log10(least))
     step = next(x * size for x in (1, 2, 5, 10) if x * size >= least)
-    ends = math.floor(low / step), max(math.ceil(high / step), math.floor(low / step) + 1)
-    return [(n * step, f"{n * step:g}") for n in range(ends[0], ends[1] + 1)]
+    first = math.floor(low / step)
+    last = max(math.ceil(high / step), first + 1)
+    return [n * step for n in range(first, last + 1)]
 
 
 # Sections of the page
@@ -620,135 +614,150 @@ def even_marks(values) -> list[tuple[float, str]]:
 def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, list[Bar]]:
     """Types and means, of tasks on such text; of several texts those that have a score on each."""
     head, *rows = report_types(columns)
-    hues, groups = {model: number for number, model in enumerate(columns)}, {}
+    models, groups = list(columns), {}
     for place, name in enumerate(head[3:], 3):
         scores = [row for row in rows if row[1] in texts and row[place] != "-"]
-        if {row[1] for row in scores} == set(texts):
+        if {text for _, text, *_ in scores} == set(texts):
             groups[name] = [
-                Bar(model, row[place], "" if text == "all" else text, hues[model], 0,
-                    float(row[place]), opacity=0.5 if text == "translated" else 1)
+                Bar(row[0], row[place], row[1] if texts[1:] else "", models.index(row[0]),
+                    float(row[place]), opacity=0.5 if row[1] == "translated" else 1)
                 for row in scores
-                for model, text in [row[:2]]
             ]  # fmt: skip
     return groups
 
 
-def _bars_of_tasks(columns, folders: dict[str, Path], resamples: int, notes) -> dict:
+def _bars_of_tasks(columns: dict[str, Results], names: dict, resamples: int, notes) -> dict:
     groups = {}
     for name, type, *_ in report_tasks(columns)[1:]:
         for hue, (model, results) in enumerate(columns.items()):
             if name in results:
                 score = results[name]["main_score"]
-                low, high = _score_interval(folders[model], results[name], resamples, notes)
-                ends = (None, None) if low is None else (100 * low, 100 * high)
+                low, high = _score_interval(names[model], results[name], resamples, notes)
                 note = "" if low is None else f"{_cell(low)} to {_cell(high)}"
-                bar = Bar(model, _cell(score), note, hue, 0, 100 * score, ends)
+                bar = Bar(model, _cell(score), note, hue, score, interval=(low, high))
                 groups.setdefault(f"{name}, {type}", []).append(bar)
     return groups
 
 
-def _score_interval(folder: Path, result: dict, resamples: int, notes: list[str]):
+def _score_interval(folder, result: dict, resamples: int, notes: list[str]):
     """The 95 % interval of one result; None twice where there are no items to draw from."""
     try:
-        items = read_items(folder, result)
-        if not items:
-            return None, None
-        draws = resample(result["task_type"], result["main_score_name"], [items], resamples)
-        return _ends(draws[0].mean(1))
+        if items := read_items(Path(folder), result):
+            draws = resample(result["task_type"], result["main_score_name"], [items], resamples)
+            return _ends(draws[0].mean(1))
     except InputError as error:
         notes.append(f"no interval for {result['task_name']}: {error}")
-        return None, None
+    return None, None
 
 
-def _parameters(model: str, folder: Path, results: Results) -> int | None:
+def _parameters(model: str, folder, results: Results) -> int | None:
     """Of the model as it was scored: `run` and mteb write it for mteb, or it is published."""
-    revision = str(next(iter(results.values()))["settings"].get("weights"))[:40]
+    folder, result = Path(folder), next(iter(results.values()))
+    revision = str(result["settings"].get("weights"))[:40]
     for path in (*folder.glob(MODEL_META), *sorted(folder.glob(f"results/*/*/{MODEL_META}"))):
-        if path.parent in (folder, path.parents[1] / revision):
+        if path.parent.name in (folder.name, revision):
             size = read_json(path).get("n_parameters")
             return size if is_number(size) and size > 0 else None
     return read_json(PUBLISHED)["models"].get(model, {}).get("parameters")
 
 
-def _size_section(columns: dict[str, Results], folders: dict[str, Path]):
+def _size_section(columns: dict[str, Results], names: dict) -> Iterator[tuple]:
     """Every model with published scores, and these, on the tasks that all have."""
     published = read_json(PUBLISHED)
     tasks = [name for name in published["tasks"] if all(name in x for x in columns.values())]
     if not tasks:
-        return "", "", ""
-    places = [published["tasks"].index(name) for name in tasks]
-    means = {
-        name: (model["parameters"], 100 * float(np.mean([model["scores"][i] for i in places])))
+        return
+
+    # {model: (parameters, {task: score})}, {model: (size, mean)}
+    models = {
+        name: (model.get("parameters"), dict(zip(published["tasks"], model["scores"], strict=True)))
         for name, model in published["models"].items()
-        if model.get("parameters") and name not in columns
     }
-    series = {"published": (-1, [(math.log10(size), score) for size, score in means.values()])}
-    for hue, (model, results) in enumerate(columns.items()):
-        if size := _parameters(model, folders[model], results):
-            means[model] = size, 100 * np.mean([results[x]["main_score"] for x in tasks])
-            series[model] = hue, [(math.log10(size), means[model][1])]
-    logs = [math.log10(size) for size, _ in means.values()]
-    powers = range(math.floor(min(logs)), math.ceil(max(logs)) + 1)
-    marks = [(x, f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M") for x in powers]
-    drawn = plot_html(series, marks, even_marks([score for _, score in means.values()]), dots=True)
-    cells = [[name, f"{size / 1e6:,.1f}", f"{score:.2f}"] for name, (size, score) in means.items()]
+    for name, results in columns.items():
+        scores = {task: results[task]["main_score"] for task in tasks}
+        models[name] = _parameters(name, names[name], results), scores
+    points = {
+        name: (math.log10(size), 100 * np.mean([scores[task] for task in tasks]))
+        for name, (size, scores) in models.items()
+        if size
+    }
+
+    # Drawn, and as a table
+    series = [("published", -1, [points[name] for name in points if name not in columns])]
+    series += [(name, hue, [points[name]]) for hue, name in enumerate(columns) if name in points]
+    xs, ys = zip(*points.values(), strict=True)
+    powers = range(math.floor(min(xs)), math.ceil(max(xs)) + 1)
+    drawn = plot_html(
+        series, powers, even_marks(ys), True,
+        lambda x: f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M",
+    )  # fmt: skip
+    cells = [[name, f"{models[name][0] / 1e6:,.1f}", f"{y:.2f}"] for name, (_, y) in points.items()]
     cells.sort(key=lambda row: -float(row[2]))
     about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
-    head = ["model", "parameters (M)", "mean"]
-    return "Size and score", about, drawn + folded_table([head, *cells])
+    drawn += folded_table([["model", "parameters (M)", "mean"], *cells])
+    yield "Size and score", about, drawn
 
 
-def _training_section(folder: Path):
+def _run_sections(folder: Path) -> Iterator[tuple]:
+    """What a folder has of training and of mining."""
+    paths = [*folder.glob("log.jsonl"), *sorted(folder.glob("*.jsonl*.json"))]
+    if not paths:
+        raise InputError(f"--runs {folder}: no log.jsonl of training, no report of mining there")
+    for path in paths:
+        with reading(path):
+            yield _training_section(path) if path.name == "log.jsonl" else _mining_section(path)
+
+
+def _training_section(path: Path) -> tuple:
     """Loss and in-batch accuracy of each source."""
-    path = folder / "log.jsonl"
-    if not path.is_file():
-        return "", "", ""
     content, lines = "", [line for _, line in read_jsonl(path)]
     size = math.ceil(len(lines) / CURVE_POINTS)
     windows = [lines[start : start + size] for start in range(0, len(lines), size)]
-    with reading(path):
-        for what in ("loss", "accuracy"):
-            # {source: {last step of a window: mean}}
-            means = {source: {} for source in sorted({line["source"] for line in lines})}
-            for window in windows:
-                for source, points in means.items():
-                    if values := [line[what] for line in window if line["source"] == source]:
-                        points[window[-1]["step"]] = float(np.mean(values))
+    steps = [window[-1]["step"] for window in windows]
+    sources = sorted({line["source"] for line in lines})
+    for what in ("loss", "accuracy"):
+        # Means of each source in each window; NaN where it has no batch there
+        means = np.array([
+            [np.mean([x[what] for x in window if x["source"] == source] or np.nan)
+             for source in sources]
+            for window in windows
+        ])  # fmt: skip
 
-            # Drawn, and as a table
-            steps = [window[-1]["step"] for window in windows]
-            numbers = [value for points in means.values() for value in points.values()]
-            series = {name: (n, list(x.items())) for n, (name, x) in enumerate(means.items())}
-            drawn = plot_html(series, even_marks([0, *steps]), even_marks([0, *numbers]), False)
-            rows = [
-                [str(step), *(f"{x[step]:.3f}" if step in x else "" for x in means.values())]
-                for step in steps
-            ]
-            content += f"<h3>{what}</h3>{drawn}{folded_table([['step', *means], *rows])}"
-    about = f"{len(lines):,} steps. A point is the mean of a source's batches in {size:,} of them."
-    return f"Training of {folder.resolve().name}", about, content
-
-
-def _mining_section(path: Path):
-    """What became of the candidates of a source, and how scores lie."""
-    with reading(path):
-        figures = read_json(path).get("report") or {}
-        if "became of them" not in figures or not figures["candidates"]:
-            return "", "", ""
-        total = figures["candidates"]
-        reasons = [
-            Bar(reason, f"{count:,}", f"{count / total:.1%}", 0, 0, count)
-            for reason, count in figures["became of them"].items()
+        # Drawn, and as a table
+        series = [
+            (source, hue, [(x, y) for x, y in zip(steps, means[:, hue], strict=True) if y == y])
+            for hue, source in enumerate(sources)
         ]
-        scores = [
-            Bar(name, f"{x['50%']:.3f}", f"{x['5%']:.3f} to {x['95%']:.3f}", 1, x["25%"], x["75%"],
-                (x["5%"], x["95%"]))
-            for name, x in figures.items()
-            if name.startswith("s(") and x
-        ]  # fmt: skip
-        ends = even_marks([end for bar in scores for end in bar.interval])
-        drawn = bars({"candidates": reasons}, 0, total)
-        drawn += bars({"scores: median, and 5 % to 95 %": scores}, ends[0][0], ends[-1][0])
+        ys = even_marks([0, *means[np.isfinite(means)]])
+        rows = [
+            [str(step), *("" if x != x else f"{x:.3f}" for x in row)]
+            for step, row in zip(steps, means, strict=True)
+        ]
+        table = folded_table([["step", *sources], *rows])
+        content += f"<h3>{what}</h3>{plot_html(series, even_marks([0, *steps]), ys)}{table}"
+    about = f"{len(lines):,} steps. A point is the mean of a source's batches in {size:,} of them."
+    return f"Training of {path.parent.resolve().name}", about, content
+
+
+def _mining_section(path: Path) -> tuple:
+    """What became of the candidates of a source, and how scores lie."""
+    figures = read_json(path).get("report") or {}
+    if "became of them" not in figures or not figures["candidates"]:
+        return "", "", ""
+    total = figures["candidates"]
+    reasons = [
+        Bar(reason, f"{count:,}", f"{count / total:.1%}", 0, count)
+        for reason, count in figures["became of them"].items()
+    ]
+    scores = [
+        Bar(name, f"{x['50%']:.3f}", f"{x['5%']:.3f} to {x['95%']:.3f}", 1, x["75%"], x["25%"],
+            (x["5%"], x["95%"]))
+        for name, x in figures.items()
+        if name.startswith("s(") and x
+    ]  # fmt: skip
+    scale = even_marks([end for bar in scores for end in bar.interval])
+    drawn = bars({"candidates": reasons}, [0, total])
+    drawn += bars({"scores: median, and 5 % to 95 %": scores}, scale)
     about = f"{total:,} candidates of {figures['queries']:,} queries; of scores the middle half."
     return f"Mining of {path.name}", about, drawn
 
@@ -758,6 +767,8 @@ def _mining_section(path: Path):
 
 def print_report(args) -> None:
     refuse_plot(args.plot, args.overwrite)
+    if args.runs and not args.html:
+        raise InputError("--runs is for the page: add --html FILE")
     if args.html:
         refuse_existing(args.html, args.overwrite)
     notes = []
