@@ -16,6 +16,7 @@ from huggingface_hub.errors import LocalTokenNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 import card
+import model_folder
 from files import InputError, write_json, write_jsonl
 
 TRIMMED = {
@@ -140,6 +141,26 @@ def test_what_others_wrote_in_a_card_is_kept(trained):
     assert ModelCard(content).data.language == ["nl", "fy"], "once, as the others said"
 
 
+@pytest.mark.parametrize("before", ["", "\n", " \r\n\n", "\ufeff\n"])
+def test_a_head_may_come_after_white_space(trained, tmp_path, before):
+    """As the hub reads it: the licence is neither lost nor followed by a second head."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "README.md").write_text(f"{before}---\nlicense: cc-by-nc-4.0\n---\n# Base\n")
+    card.write(trained, base)
+    assert ModelCard.load(trained / "README.md").data.license == "cc-by-nc-4.0"
+    card.write(base, config=model_folder.parse_config(trained))
+    assert ModelCard.load(base / "README.md").data.license == "cc-by-nc-4.0"
+    assert read(base).split("---\n")[2].startswith("# Base\n")
+
+
+def test_markers_in_a_block_of_code_are_text():
+    text = "```\n<!-- e5nl begin x -->\nkept\n<!-- e5nl end x -->\n```\n"
+    once = card.replace_part(text, "x", "```\n1\n```")
+    assert once == f"{text}\n<!-- e5nl begin x -->\n```\n1\n```\n<!-- e5nl end x -->\n"
+    assert card.replace_part(once, "x", "") == f"{text}\n"
+
+
 def test_half_a_pair_of_markers_is_text():
     text = "a\n<!-- e5nl begin x -->\nkept\n"
     once = card.replace_part(text, "x", "1")
@@ -168,6 +189,8 @@ def test_scores_get_into_a_card_and_go_with_the_model_that_has_them(trained):
 MISTAKES = [  # README.md, message
     ("---\na: [\n---\n", r"README.md: cannot be read \(ParserError"),
     ("---\n- a\n---\n", "README.md: its head is not `field: value` lines"),
+    ("---\ndatasets: 5\n---\n", "README.md: datasets is 5; expected a list of names"),
+    ("---\ndatasets: [{a: b}]\n---\n", "README.md: datasets is .{'a': 'b'}.; expected a list"),
     ("---\nmodel-index: [1]\n---\n", "README.md: has a model-index of its own; remove it first"),
 ]
 

@@ -54,9 +54,10 @@ BAD_ROWS = [  # a second line of a source, what is said of it
     ('{"query": "a", "pos": ["b"], "type": ["x"]}', "type ['x'] is unknown"),
     ('{"query": "a", "pos": ["b"], "type": "symmetric_class"}', "write symmetric_clustering"),
     ('{"query": "a", "pos": ["b"], "type": "normal"}', "after rows of type 'symmetric_sts'"),
+    ('{"query": "a", "pos": ["b"], "instruction": 0}', "'instruction': expected a string, found"),
     (
-        '{"query": "a", "pos": ["b"], "instruction": 3}',
-        "'instruction': expected a string, found in",
+        '{"query": "a", "pos": ["b"], "instruction": "Instruct: Zoek.\\nQuery: "}',
+        "'instruction' is 'Instruct: Zoek.\\nQuery:'; leave out 'Instruct:' and 'Query:'",
     ),
     ('{"query": "a", "pos"', "not JSON (Expecting ':' delimiter at column 21)"),
 ]
@@ -89,7 +90,7 @@ INSTRUCTED = GOOD | {"instruction": "Zoek."}
 INCOMPLETE = [  # the rows of a source, the entry of a manifest, what is said of it
     ([GOOD, GOOD], {}, None),
     ([INSTRUCTED, INSTRUCTED], {}, None),
-    ([GOOD, INSTRUCTED], {"instruction": "Vind."}, None),
+    ([GOOD, INSTRUCTED], {"instruction": " Vind.\n"}, None),
     ([GOOD, GOOD | {"instruction": None}, GOOD | {"instruction": " "}], {}, None),
     ([INSTRUCTED, GOOD, INSTRUCTED], {}, "a.jsonl:2: no instruction, unlike the rows before it"),
     ([GOOD, INSTRUCTED], {}, "a.jsonl:2: an instruction, unlike the rows before it; give all rows"),
@@ -102,7 +103,7 @@ def test_all_rows_have_an_instruction_or_none_where_they_are_asked_for(
 ):
     write(tmp_path / "a.jsonl", *rows)
     path = write(tmp_path / "m.json", {"sources": [{"file": "a.jsonl"} | entry]})
-    given = [entry.get("instruction") or (row.get("instruction") or "").strip() for row in rows]
+    given = [(entry.get("instruction") or row.get("instruction") or "").strip() for row in rows]
     (source,) = data.read_sources([path])
     assert [row.instruction for row in source.rows] == given
     if message is None:
@@ -511,6 +512,7 @@ CANNOT = [  # arguments, message
         "--corpus beir --triples t.tsv --split dev",
         "--split chooses among the judgements of a BEIR data",
     ),
+    ("--corpus beir --instruction Instruct:", "--instruction: 'instruction' is 'Instruct:'; leave"),
     ("--corpus beir --out bron.txt", "--out bron.txt: expected a name that ends in .jsonl"),
     ("--corpus beir --out c.tsv.jsonl", "c.tsv.jsonl: exists already"),
     ("--corpus nergens --queries q.tsv --triples t.tsv", "nergens: no such file"),

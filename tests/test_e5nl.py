@@ -873,6 +873,7 @@ def test_the_folder_states_how_it_was_trained(tmp_path, training, capsys):
         ("--prefix instruct --data half.jsonl", "half.jsonl:2: no instruction, unlike the rows"),
         ("--dims 16,x", "argument --dims: invalid widths value: '16,x'"),
         ("--dims 16,0", "argument --dims: 0: expected a whole number from 1"),
+        ("--dims 16,8,16", "argument --dims: 16,8,16: a width occurs twice"),
     ],
 )
 def test_settings_that_do_not_fit_leave_no_folder(
@@ -884,6 +885,17 @@ def test_settings_that_do_not_fit_leave_no_folder(
     with pytest.raises((InputError, SystemExit)) as error:
         e5nl.main(training("uit", *words.split()))
     assert message in f"{error.value}{capsys.readouterr().err}" and not Path("uit").exists()
+
+
+def test_a_card_that_cannot_be_read_stops_the_run_before_it_begins(tmp_path, training):
+    """It would stop it at its end."""
+    for folder in ("base", "uit"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "README.md").write_text("---\na: [\n---\n")
+        with pytest.raises(InputError, match=f"{folder}/README.md: cannot be read"):
+            e5nl.main(training("uit", "--steps", 1))
+        assert not (tmp_path / "uit" / "settings.json").exists()
+        (tmp_path / folder / "README.md").unlink()
 
 
 def test_a_run_that_would_teach_nothing_leaves_no_folder(tmp_path, training, capsys):

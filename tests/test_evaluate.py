@@ -465,6 +465,9 @@ def test_results_are_written_again_for_mteb(tmp_path, folder):
     assert (meta["name"], meta["revision"]) == ("local/model", revision.name)
     pieces = json.loads((folder / "config.json").read_text())["vocab_size"]
     assert (meta["n_embedding_parameters"], meta["embed_dim"]) == (pieces * 24, 24)
+    evaluate.main([*run_of(folder, path, tmp_path / "short"), "--dim", "5"])
+    (short,) = (tmp_path / "short").glob("results/*/*/model_meta.json")
+    assert json.loads(short.read_text()) == meta | {"embed_dim": 5}
     assert meta["max_tokens"] == 64 and meta["n_parameters"] > 2 * meta["n_embedding_parameters"]
     first, second = (
         json.loads((place / "STSBenchmarkMultilingualSTS.json").read_text())
@@ -493,9 +496,45 @@ def test_scores_get_into_the_card_of_their_model_alone(tmp_path, folder, monkeyp
         evaluate.main([*command, "--push", "a/b/c"])
     result["settings"]["weights"] = "0" * 64
     (tmp_path / "out" / "Sts.json").write_text(json.dumps(result))
-    with pytest.raises(InputError, match="out: Sts is of weights 000000000000, .*model has "):
+    with pytest.raises(InputError, match="out: Sts is of weights 0{64}, .*model has "):
         evaluate.main(command)
     assert (folder / "README.md").read_text() == content
+
+
+def test_a_card_states_the_settings_of_all_its_scores(tmp_path, folder):
+    path = write_tasks(tmp_path, sts_entry(), sts_entry(name="Other"), sts=STS_ROWS)
+    run, out = run_of(folder, path, tmp_path / "out"), tmp_path / "out"
+    command = ["card", str(out), "--model", str(folder)]
+    evaluate.main([*run, "--tasks", "Sts", "--dim", "5"])
+    evaluate.main(command)
+    about = "Main scores x 100, `--prefix mteb`, float32, embeddings cut to 5.\n"
+    assert about in (content := (folder / "README.md").read_text())
+
+    # Other prefixes, another width, prompts that the folder has no more
+    mistakes = [
+        ("--prefix e5 --dim 5", "Sts is of prefix mteb, another result has e5"),
+        ("--dim 4", "Sts is of truncate_dim 5, another result has 4"),
+        ("--dim 5", "Other is of prompts .*'query: '.*, .*model has .*'zoek: '.*"),
+    ]
+    for words, message in mistakes:
+        evaluate.main([*run, "--tasks", "Other", "--overwrite", *words.split()])
+        if "prompts" in message:
+            stored = folder / "config_sentence_transformers.json"
+            stored.write_text(stored.read_text().replace('"query: "', '"zoek: "'))
+        with pytest.raises(InputError, match=f"out: {message}; evaluate this model, all"):
+            evaluate.main(command)
+        assert (folder / "README.md").read_text() == content
+
+
+@pytest.mark.parametrize("field", ["main_score_name", "dataset_revision"])
+def test_results_without_what_a_card_needs_are_named(tmp_path, folder, field):
+    path = write_tasks(tmp_path, sts_entry(), sts=STS_ROWS)
+    evaluate.main(run_of(folder, path, tmp_path / "out"))
+    result = json.loads((tmp_path / "out" / "Sts.json").read_text())
+    del result[field]
+    (tmp_path / "out" / "Sts.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match=f"^result of Sts: no field '{field}'$"):
+        evaluate.main(["card", str(tmp_path / "out"), "--model", str(folder)])
 
 
 def test_the_model_index_names_data_sets_of_the_hub(tmp_path):

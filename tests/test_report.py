@@ -83,6 +83,27 @@ def test_report_of_some_tasks(tmp_path, capsys):
     assert "a      all         2  15.00       15.00       15.00\n" in capsys.readouterr().out
 
 
+def test_folders_of_one_name_are_called_as_they_are_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number, folder in enumerate(("old/run", "run", "other"), 1):
+        write_results(tmp_path / folder, S=number / 10)
+    for names in (["old/run", "run", "other"], ["run", "other", "old/run"]):
+        head, scores, *_ = report_tasks(read_columns_of(names, []))
+        assert head[2:] == names
+        assert dict(zip(names, scores[2:], strict=True)) == {
+            "old/run": "10.00", "run": "20.00", "other": "30.00"
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name, shown", [(None, "a"), (7, "7"), (["x", "y"], "['x', 'y']"), (" x\ny ", "x y")]
+)
+def test_the_name_that_mteb_s_file_gives_is_one_line(tmp_path, name, shown):
+    write_results(tmp_path / "a", S=0.5)
+    write_json(tmp_path / "a" / report.MODEL_META, {"name": name})
+    assert list(read_columns_of([tmp_path / "a"], [])) == [shown]
+
+
 def test_tables_as_text_and_markdown():
     cells = [["task", "a", "b"], ["C1", "20.00", "-"]]
     text = "task      a  b\n----  -----  -\nC1    20.00  -"
@@ -485,6 +506,28 @@ def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path,
     assert [path.count("M") for path in page.paths] == [127, 1, 1]
 
 
+def test_a_model_may_be_called_published(tmp_path, page_of):
+    result = {"task_name": "SICK-NL-STS", "task_type": "STS", "main_score": 0.5, "scores": {}}
+    write_json(tmp_path / "published" / "SICK-NL-STS.json", result | {"settings": {}})
+    meta = {"name": "published", "n_parameters": 1000}
+    write_json(tmp_path / "published" / report.MODEL_META, meta)
+    page = page_of(tmp_path / "published")
+    assert [path.count("M") for path in page.paths] == [128, 1]
+
+
+@pytest.mark.parametrize("content", [None, {}, {"summary.json": "{}"}])
+def test_folders_of_runs_have_something_to_draw(tmp_path, page_of, content):
+    write_results(tmp_path / "a", S=0.5)
+    for name, text in (content or {}).items():
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_text(text)
+    with pytest.raises(InputError, match="--runs .*run: no log.jsonl of training, no report"):
+        page_of(tmp_path / "a", "--runs", tmp_path / "run")
+    assert not (tmp_path / "page.html").exists()
+    with pytest.raises(InputError, match="--runs is for the page: add --html FILE"):
+        evaluate.main(["report", str(tmp_path / "a"), "--runs", str(tmp_path)])
+
+
 def test_curves_of_training(tmp_path, page_of):
     """130 steps in windows of 3; in the first one the source b has no batch."""
     write_results(tmp_path / "a", S=0.5)
@@ -529,7 +572,7 @@ def test_reports_of_mining(tmp_path, page_of):
 
 
 def test_marks_of_an_axis_are_round_and_hold_all_values():
-    assert report.even_marks([0, 40]) == [(0, "0"), (10, "10"), (20, "20"), (30, "30"), (40, "40")]
+    assert report.even_marks([0, 40]) == [0, 10, 20, 30, 40]
     for values in ([0.52], [0.1, 0.13], [-3, 4.2], [33.1, 89.4], [0, 0]):
-        marks = [value for value, _ in report.even_marks(values)]
+        marks = report.even_marks(values)
         assert marks[0] <= min(values) and max(values) <= marks[-1] and 2 <= len(marks) <= 7
