@@ -104,18 +104,19 @@ def write_card(folder, old, fields: dict[str, dict], parts: dict[str, str]) -> N
 def write(folder, base=None, old=None, step: str = "", config=None) -> None:
     """Write the card of a model that was just made, and so has no scores.
 
-    base: the folder it was made from, if known; licence, data sets and history are taken over from
-    its card. old: the folder that is replaced, whose card is kept but for these parts. step: how
-    the model was made, if not as the folder's files say. config: where the folder has none yet.
+    base: the folder or hub name it was made from, if known; licence, data sets and history are
+    taken over from its card. old: the folder that is replaced, whose card is kept but for these
+    parts. step: how the model was made, if not as the folder's files say. config: where the folder
+    has none yet.
     """
     folder, made = Path(folder), {} if step else read_made(Path(folder))
     name = str(made.get("model", base or ""))
+    base = base and model_folder.find(base)
     head, text = read_card(base) if base else ("", "")
     before = parse_head(head, base)
 
     # The hub wants names of repositories. What has the form is one, or a file that is gone by now
-    known = base is not None and Path(base).is_dir()
-    names = [name, *made.get("data", ())] if known else []
+    names = [name, *made.get("data", ())] if base else []
     from_hub = {x: HUB_NAME.fullmatch(x)[1] for x in names if is_hub_name(x)}
     origin = from_hub.pop(name, before.get("base_model"))
     datasets = before.get("datasets") or []

@@ -375,6 +375,7 @@ def average(first, second, share: float, out, overwrite: bool = False) -> None:
                          "that its training started from")  # fmt: skip
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         ours.data.lerp_(theirs.data, share)
+    card.check(find(second), out)
     step = f"Averaged: {share:g} of these weights, the rest of those of {Path(first).name}."
     Path(out).mkdir(parents=True, exist_ok=True)
     card.write(out, second, step=step, config=model.config)

@@ -582,6 +582,22 @@ def test_an_average_states_what_the_trained_model_does(tmp_path, make_model, tok
     assert e5nl.load(tmp_path / "out")[0].config == trained.config
 
 
+def test_an_average_of_a_hub_model_has_its_licence(tmp_path, folder, hub):
+    files_ = {str(x.relative_to(folder)): x.read_bytes() for x in folder.rglob("*.*")}
+    hub("owner/name", files_ | {"README.md": b"---\nlicense: mit\n---\n"}, kind="model")
+    e5nl.average(folder, "owner/name", 0.5, tmp_path / "out")
+    content = (tmp_path / "out/README.md").read_text()
+    assert "license: mit\n" in content and "base_model: owner/name\n" in content
+    assert "1. Started from `owner/name`.\n1. Averaged: 0.5 of these weights" in content
+
+
+def test_an_average_whose_card_cannot_be_written_leaves_no_folder(tmp_path, folder):
+    (folder / "README.md").write_text("---\ndatasets: 5\n---\n")
+    with pytest.raises(InputError, match="README.md: datasets is 5"):
+        e5nl.average(folder, folder, 0.5, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_models_that_differ_in_more_than_weights_have_no_average(tmp_path, make_model, tokenizer):
     e5nl.save(make_model(), tokenizer, tmp_path / "first")
     e5nl.save(make_model(pooling="cls"), tokenizer, tmp_path / "second")

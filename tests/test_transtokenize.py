@@ -440,3 +440,11 @@ def test_a_mistake_is_one_line_and_leaves_nothing(at, options):
     with pytest.raises((InputError, FileNotFoundError), match=message) as error:
         main([*words.split(), *options.split()])
     assert "\n" not in str(error.value) and sorted(at.rglob("*")) == before
+
+
+def test_a_card_that_cannot_be_read_is_refused_before_the_work(at, monkeypatch):
+    monkeypatch.setattr(transtokenize, "transtokenize", None)
+    write(at / "english/README.md", "---\ndatasets: 5\n---\n")
+    words = "--model english --tokenizer good.json --parallel text.tsv --out out"
+    with pytest.raises(InputError, match="english/README.md: datasets is 5"):
+        main(words.split())

@@ -738,6 +738,8 @@ def test_what_is_missing_or_exists_is_reported(at):
 def test_what_would_fail_at_the_end_fails_before_the_work(at, monkeypatch):
     monkeypatch.setattr(trim_vocab, "count_pieces", None)
     refused(at, "--check nl.txt none.txt", "none.txt: no such file")
+    write(at / "model/README.md", "---", "datasets: 5", "---")
+    refused(at, "", "model/README.md: datasets is 5; expected a list of names")
 
 
 FAULTS = [  # file of the model folder, its change, message
