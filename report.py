@@ -586,9 +586,9 @@ def plot_html(series: list[tuple[str, int, list]], xs, ys, dots=False, label="{:
     paths, legend = [], []
     for name, hue, points in series:
         places = [f"{_percent(x, xs):.2f} {100 - _percent(y, ys):.2f}" for x, y in points]
-        path = "".join(f"M{x}h0" for x in places) if dots else f"M{'L'.join(places)}h0"
+        path = ("h0M" if dots else "L").join(places)
         width = (6 if hue < 0 else 9) if dots else 1.5
-        paths.append(f'<path d="{path}" stroke-width="{width}" style="{_hue(hue)}"/>')
+        paths.append(f'<path d="M{path}h0" stroke-width="{width}" style="{_hue(hue)}"/>')
         legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
     marks = [f'<span class="x" style="left:{_percent(x, xs):.2f}%">{label(x)}</span>' for x in xs]
     marks += [f'<span style="top:{100 - _percent(y, ys):.2f}%">{y:g}</span>' for y in ys]
@@ -643,22 +643,22 @@ def _score_interval(folder, result: dict, resamples: int, notes: list[str]):
     """The 95 % interval of one result; None twice where there are no items to draw from."""
     try:
         if items := read_items(Path(folder), result):
-            draws = resample(result["task_type"], result["main_score_name"], [items], resamples)
-            return _ends(draws[0].mean(1))
+            type, score = result["task_type"], result["main_score_name"]
+            return _ends(resample(type, score, [items], resamples)[0].mean(1))
     except InputError as error:
         notes.append(f"no interval for {result['task_name']}: {error}")
     return None, None
 
 
-def _parameters(model: str, folder, results: Results) -> int | None:
-    """Of the model as it was scored: `run` and mteb write it for mteb, or it is published."""
+def _parameters(folder, results: Results) -> int | None:
+    """Of the model as it was scored: `run` and mteb write it for mteb."""
     folder, result = Path(folder), next(iter(results.values()))
     revision = str(result["settings"].get("weights"))[:40]
     for path in (*folder.glob(MODEL_META), *sorted(folder.glob(f"results/*/*/{MODEL_META}"))):
         if path.parent.name in (folder.name, revision):
             size = read_json(path).get("n_parameters")
             return size if is_number(size) and size > 0 else None
-    return read_json(PUBLISHED)["models"].get(model, {}).get("parameters")
+    return None
 
 
 def _size_section(columns: dict[str, Results], names: dict) -> Iterator[tuple]:
@@ -675,7 +675,8 @@ def _size_section(columns: dict[str, Results], names: dict) -> Iterator[tuple]:
     }
     for name, results in columns.items():
         scores = {task: results[task]["main_score"] for task in tasks}
-        models[name] = _parameters(name, names[name], results), scores
+        size = _parameters(names[name], results) or models.get(name, [None])[0]
+        models[name] = size, scores
     points = {
         name: (math.log10(size), 100 * np.mean([scores[task] for task in tasks]))
         for name, (size, scores) in models.items()
