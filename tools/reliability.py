@@ -340,7 +340,10 @@ def nodes(command: Command, out: Path, shared: bool, random_kills: int) -> Count
     draw = random.Random(0)
     for _ in range(random_kills):
         empty()
-        processes, delay = start(command), draw.random() * seconds
+        processes, delay = start(command), draw.random() * seconds / 2
+        # Until they have met, one waits for the other, as long as torch lets it.
+        while not (outs[0] / "model/settings.json").exists():
+            time.sleep(0.01)
         time.sleep(delay)
         processes[1].kill()
         fault = ended(processes) or resumed()
