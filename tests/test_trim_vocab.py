@@ -264,7 +264,7 @@ def test_the_papers_corpus_on_the_hub(folder, trim, run, hub, lines):
     # The first texts of all files together.
     _, report = trim(folder, options=f"--corpus {trim_vocab.PAPER_CORPUS}:310")
     assert report["corpus"]["texts"] + report["check"]["texts"] == 310
-    with pytest.raises(InputError, match="owner/none: neither here nor to be had"):
+    with pytest.raises(InputError, match="owner/none: neither here nor available"):
         run(folder, options="--corpus owner/none")
 
 
