@@ -1097,7 +1097,9 @@ def _train(args) -> None:
     out = Path(args.out)
     refuse_plot(args.plot, args.overwrite or args.resume)
     remove_leftovers(out)
-    begun = (out / "checkpoints").exists() and not args.overwrite
+    # A short run writes no checkpoints.
+    signs = ["checkpoints", "settings.json"] if args.resume else ["checkpoints"]
+    begun = not args.overwrite and any((out / name).exists() for name in signs)
     if not (begun and args.resume):
         refuse_model(out, args.overwrite)
     if begun and not args.resume:
