@@ -1,12 +1,12 @@
 """A model folder's `README.md`, as the hub shows it.
 
-In: a model folder with what its command wrote of how it made it (`settings.json` and `log.jsonl`,
-or the report of trimming or transtokenisation), and the folder it was made from. Out: the card. Its
+In: a model folder with the record of how it was made (`settings.json` and `log.jsonl`, or the
+report of trimming or transtokenisation), and the folder it was made from. Out: the card. Its
 head, YAML, has the fields that the hub knows (huggingface.co/docs/hub/model-cards); its text says
 how to use the model, how it was made, and what it is not good at.
 
 A card has parts between two markers, `e5nl begin NAME` and `e5nl end NAME`, in comments. They alone
-are rewritten; a field of the head that is outside them stays as it is. `e5nl.py train`,
+are rewritten; a field of the head that is outside them is kept. `e5nl.py train`,
 `trim_vocab.py` and `transtokenize.py` write cards; scores get into one, and a folder to the hub, by
 
     python evaluate.py card runs/results --model runs/model --push owner/name
@@ -192,8 +192,8 @@ def describe_use(config: model_folder.Config, name: str) -> str:
     query, passage = (repr(dict(config.prompts)[kind]) for kind in ("query", "passage"))
     return f"""\
 A Dutch text embedding model: {config.num_hidden_layers} layers, {config.vocab_size:,} pieces,
-embeddings of {config.width} numbers. Before a query goes {code(query)}, before a passage
-{code(passage)}. With E5-NL in plain PyTorch, which adds them to the kinds "query" and "passage":
+embeddings of {config.width} numbers. A query needs the prefix {code(query)}, a passage
+{code(passage)}. With E5-NL in plain PyTorch, which adds the prefix of the kind it is given:
 
 ```python
 from e5nl import embed, load
@@ -213,8 +213,8 @@ What it is not good at:
 
 - Languages other than Dutch, on which it was not tested; its vocabulary may lack their pieces.
 - Long texts: what is beyond {config.max_length} tokens is cut off.
-- Absolute similarity: cosines rank texts, and unrelated ones may have a high one too.
-- Texts without their prefix, which get worse embeddings.
+- Absolute similarity: cosines rank texts; those of unrelated texts may be high too.
+- Texts without their prefix: their embeddings are worse.
 - Fairness: the biases of its training texts were not measured."""
 
 

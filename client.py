@@ -1,4 +1,4 @@
-"""Ask one server many things over HTTP, through its faults, and keep each answer as it arrives.
+"""Ask one server many things over HTTP, despite its faults, and keep each answer as it arrives.
 
 In: requests (JSON) for an OpenAI-compatible server (`/chat/completions`) or a reranker (`/rerank`).
 Out: an append-only JSON Lines file. A process may be killed at any time and loses only the requests

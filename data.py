@@ -15,12 +15,14 @@ be in a row is in a manifest, a small `.json` file:
 
 A retrieval corpus has the BEIR layout: `corpus.jsonl` (`_id`, `title`, `text`), `queries.jsonl`
 (`_id`, `text`), `qrels/<split>.tsv` (`query-id`, `corpus-id`, `score`, in any order). `prepare`
-makes a source of one, or of files without a header line: MS MARCO's texts `id<TAB>text` and triples
-`query<TAB>positive<TAB>negative`, and judgements as MS MARCO and TREC write them, `query 0 passage
-grade`. An id holds a digit: a first line without one is a header, and must have the names above.
+makes a source from one, or from files without a header line: MS MARCO's texts `id<TAB>text` and
+triples `query<TAB>positive<TAB>negative`, and judgements as MS MARCO and TREC write them, `query 0
+passage grade`. An id holds a digit: a first line without one is a header, and must have the names
+above.
 
-`pairs` makes a source of text that nobody annotated: a title finds its text, a heading or question
-the paragraph after it, a question its answer, the first sentence of a paragraph the rest of it.
+`pairs` makes a source from text that nobody annotated. The query is a title, and the passage its
+text; or a heading or question, and the paragraph after it; or a question, and its answer; or the
+first sentence of a paragraph, and the rest of it.
 
     python data.py check demo/train/*.jsonl.gz          # what a training run would see
     python data.py prepare --corpus demo/eval/dekamer_answers --split test --out runs/dk.jsonl.gz
@@ -268,7 +270,7 @@ def read_sources(paths, seed: int = 42, prefix: str = "e5") -> list[Source]:
 
 def _read_manifest(path: Path) -> list[dict]:
     """The checked entries of a manifest: a file, and settings of `read_source`."""
-    expected = 'a .json file is a manifest, {"sources": [{"file": …}]}; name one of rows .jsonl'
+    expected = 'a .json file is a manifest, {"sources": [{"file": …}]}; a file of rows is .jsonl'
     try:
         manifest = read_json(path)
     except InputError as error:
@@ -467,8 +469,8 @@ def beir_file(folder, *names: str) -> Path:
             return path
     others = sorted(other.name for other in paths[0].parent.glob("*"))[:9]
     usual = "expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
-    hint = f"there are {', '.join(others)}" if others else usual
-    raise FileNotFoundError(f"{paths[0]}: no such file (.gz neither); {hint}")
+    hint = f"found {', '.join(others)}" if others else usual
+    raise FileNotFoundError(f"{paths[0]}: no such file (nor with .gz); {hint}")
 
 
 def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:

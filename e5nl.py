@@ -1,4 +1,4 @@
-"""E5-NL's encoder, its loss and its training, by hand.
+"""E5-NL's encoder, its loss and its training, written out in PyTorch.
 
 Sources: arXiv 2509.12340 (models and training) and E5, arXiv 2212.03533.
 
@@ -21,11 +21,12 @@ share an attention call, padded for that call.)
     python e5nl.py train --model clips/e5-base-trm --data manifest.json --out runs/e5-base-trm-nl
 
 The last command has the paper's settings: they are the defaults. Beyond the paper: training with
-instructions (`--prefix instruct`), and embeddings that may be cut (`--dims`, `embed --dim`).
+instructions (`--prefix instruct`), embeddings that may be cut (`--dims`, `embed --dim`), and the
+average of two models' weights (`average`).
 
 Left out on purpose: decoders, LoRA, distillation, gradient checkpointing (gradient caching does its
-work). Departures from the paper's released code are named where they are made:
-master weights in float32, masks for equal texts.
+work). Departures from the paper's released code: float32 weights (`new_optimizer`), masks for equal
+texts (`same_text_mask`).
 
 Letters for dimensions, here and in every module:
     N texts   T tokens of all texts together   L tokens of one text   D width   H heads
@@ -337,7 +338,7 @@ def load(
     tokenizer = tokenizer or read_tokenizer(folder)
     check_pieces(folder, config, tokenizer)
 
-    # An encoder without memory of its own, filled with the checkpoint's tensors.
+    # An encoder that allocates no memory, filled with the checkpoint's tensors.
     with torch.device("meta"):
         model = Encoder(config)
     shapes = {name: value.shape for name, value in model.state_dict().items()}
@@ -683,7 +684,7 @@ class Settings:
     tau: float = setting(0.02, "temperature", type=real_number(1e-4))
     negatives: int = setting(1, "hard negatives per row", type=whole_number(0, 1000))
     prefix: str = setting("e5", "the folder's prompts, or instructions", choices=POLICIES)
-    dims: list[int] | None = setting(None, "widths of its mean loss: 384,192,96", type=widths)
+    dims: list[int] | None = setting(None, "average the loss over widths: 384,192,96", type=widths)
     in_batch: str | None = setting(
         None,
         "other rows' passages as negatives: as manifests say (stated), or in every source "
@@ -1100,7 +1101,9 @@ def _train(args) -> None:
     out = Path(args.out)
     refuse_plot(args.plot, args.overwrite or args.resume)
     remove_leftovers(out)
-    begun = (out / "checkpoints").exists() and not args.overwrite
+    # A short run writes no checkpoints.
+    signs = ["checkpoints", "settings.json"] if args.resume else ["checkpoints"]
+    begun = not args.overwrite and any((out / name).exists() for name in signs)
     if not (begun and args.resume):
         refuse_model(out, args.overwrite)
     if begun and not args.resume:

@@ -450,7 +450,7 @@ def _download(args) -> None:
 
 
 def _card(args) -> None:
-    """Put results into the card of the model that they are of; perhaps upload both."""
+    """Put results into the card of the model that was scored; perhaps upload both."""
     folder = Path(args.model)
     if args.push and not re.fullmatch(r"[\w.-]+/[\w.-]+", args.push):
         raise InputError(f"--push {args.push}: expected owner/name, as of a repository on the hub")
@@ -549,7 +549,7 @@ def main(argv=None) -> None:
 
     add = add_command("card", _card, "put results into a model folder's README.md")
     add("results", help="folder of results that `run` wrote")
-    add("--model", required=True, help="folder of the model that they are of")
+    add("--model", required=True, help="folder of the model that was scored")
     add("--push", metavar="OWNER/NAME", help="upload the model with its card to the hub")
 
     args = parser.parse_args(argv)

@@ -596,7 +596,7 @@ def hub_folder(name: str, files: list[str], kind: str = "dataset") -> Path:
         return Path(snapshot_download(repository, **options))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{name}: neither here nor to be had from the hub ({reason})") from None
+        raise InputError(f"{name}: neither here nor available from the hub ({reason})") from None
 
 
 def is_hub_name(name) -> bool:

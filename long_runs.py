@@ -1,7 +1,8 @@
-"""Runs that take days: several processes that train as one, checkpoints, being told to stop.
+"""Runs that take days: several processes that train as one, checkpoints, stopping by a signal.
 
-What is trained does not matter here: `e5nl.py` says what a step is, this module lets many of them
-be left alone. In: a model, an optimizer, a number of steps. Out: `checkpoints/step-….safetensors`.
+What is trained does not matter here: `e5nl.py` says what a step is. In: a model, an optimizer, a
+number of steps. Out: `checkpoints/step-….safetensors`. Evaluation and mining also share their work
+among processes by this module.
 
 Left out on purpose: sharding of weights or optimizer over processes (each has all of them), saving
 in the background.
@@ -40,7 +41,7 @@ def processes() -> Iterator[tuple[int, int]]:
     """
     rank, world = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     if not rank and not world:
-        # Started together without a way to meet, each would train alone, all into one folder.
+        # Without a way to meet, each would train alone, and all would write into one folder.
         for name in LAUNCHERS:
             if os.environ.get(name, "1") != "1":
                 raise InputError(
@@ -85,7 +86,7 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes are here."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
 
@@ -93,13 +94,13 @@ def wait() -> None:
 def agree(facts: dict, device) -> None:
     """Stop all processes when one has other facts than the first.
 
-    facts: what decides a run (JSON values). Nodes without a shared disk may have other data, or
-    resume from other steps; what they would train together would be no run at all.
+    facts: what decides a run (JSON values). Nodes without a shared disk may have different data, or
+    resume from different steps, and would train nonsense together.
     """
     rank, world = rank_and_world()
     if world == 1:
         return
-    # Everybody's facts, as bytes padded to one length.
+    # The facts of all processes, as bytes padded to one length.
     text = json.dumps(facts).encode()
     longest = torch.tensor(len(text), device=device)
     torch.distributed.all_reduce(longest, torch.distributed.ReduceOp.MAX)
@@ -208,7 +209,7 @@ def load_checkpoint(folder, model: nn.Module, optimizer: torch.optim.AdamW) -> i
 def signals_noted(announce: Callable[[], str]) -> Iterator[list[int]]:
     """Within the block SIGINT and SIGTERM are noted in the list, once each, and announced.
 
-    A second one does what it always does.
+    A second signal of a kind has its usual effect.
     """
     noted = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

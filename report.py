@@ -2,8 +2,8 @@
 
 In: folders of result files that `evaluate.py run` or mteb wrote, or models with published scores
 (`published.json`, from mteb's results repository), whose main scores are known. Out: a table by
-type or by task (`report`), what one model has over another with bootstrap intervals (`compare`),
-bars. The commands are those of `evaluate.py`:
+type or by task, bars, or an HTML page (`report`); the differences between two models, with
+bootstrap intervals (`compare`). The commands are those of `evaluate.py`:
 
     python evaluate.py report runs/e5-base-trm-nl clips/e5-base-trm-nl
     python evaluate.py compare runs/e5-base-trm-nl runs/other
@@ -493,7 +493,7 @@ td { text-align: right; white-space: nowrap } details { overflow: auto; max-heig
 .legend span { display: inline-block; margin-right: 1rem; font-size: .85rem }
 .legend span::before { content: "\\25a0 "; color: var(--hue) }
 """
-# By Okabe and Ito, to be told apart by everybody, on light and on dark
+# By Okabe and Ito: colour-blind readers can tell them apart, on light and on dark
 HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7fd1", "#a0a000"]
 CURVE_POINTS = 60  # of a training run; a longer one is drawn as means of neighbouring steps
 

@@ -705,7 +705,7 @@ def trim(folder: Path, out: Path, args) -> dict:
     model, size = read_model(folder), args.vocab_size
     if size > len(model.pieces):
         pieces = f"the tokenizer has {len(model.pieces):,} pieces"
-        raise InputError(f"--vocab-size {size:,}: {pieces}; expected 1 to that")
+        raise InputError(f"--vocab-size {size:,}: {pieces}; expected no more")
     for name in [*args.corpus, *(args.check or ())]:  # before the work, not after it
         if next(read_corpus([name], args.field), None) is None:
             expected = f"expected one per line, or a table with a field {args.field!r}"
@@ -755,7 +755,7 @@ def refuse_inputs_in(out, *names) -> None:
 
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
-        description="Trim a Unigram vocabulary to one language, and prove that no more changed."
+        description="Trim a Unigram vocabulary to one language; prove that nothing else changed."
     )
     add = parser.add_argument
     add("--model", required=True, help="model folder or hub name")

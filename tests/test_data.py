@@ -469,7 +469,7 @@ def test_a_hub_repository_with_judgements_from_another(tmp_path, monkeypatch, ca
         tmp_path, capsys, "--corpus", "clips/set", "--qrels", "BeIR/set-qrels:train.tsv"
     )
     assert rows == PREPARED
-    with pytest.raises(FileNotFoundError, match=r"qrels/train.tsv: no such file \(.gz neither\)"):
+    with pytest.raises(FileNotFoundError, match=r"qrels/train.tsv: no such file \(nor with .gz\)"):
         prepared(tmp_path, capsys, "--corpus", "clips/set")
 
 
@@ -502,7 +502,7 @@ CANNOT = [  # arguments, message
     ),
     (
         "--corpus beir --split dev",
-        "beir/qrels/dev.tsv: no such file (.gz neither); there are train.tsv",
+        "beir/qrels/dev.tsv: no such file (nor with .gz); found train.tsv",
     ),
     (
         "--corpus beir --qrels t.tsv --split dev",

@@ -1027,6 +1027,14 @@ def test_the_card_tells_the_history_of_a_model(tmp_path, training):
     assert steps[3:] == ["Averaged: 0.25 of these weights, the rest of those of one."]
 
 
+def test_a_run_too_short_for_a_checkpoint_is_complete_too(tmp_path, training, capsys):
+    e5nl.main(training("uit", "--steps", 2, "--save-every", 1000))
+    e5nl.main(training("uit", "--steps", 2, "--resume"))
+    assert "uit: complete since " in capsys.readouterr().out
+    with pytest.raises(InputError, match="cannot resume: steps was 2, is now 3"):
+        e5nl.main(training("uit", "--steps", 3, "--resume"))
+
+
 def test_checkpoints_are_written_by_time_too(tmp_path, training, monkeypatch):
     e5nl.main(training("uit", "--steps", 4, "--save-every", 1000))
     assert not list(tmp_path.glob("uit/checkpoints/*"))

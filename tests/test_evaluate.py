@@ -267,7 +267,7 @@ def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
     for name, result in results.items():
         assert result["dataset_revision"] == test_mteb_nl.NAMED[name].revision
         assert len(result["scores"]["test"][0]["remarks"]) > 0
-    absent = "NFCorpus-NL.v2: .*neither here nor to be had from the hub"
+    absent = "NFCorpus-NL.v2: .*neither here nor available from the hub"
     with pytest.raises(InputError, match=absent):
         evaluate.main(["download", "--tasks", "NFCorpus-NL.v2"])
 

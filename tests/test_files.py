@@ -454,7 +454,7 @@ def test_hub_names_are_files_of_the_cache(tmp_path, monkeypatch, hub):
     page = "https://huggingface.co/datasets/eigenaar/set"
     for name, message in {
         "eigenaar/set:*.csv": f"eigenaar/set:*.csv: no file '*.csv' there; look at {page}",
-        "niemand/niets": "niemand/niets: neither here nor to be had from the hub",
+        "niemand/niets": "niemand/niets: neither here nor available from the hub",
     }.items():
         with pytest.raises(InputError, match=re.escape(message)):
             files.find_files(name)

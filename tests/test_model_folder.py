@@ -229,7 +229,7 @@ def test_a_hub_name_is_a_folder_of_the_cache(tmp_path, monkeypatch, hub, folder,
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     hub("eigenaar/model", files, "model")
     assert torch.equal(e5nl.load("eigenaar/model@main")[0].words.weight, make_model().words.weight)
-    with pytest.raises(InputError, match="niemand/niets@main: neither here nor to be had from the"):
+    with pytest.raises(InputError, match="niemand/niets@main: neither here nor available from the"):
         e5nl.load("niemand/niets@main")
     del files["model.safetensors"]
     hub("eigenaar/pickles", files | {"pytorch_model.bin": b""}, "model")

@@ -345,7 +345,7 @@ def test_mistakes_are_one_line(tmp_path, capsys, hub):
     with pytest.raises(OSError, match="bestand"):
         reproduce.run(plan(), tmp_path / "bestand/map", 1)
     printed = Run(tmp_path / "hub", tmp_path / "out").finish(2).splitlines()
-    missing = "error: intfloat/multilingual-e5-small: neither here nor to be had from the hub"
+    missing = "error: intfloat/multilingual-e5-small: neither here nor available from the hub"
     assert printed[-2].startswith(missing)
     assert printed[-1].startswith("error: stage 'e5-small-trm' failed, exit status 2; the same")
 

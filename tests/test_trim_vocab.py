@@ -264,7 +264,7 @@ def test_the_papers_corpus_on_the_hub(folder, trim, run, hub, lines):
     # The first texts of all files together.
     _, report = trim(folder, options=f"--corpus {trim_vocab.PAPER_CORPUS}:310")
     assert report["corpus"]["texts"] + report["check"]["texts"] == 310
-    with pytest.raises(InputError, match="owner/none: neither here nor to be had"):
+    with pytest.raises(InputError, match="owner/none: neither here nor available"):
         run(folder, options="--corpus owner/none")
 
 
@@ -706,7 +706,7 @@ def refused(at, options: str, message: str) -> None:
 
 
 MISTAKES = {  # options: message
-    "--vocab-size 50000": "--vocab-size 50,000: the tokenizer has 129 pieces; expected 1 to that",
+    "--vocab-size 50000": "--vocab-size 50,000: the tokenizer has 129 pieces; expected no more",
     "--vocab-size 20": r"no room for the \d+ pieces that must stay; .* --no-keep-characters$",
     "--vocab-size 5 --no-keep-characters": r"that must stay; ask for more than \d+$",
     "--corpus empty.txt": "empty.txt: no texts; expected one per line, or a table with a field",

@@ -25,10 +25,11 @@ worth. A check is a list of variants; the others are compared with its first, se
     python -m tools.ablate transtokenise --english all-MiniLM-L6-v2 --parallel nld-eng.tsv.gz
     python -m tools.ablate types --model clips/e5-base-trm --data mined.json --benchmark
 
-Without `--model`, all start from multilingual-e5-small in 4 bits (see tools/unpack.py), trimmed to
-the bundled Dutch text. Seeds differ in batches, drawn positives and dropout. `mining` trains on,
-from the model that mines: the one trained on all sources, or `--model`. With `--data` the settings
-are the paper's; `--train` changes them, as in `--train "--batch-size 256 --steps 500"`.
+Without `--model`, all but the last two start from multilingual-e5-small in 4 bits (see
+tools/unpack.py), trimmed to the bundled Dutch text. Seeds differ in batches, drawn positives and
+dropout. `mining` continues to train the model that mines: the one trained on all sources, or
+`--model`. With `--data` the settings are the paper's; `--train` changes them, as in `--train
+"--batch-size 256 --steps 500"`.
 
 Everything goes to `--out`, into folders named by what made them (settings, weights, content of
 files): the same command resumes where a killed one stopped, and what two checks need is made once.

@@ -1,8 +1,8 @@
 """What happens to a run that is killed, whose disk is full, or whose other node dies.
 
-In: nothing. Every command makes its results from small bundled text, undisturbed, and then again
+In: nothing. Every command makes its results from a little bundled text, undisturbed, and then again
 and again with a disturbance, followed by the same command (`e5nl.py train` with `--resume`;
-`mine.py` and `filter`, which refuse what is half written, with `--overwrite`). Out: a table
+`mine.py` and `filter`, which refuse to replace what is there, with `--overwrite`). Out: a table
 (docs/reliability.md); the exit status is 1 if a disturbance changed anything.
 
     kills    SIGKILL before each change of the file system in turn (a file opened for writing,
@@ -11,14 +11,14 @@ and again with a disturbance, followed by the same command (`e5nl.py train` with
     nodes    two processes that train together, one of them killed before each of its changes; on
              one disk, or on two, where the checkpoints are copied before the run resumes
 
-After a disturbance and the rerun there must be the files of the undisturbed run, each with its
-content, and no others; what a command prints is no traceback; one that fails says so in one line.
+After a disturbance and the rerun there must be the files of the undisturbed run, with the same
+content, and no others. No command may print a traceback, and one that fails says why in one line.
 
-    unshare -rm python -m tools.reliability              # minutes; `unshare` for the small disks
+    unshare -rm python -m tools.reliability    # ten minutes; `unshare -rm` lets it make small disks
     python -m tools.reliability --only train mine
 
 The commands run in forks of this process, which imports them once. An audit hook counts changes.
-What libraries write without Python (tensors) changes between two of them; random moments hit it.
+Libraries that write without Python (tensors) are not seen by it; random moments hit them.
 """
 
 import argparse
@@ -56,7 +56,7 @@ SIZES = 8  # of disks that are too small
 
 
 class Command(NamedTuple):
-    """A command that writes to OUT, and the words it is repeated with after a disturbance."""
+    """A command that writes to OUT, and the option that its rerun gets."""
 
     script: str
     words: str
@@ -269,7 +269,7 @@ def mount(folder: Path, size: int, *options: str) -> None:
 
 
 def full_disks(command: Command, out: Path) -> Count | None:
-    """A disk on which not all of the result has room; then it gets larger. None: cannot mount."""
+    """A disk that is too small for the result; then it gets larger. None: cannot mount."""
     finished(command, emptied(out))
     expected = files_in(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
@@ -340,7 +340,10 @@ def nodes(command: Command, out: Path, shared: bool, random_kills: int) -> Count
     draw = random.Random(0)
     for _ in range(random_kills):
         empty()
-        processes, delay = start(command), draw.random() * seconds
+        processes, delay = start(command), draw.random() * seconds / 2
+        # Until they have met, one waits for the other, as long as torch lets it.
+        while not (outs[0] / "model/settings.json").exists():
+            time.sleep(0.01)
         time.sleep(delay)
         processes[1].kill()
         fault = ended(processes) or resumed()
