@@ -58,7 +58,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 import card
 from data import (
@@ -93,12 +92,15 @@ from files import (
     write_json,
 )
 from long_runs import (
+    LINE_SECONDS,
     add_up,
     agree,
+    counted,
     keep_newest,
     load_checkpoint,
     only_writer,
     processes,
+    progress_bar,
     rank_and_world,
     save_checkpoint,
     signals_noted,
@@ -426,7 +428,6 @@ def shorten(embeddings: Tensor, width: int) -> Tensor:
     return F.normalize(embeddings[:, :width], dim=-1)
 
 
-LINE_SECONDS = 30  # between lines of progress where there is no terminal
 # Texts tokenised, and saved, at once: bounds memory, and is enough to sort by length. Long texts
 # count by their characters: a million tokens or so, minutes of work on a CPU.
 WINDOW = 8192
@@ -547,19 +548,7 @@ def embed_windows(
         return shorten(encode(model, ids, chunk), model.config.width).cpu().numpy()
 
     model.eval()
-    # Without a terminal, a line every half minute.
-    lines = {
-        "mininterval": LINE_SECONDS,
-        "delay": LINE_SECONDS,
-        "bar_format": "{n_fmt} of {total_fmt} texts, {rate_fmt}, {remaining} left\n",
-    }
-    bar = tqdm(
-        total=len(texts),
-        unit="text",
-        unit_scale=True,
-        disable=not progress or rank > 0,
-        **({} if sys.stderr.isatty() else lines),
-    )
+    bar = progress_bar(len(texts), "text", disable=not progress or rank > 0)
     with ThreadPoolExecutor(1) as pool, bar:
         windows = tokenised()
         next_window = pool.submit(next, windows, None)
@@ -818,7 +807,9 @@ def backward(
 
     # 1. Embed chunk by chunk, the first with a graph and the others without.
     numbers, at_once = range(len(chunks)), workers(words.device)
-    embedded = list(side_by_side(lambda n: embed_chunk(n, graph=n < kept), numbers, at_once))
+    bar = progress_bar(2 * len(chunks), "chunk", LINE_SECONDS, disable=rank > 0)
+    embedded = side_by_side(lambda n: embed_chunk(n, graph=n < kept), numbers, at_once)
+    embedded = list(counted(embedded, bar))
 
     # 2. Loss of the complete batch, and its gradient on the embeddings.
     exact = torch.promote_types(words.dtype, torch.float32)
@@ -832,13 +823,14 @@ def backward(
 
     # 3. Embed every chunk again, with a graph, and send its rows of the gradient back through it.
     gradient_parts = embeddings.grad[order].split([len(chunk) for chunk in chunks])
-    for gradients in side_by_side(gradients_of, numbers, at_once):
+    for gradients in counted(side_by_side(gradients_of, numbers, at_once), bar):
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         words.grad = words.grad.coalesce()
     if words.grad is not None:
         words.grad = words.grad.to_dense()
+    bar.close()
 
     # 4. The sum over all processes.
     if world > 1:

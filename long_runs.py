@@ -1,4 +1,4 @@
-"""Runs that take days: several processes that train as one, checkpoints, stopping by a signal.
+"""Runs that take days: several processes that train as one, checkpoints, progress, stopping.
 
 What is trained does not matter here: `e5nl.py` says what a step is. In: a model, an optimizer, a
 number of steps. Out: `checkpoints/step-….safetensors`. Evaluation and mining also share their work
@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ import torch.distributed
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from files import InputError, new_file, remove_leftovers
 
@@ -200,6 +201,30 @@ def load_checkpoint(folder, model: nn.Module, optimizer: torch.optim.AdamW) -> i
                 state[moment] = tensors[f"{name} {moment}"].to(parameter.device, copy=True)
         return step
     return 0
+
+
+# --- progress ------------------------------------------------------------------------------------
+
+LINE_SECONDS = 30  # between lines of progress where there is no terminal
+
+
+def progress_bar(total: int, unit: str, delay: float = 0, disable: bool = False) -> tqdm:
+    """A bar, shown after `delay` seconds; without a terminal a line every half minute."""
+    terminal = sys.stderr.isatty()
+    lines = {
+        "mininterval": LINE_SECONDS,
+        "delay": LINE_SECONDS,
+        "bar_format": "{n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left\n",
+    }
+    options = {"delay": delay, "leave": not delay} if terminal else lines
+    return tqdm(total=total, unit=unit, unit_scale=True, disable=disable, **options)
+
+
+def counted(items: Iterable, bar: tqdm) -> Iterator:
+    """The items, each of which moves the bar when it has been dealt with."""
+    for item in items:
+        yield item
+        bar.update()
 
 
 # --- stopping ------------------------------------------------------------------------------------

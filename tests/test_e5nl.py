@@ -251,11 +251,27 @@ def test_windows_of_long_texts_hold_fewer(monkeypatch):
 
 
 def test_without_a_terminal_progress_is_lines(make_model, tokenizer, monkeypatch, capsys):
-    monkeypatch.setattr(e5nl, "LINE_SECONDS", 0)
+    monkeypatch.setattr(long_runs, "LINE_SECONDS", 0)
     e5nl.embed(make_model(), tokenizer, TEXTS, "query", chunk_tokens=20, progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert any(re.search(r"^\d\.00 of 7\.00 texts, .* left$", line) for line in lines), lines
     e5nl.embed(make_model(), tokenizer, TEXTS, "query")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_long_step_shows_its_chunks(make_model, monkeypatch, capsys):
+    """Each is embedded twice; short steps, as all others in these tests, show nothing."""
+    monkeypatch.setattr(long_runs, "LINE_SECONDS", 0)
+    ids = [[0, *range(5, 15), 2]] * 4
+
+    def loss_of(embeddings):
+        return embeddings.square().sum(), embeddings.sum()
+
+    e5nl.backward(make_model().train(), ids, loss_of, 1, chunk_tokens=24, dtype=torch.float32)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert re.fullmatch("4.00 of 4.00 chunks, .* left", lines[-1]), lines
+    monkeypatch.undo()
+    e5nl.backward(make_model().train(), ids, loss_of, 1, chunk_tokens=24, dtype=torch.float32)
     assert capsys.readouterr().err == ""
 
 
