@@ -379,7 +379,8 @@ def average(first, second, share: float, out, overwrite: bool = False) -> None:
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         ours.data.lerp_(theirs.data, share)
     card.check(find(second), out)
-    step = f"Averaged: {share:g} of these weights, the rest of those of {Path(first).name}."
+    before = card.code(Path(first).name)
+    step = f"Averaged: {share:g} of these weights, {1 - share:g} of those of {before}."
     Path(out).mkdir(parents=True, exist_ok=True)
     card.write(out, second, step=step, config=model.config)
     save(model, tokenizer, out, overwrite)

@@ -1040,7 +1040,7 @@ def test_the_card_tells_the_history_of_a_model(tmp_path, training):
     rows = [sum(line["rows"] for line in log_of(tmp_path / name)) for name in ("one", "two")]
     assert steps[0] == "Started from `base`." and rows[0] > rows[1]
     assert [step.split(",")[0] for step in steps[1:3]] == [f"Trained on {n} rows" for n in rows]
-    assert steps[3:] == ["Averaged: 0.25 of these weights, the rest of those of one."]
+    assert steps[3:] == ["Averaged: 0.25 of these weights, 0.75 of those of `one`."]
 
 
 def test_a_run_too_short_for_a_checkpoint_is_complete_too(tmp_path, training, capsys):
