@@ -185,8 +185,7 @@ def model_cache(
     }
     if store != "float32":
         made_by["store"] = store
-    if config.truncate_dim:
-        made_by["truncate_dim"] = config.truncate_dim
+    made_by |= config.cut
 
     def windows(texts, kind, share):
         return e5nl.embed_windows(

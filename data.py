@@ -70,6 +70,7 @@ from files import (
     read_lines,
     read_rows,
     refuse_existing,
+    refuse_other_suffix,
     whole_number,
     write_jsonl,
 )
@@ -775,8 +776,7 @@ def _check(args) -> None:
 
 
 def _refuse_out(args) -> None:
-    if not args.out.endswith((".jsonl", ".jsonl.gz")):
-        raise InputError(f"--out {args.out}: expected a name that ends in .jsonl or .jsonl.gz")
+    refuse_other_suffix(args.out)
     refuse_existing(args.out, args.overwrite)
 
 

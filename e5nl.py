@@ -369,6 +369,7 @@ def average(first, second, share: float, out, overwrite: bool = False) -> None:
     in weights, and in what `adapt` states, of which the second's is kept.
     """
     refuse_model(Path(out), overwrite)
+    card.check(find(second), out)
     (model, tokenizer), (other, other_tokenizer) = load(first, "cpu"), load(second, "cpu")
     stated = {name: getattr(other.config, name) for name in ("prompts", "truncate_dim")}
     model.config = dataclasses.replace(model.config, **stated)
@@ -378,7 +379,6 @@ def average(first, second, share: float, out, overwrite: bool = False) -> None:
                          "that its training started from")  # fmt: skip
     for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
         ours.data.lerp_(theirs.data, share)
-    card.check(find(second), out)
     before = card.code(Path(first).name)
     step = f"Averaged: {share:g} of these weights, {1 - share:g} of those of {before}."
     Path(out).mkdir(parents=True, exist_ok=True)

@@ -391,9 +391,7 @@ def _run_share(args, rank: int, world: int) -> None:
     args.prefix = args.prefix or ("mteb" if model.config.policy == "e5" else "instruct")
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
     settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}
-    settings |= {"prompts": prompts}
-    if model.config.truncate_dim:
-        settings["truncate_dim"] = model.config.truncate_dim
+    settings |= {"prompts": prompts} | model.config.cut
     prefixes = f"--prefix {args.prefix}, {model_folder.describe_prefixes(model.config)}"
     print(f"{args.model}: {len(tasks)} tasks, {prefixes}, {args.dtype}, weights {weights[:12]}")
     if note := model_folder.other_policy(model.config, args.prefix):

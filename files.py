@@ -172,6 +172,12 @@ def refuse_existing(path, overwrite: bool, folder: bool = False) -> None:
         raise InputError(f"{path}: {parent} is no folder that you may write to")
 
 
+def refuse_other_suffix(path) -> None:
+    """Stop where the name of a training source to write does not say what it holds."""
+    if not str(path).endswith((".jsonl", ".jsonl.gz")):
+        raise InputError(f"--out {path}: expected a name that ends in .jsonl or .jsonl.gz")
+
+
 def output_folder(path) -> None:
     """Make a folder for results before the work, or say what is in its way."""
     try:

@@ -130,7 +130,7 @@ def add_up(tensor: Tensor) -> Tensor:
 
 # --- checkpoints ----------------------------------------------------------------------------------
 
-# A checkpoint is one file, `step-….safetensors`: weights, AdamW's moments and the number of steps.
+# A checkpoint is one file, named by the number of steps: weights and AdamW's moments.
 # Nothing random has to be kept: batches, negatives and dropout are functions of (seed, step). So a
 # run that resumes ends with the bytes of a run that never stopped (on the CPU).
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW keeps of each parameter, besides the step

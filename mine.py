@@ -79,6 +79,7 @@ from files import (
     read_jsonl,
     real_number,
     refuse_existing,
+    refuse_other_suffix,
     whole_number,
     write_json,
     write_jsonl,
@@ -559,11 +560,10 @@ def _embeddings(args, source: Source, texts: Texts, rank: int, world: int):
     weights = model_folder.weights_hash(folder)
     model, tokenizer = e5nl.load(folder, dtype=getattr(torch, args.dtype))
     print(e5nl.summary(model, tokenizer), flush=True)
-    kinds, made_by = KINDS[source.type], {"weights": weights, "prompts": dict(model.config.prompts)}
-    if model.config.policy == "instruct":
+    kinds, config = KINDS[source.type], model.config
+    made_by = {"weights": weights, "prompts": dict(config.prompts)} | config.cut
+    if config.policy == "instruct":
         texts, kinds = with_instructions(source, texts), ("none", "none")
-    if model.config.truncate_dim:
-        made_by["truncate_dim"] = model.config.truncate_dim
     options = (args.store, args.cache, weights, (rank, world))
     q = embed_texts(model, tokenizer, texts.queries, kinds[0], args.query_length, *options)
     p = embed_texts(model, tokenizer, texts.passages, kinds[1], args.passage_length, *options)
@@ -689,8 +689,7 @@ def main(argv=None) -> None:
 
     # Mistakes that can be seen before anything is read
     if args.out:
-        if not args.out.endswith((".jsonl", ".jsonl.gz")):
-            raise InputError(f"--out {args.out}: expected a name that ends in .jsonl or .jsonl.gz")
+        refuse_other_suffix(args.out)
         if Path(args.out).resolve() == Path(args.data).resolve():
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):

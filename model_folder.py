@@ -101,6 +101,11 @@ class Config:
         return self.truncate_dim or self.hidden_size
 
     @property
+    def cut(self) -> dict:
+        """What files say of a width that is not the full one, and nothing where it is."""
+        return {"truncate_dim": self.truncate_dim} if self.truncate_dim else {}
+
+    @property
     def policy(self) -> str:
         """The prefix policy that the folder states: `instruct`, or `e5` for any other prompts."""
         return "instruct" if dict(self.prompts)["query"].startswith("Instruct: ") else "e5"
@@ -984,7 +989,7 @@ def write_settings(folder: Path, config: Config, tokenizer: Tokenizer, values: d
             "default_prompt_name": None,
             "similarity_fn_name": "cosine",
         }
-        | ({"truncate_dim": config.truncate_dim} if config.truncate_dim else {}),
+        | config.cut,
         "modules.json": [
             {
                 "idx": number,

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from files import InputError
 from tools import reliability
 from tools.reliability import Command
 
@@ -48,6 +49,11 @@ def test_kills_at_every_change(tmp_path, monkeypatch, words, again, changes, fau
     assert counted.number == changes and len(counted.faults) == len(faults)
     for fault, (number, expected) in zip(counted.faults, faults.items(), strict=True):
         assert re.match(f"change {number}: {expected}", fault), fault
+
+
+def test_a_command_that_it_does_not_have_is_refused():
+    with pytest.raises(InputError, match="--only: no command 'trian'; .*train"):
+        reliability.main(["--only", "embed", "trian"])
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ import torch._dynamo  # noqa: F401 (else every fork imports it with its optimize
 
 from demo import DEMO
 from evaluate import table
-from files import cli, read_jsonl, write_json, write_jsonl
+from files import InputError, cli, read_jsonl, write_json, write_jsonl
+from mteb_nl import nearest
 
 sys.path.append(str(Path(__file__).parent.parent / "tests"))
 import fake_server  # noqa: E402
@@ -143,7 +144,7 @@ class Process:
 
     def __init__(self, command: Command, out: Path, die_at=0, counter=None, environment=()):
         self.log = tempfile.TemporaryFile("w+")
-        words = f"{command.words}".replace("OUT", str(out)).split()
+        words = command.words.replace("OUT", str(out)).split()
         self.pid = os.fork()
         if not self.pid:
             os.environ.update(environment)
@@ -360,22 +361,24 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
 
     torch.set_num_threads(1)
-    rows, faults = [["", "at changes", "at random", "full disks", "nodes", "faults"]], []
+    rows = [["", "at changes", "at random", "full disks", "nodes", "faults"]]
     with tempfile.TemporaryDirectory() as folder:
         base, out = Path(folder, "base"), Path(folder, "work/out")
         base.mkdir()
         url, _ = fake_server.start()
+        every = commands(base, url)
+        for name in args.only or every:
+            if name not in every:
+                raise InputError(f"--only: no command {name!r}; {nearest(name, every)}")
         prepare(base)
-        for name, command in commands(base, url).items():
-            if args.only and name not in args.only:
-                continue
+        for name in args.only or every:
+            command = every[name]
             counts = [*kills(command, out, args.random), full_disks(command, out)]
             counts.append(None)
             if name == "train":
                 shared, apart = (nodes(command, out, disk, args.random) for disk in (True, False))
                 counts[-1] = Count(shared.number + apart.number, shared.faults + apart.faults)
             found = [fault for count in counts if count for fault in count.faults]
-            faults += [f"{name}, {fault}" for fault in found]
             cells = [str(count.number) if count else "-" for count in counts]
             rows.append([name, *cells, str(len(found))])
             print(f"{', '.join(rows[-1])}", flush=True)
@@ -384,7 +387,7 @@ def main(argv=None) -> int:
     total = [sum(int(row[i]) for row in rows[1:] if row[i] != "-") for i in range(1, 6)]
     rows.append(["in all", *map(str, total)])
     print(f"\n{table(rows, 'markdown', 1)}\n\n{sum(total[:4])} disturbances, {total[4]} faults")
-    return bool(faults)
+    return bool(total[4])
 
 
 if __name__ == "__main__":

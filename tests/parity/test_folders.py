@@ -57,9 +57,10 @@ def make_folder(tmp_path, tokenizer):
     def make(model_type: str, **changes) -> Path:
         shape = (model_type, tokenizer.vocab_size, 12, 1, 3, 20, 66, 2, 1e-5)
         model = e5nl.new_encoder(e5nl.Config(*shape, int(model_type != "bert"), **changes), seed=1)
+        generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.normal_(0, 0.3)
+                parameter.normal_(0, 0.3, generator=generator)
         e5nl.save(model, tokenizer, tmp_path / "model")
         return tmp_path / "model"
 
