@@ -40,7 +40,6 @@ authors' loader, unused by the paper).
 import argparse
 import hashlib
 import itertools
-import json
 import re
 import unicodedata
 from array import array
@@ -52,7 +51,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from duplicates import BANDS, ROWS, hash_words, in_parts, minhash, near_duplicates
+from duplicates import hash_words, minhash, near_duplicates
 from files import (
     HUB_NAME,
     TABLES,
@@ -71,6 +70,7 @@ from files import (
     read_rows,
     refuse_existing,
     refuse_other_suffix,
+    shown,
     whole_number,
     write_jsonl,
 )
@@ -148,22 +148,14 @@ class Source(NamedTuple):
 
 def parse_row(row: dict, where: str) -> Row:
     """Check one row of a training source. `where` is `file:line`, for the message."""
-    query = row.get("query")
+    query, pos, neg = row.get("query"), row.get("pos"), row.get("neg", [])
     if not _is_text(query):
-        found = json.dumps(query)[:60]
-        raise InputError(f"{where}: 'query' is {found}; every row needs a text to search with")
-
-    texts = {}
-    for field, least in (("pos", 1), ("neg", 0)):
-        value = row.get(field, [])
-        if not isinstance(value, list) or not all(map(_is_text, value)) or len(value) < least:
-            found = json.dumps(value, ensure_ascii=False)[:60]
-            expected = "one or more texts" if least else "texts (it may be empty)"
-            expected = f"expected a list of {expected}, none of them empty"
-            raise InputError(f"{where}: {field!r} is {found}; {expected}")
-        texts[field] = tuple(value)
-
-    return Row(query, **texts, instruction=parse_instruction(row.get("instruction"), where))
+        raise InputError(f"{where}: 'query' is {shown(query)}; expected a text to search with")
+    for field, texts, least in (("pos", pos, 1), ("neg", neg, 0)):
+        if not isinstance(texts, list) or len(texts) < least or not all(map(_is_text, texts)):
+            expected = f"expected a list of {least} or more texts, none of them empty"
+            raise InputError(f"{where}: {field!r} is {shown(texts)}; {expected}")
+    return Row(query, tuple(pos), tuple(neg), parse_instruction(row.get("instruction"), where))
 
 
 def parse_instruction(value, where: str) -> str:
@@ -183,10 +175,8 @@ def parse_type(type, where: str) -> str:
     """The type of a row. FlagEmbedding calls `retrieval` `normal`."""
     if type == "normal":
         return "retrieval"
-    if not isinstance(type, str) or type not in KINDS:
+    if type not in list(KINDS):
         expected = f"expected one of {', '.join(KINDS)}, in the rows or in a manifest"
-        if type == "symmetric_class":
-            expected = "write symmetric_clustering (`query: ` before both) or classification"
         raise InputError(f"{where}: type {type!r} is unknown; {expected}")
     return type
 
@@ -198,36 +188,27 @@ def read_source(
     seed: int = 42,
     batch_factor: float | None = None,
     instruction: str | None = None,
-    complete: bool = False,
     **settings,
 ) -> Source:
     """Read one source. Its rows must have one type, unless `type` says what they are.
 
-    instruction: of all rows, whatever they say. complete: all rows must have one, or none.
-    `ratio` < 1 keeps that share of the rows, drawn with `seed`, in file order (the paper: 0.75 of
-    mMARCO-NL). Symmetric sources get half the batch unless `batch_factor` says otherwise, as in the
-    authors' loader.
+    instruction: of all rows, whatever they say. `ratio` < 1 keeps that share of the rows, drawn
+    with `seed`, in file order (the paper: 0.75 of mMARCO-NL). Symmetric sources get half the batch
+    unless `batch_factor` says otherwise, as in the authors' loader.
     """
-    rows, type = [], type and parse_type(type, str(path))
+    given = type and parse_type(type, str(path))
     instruction = parse_instruction(instruction, str(path))
-    given = type
-    for number, row in read_jsonl(path):
+    rows, type = [], given
+    for number, fields in read_jsonl(path):
         where = f"{path}:{number}"
+        row = parse_row(fields, where)
+        rows.append(row._replace(instruction=instruction or row.instruction))
         # One type in all rows; a row that names none has that of the rows before it
-        if given is None:
-            of_row = parse_type(row.get("type", type or "retrieval"), where)
-            if rows and of_row != type:
-                advice = "a source has one type; split the file, or set the type in a manifest"
-                raise InputError(f"{where}: type {of_row!r}, after rows of type {type!r}; {advice}")
-            type = of_row
-        row = parse_row(row, where)
-        if instruction:
-            row = row._replace(instruction=instruction)
-        if complete and rows and bool(row.instruction) != bool(rows[0].instruction):
-            what = "an instruction" if row.instruction else "no instruction"
-            advice = "give all rows one, in the rows or in a manifest, or none"
-            raise InputError(f"{where}: {what}, unlike the rows before it; {advice}")
-        rows.append(row)
+        of_row = given or parse_type(fields.get("type", type or "retrieval"), where)
+        if type not in (None, of_row):
+            advice = "a source has one type; split the file, or set the type in a manifest"
+            raise InputError(f"{where}: type {of_row!r}, after rows of type {type!r}; {advice}")
+        type = of_row
 
     # A share of the rows, in file order
     if ratio < 1:
@@ -241,13 +222,13 @@ def read_source(
 
 # What a manifest may say of a source: (types, test, what is expected)
 _SETTINGS = {
-    "file": (object, lambda v: True, ""),  # see `inside`
-    "type": (str, lambda v: v in (*KINDS, "normal"), f"one of {', '.join(KINDS)}"),
-    "ratio": ((int, float), lambda v: 0 < v <= 1, "a number above 0, at most 1"),
-    "in_batch_negatives": (bool, lambda v: True, "true or false"),
-    "batch_factor": ((int, float), lambda v: 0 < v <= 16, "a number above 0, at most 16"),
-    "negatives": (int, lambda v: 0 <= v <= 1000, "a whole number from 0 to 1000"),
-    "instruction": (str, lambda v: bool(v.strip()), "a text"),
+    "file": ([str], bool, "a text"),  # see also `inside`
+    "type": ([str], bool, f"one of {', '.join(KINDS)}"),  # see also `parse_type`
+    "ratio": ([int, float], lambda v: 0 < v <= 1, "a number above 0, at most 1"),
+    "in_batch_negatives": ([bool], lambda v: True, "true or false"),
+    "batch_factor": ([int, float], lambda v: 0 < v <= 16, "a number above 0, at most 16"),
+    "negatives": ([int], lambda v: 0 <= v <= 1000, "a whole number from 0 to 1000"),
+    "instruction": ([str], str.strip, "a text"),
 }
 
 
@@ -260,8 +241,13 @@ def read_sources(paths, seed: int = 42, prefix: str = "e5") -> list[Source]:
     for path in map(Path, paths):
         for settings in _read_manifest(path) if path.suffix == ".json" else [{"file": path.name}]:
             file = inside(path.parent, settings.pop("file"), path)
-            settings |= {"seed": seed, "complete": prefix == "instruct"}
-            sources.append(read_source(file, **settings))
+            sources.append(read_source(file, seed=seed, **settings))
+            instructed = sum(bool(row.instruction) for row in sources[-1].rows)
+            rows = len(sources[-1].rows)
+            if prefix == "instruct" and 0 < instructed < rows:
+                problem = f"{instructed:,} of {rows:,} rows have an instruction"
+                advice = "give all rows one, in the rows or in a manifest, or none"
+                raise InputError(f"{file}: {problem}; {advice}")
     # Names are what reports and resumed runs know a source by
     for name, count in Counter(source.name for source in sources).items():
         if count > 1:
@@ -271,30 +257,24 @@ def read_sources(paths, seed: int = 42, prefix: str = "e5") -> list[Source]:
 
 def _read_manifest(path: Path) -> list[dict]:
     """The checked entries of a manifest: a file, and settings of `read_source`."""
-    expected = 'a .json file is a manifest, {"sources": [{"file": …}]}; a file of rows is .jsonl'
-    try:
-        manifest = read_json(path)
-    except InputError as error:
-        raise InputError(f"{error}; {expected}") from None
-
     # Nothing that would be silently ignored
+    manifest = read_json(path)
     entries = manifest.get("sources")
     if set(manifest) != {"sources"} or not isinstance(entries, list) or not entries:
-        raise InputError(f"{path}: {expected}")
+        expected = '{"sources": [{"file": …}]}; a file of rows is .jsonl'
+        raise InputError(f"{path}: a .json file is a manifest, {expected}")
 
     for entry in entries:
         if not isinstance(entry, dict) or "file" not in entry:
-            raise InputError(f"{path}: every source needs 'file'; found {json.dumps(entry)[:80]}")
+            raise InputError(f"{path}: every source needs 'file'; found {shown(entry)}")
         where = f"{path}: source {entry['file']!r}"
         for field, value in entry.items():
             if field not in _SETTINGS:
                 known = ", ".join(_SETTINGS)
                 raise InputError(f"{where}: {field!r} is unknown; it may have {known}")
-            kind, test, expected = _SETTINGS[field]
-            # Python counts true and false among the whole numbers
-            fits = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-            if not fits or not test(value):
-                raise InputError(f"{where}: {field} is {json.dumps(value)}; expected {expected}")
+            types, test, expected = _SETTINGS[field]
+            if type(value) not in types or not test(value):
+                raise InputError(f"{where}: {field} is {shown(value)}; expected {expected}")
     return entries
 
 
@@ -334,46 +314,21 @@ def lacking_negatives(
     Their loss is 0, so they teach nothing. A row's negatives are its own (`negatives` of them) and
     the passages of the other rows of its batch. The arguments are those of `e5nl.train`.
     """
-    # Rows per batch of each source
-    sizes = [batch_size] * len(sources)
-    if batching == "source":
-        sizes = batch_sizes(sources, batch_size)
-
-    # Where no other row of the batch helps, a row needs negatives of its own
+    mixed = [batch_size] * len(sources)
+    sizes = batch_sizes(sources, batch_size) if batching == "source" else mixed
     lacking = []
     for source, size in zip(sources, sizes, strict=True):
-        if size == 1:
-            reason = "batches of 1 row"
-        elif in_batch == "as-given" and not source.in_batch_negatives:
-            reason = "in_batch_negatives: false"
-        else:
-            continue
+        # Where no other row of the batch helps, a row needs negatives of its own
+        alone = size == 1 or in_batch == "as-given" and not source.in_batch_negatives
         drawn = negatives if source.negatives is None else source.negatives
         count = sum(not (drawn and row.neg) for row in source.rows)
-        if count:
-            lacking.append(f"{count:,} of {len(source.rows):,} rows of {source.name} ({reason})")
+        if alone and count:
+            lacking.append(f"{count:,} of {len(source.rows):,} rows of {source.name}")
     if not lacking:
         return ""
-    advice = "draw one or more of those that the rows have, set in_batch_negatives: true, or raise"
     lost = f"no negatives for {', '.join(lacking)}: their loss would be 0"
+    advice = "draw one or more of those that the rows have, set in_batch_negatives: true, or raise"
     return f"{lost}; mine negatives (mine.py), {advice} --batch-size"
-
-
-def unseen_sources(sources: list[Source], batch_size: int) -> list[str]:
-    """One line for each source that has too few rows for a batch, and so is not trained on."""
-    lines = []
-    advice = "give it a smaller batch_factor in a manifest, or join it with another source"
-    for source, size in zip(sources, batch_sizes(sources, batch_size), strict=True):
-        rows = len(source.rows)
-        if rows < size:
-            unseen = f"none of its {rows} rows will be seen, since a batch takes {size}"
-            lines.append(f"{source.name}: {unseen}; lower --batch-size, {advice}")
-    return lines
-
-
-def count_batches(rows: list[int], sizes: list[int]) -> list[int]:
-    """Batches of each source in one epoch: the last partial one is dropped."""
-    return [n // size for n, size in zip(rows, sizes, strict=True)]
 
 
 def plan_batches(
@@ -469,9 +424,8 @@ def beir_file(folder, *names: str) -> Path:
         if path.is_file():
             return path
     others = sorted(other.name for other in paths[0].parent.glob("*"))[:9]
-    usual = "expected corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
-    hint = f"found {', '.join(others)}" if others else usual
-    raise FileNotFoundError(f"{paths[0]}: no such file (nor with .gz); {hint}")
+    found = f"found {', '.join(others) or 'nothing'}"
+    raise FileNotFoundError(f"{paths[0]}: no such file (nor with .gz); {found}")
 
 
 def texts_by_id(files, wanted: Collection[str] | None = None) -> dict[str, str]:
@@ -543,7 +497,10 @@ def qrels_of(files) -> dict[str, dict[str, int]]:
                 raise InputError(f"{where}: expected {expected}, {found}")
             query, document = (as_id(id, where) for id in cells[:2])
             qrels.setdefault(query, {})[document] = int(float(grade))
-    return _not_empty(qrels, files, "relevance judgements; expected query-id, corpus-id and score")
+    if not qrels:
+        expected = "expected query-id, corpus-id and score"
+        raise InputError(f"{', '.join(map(str, files))}: no relevance judgements; {expected}")
+    return qrels
 
 
 def _read_judgements(path) -> Iterator[tuple[int, list]]:
@@ -571,12 +528,6 @@ def triples_of(files) -> dict[str, dict[str, int]]:
                 expected = "three ids, query<TAB>positive<TAB>negative"
                 raise InputError(f"{path}:{number}: expected {expected}, found {line[:80]!r}")
             qrels.setdefault(cells[0], {})[cells[1]] = 1
-    return _not_empty(qrels, files, "triples; expected query<TAB>positive<TAB>negative")
-
-
-def _not_empty(qrels: dict, files, what: str) -> dict:
-    if not qrels:
-        raise InputError(f"{', '.join(map(str, files))}: no {what}")
     return qrels
 
 
@@ -603,34 +554,27 @@ def join(
     qrels: dict[str, dict[str, int]],
     queries: dict[str, str],
     passages: dict[str, str],
-    counts: Counter,
+    left_out: Counter,
 ) -> Iterator[dict]:
     """Rows of a training source: each query with all its positives, in the order of the judgements.
 
-    Negatives are for `mine.py`. counts gets the rows, their pairs of query and positive, and for
-    what reasons judgements were left out.
+    Negatives are for `mine.py`. left_out counts the judgements that make no pair, by reason.
     """
     for id, grades in qrels.items():
         query, positives = queries.get(id), {}  # keys alone: a set that keeps its order
         for passage, grade in grades.items():
             text = passages.get(passage)
             if grade <= 0:
-                counts["judged not relevant"] += 1
-            elif query is None:
-                counts["whose query is missing"] += 1
-            elif not query.strip():
-                counts["whose query is empty"] += 1
-            elif text is None:
-                counts["whose passage is missing"] += 1
-            elif not text.strip():
-                counts["whose passage is empty"] += 1
+                left_out["judged not relevant"] += 1
+            elif not query or not query.strip():
+                left_out["whose query is missing or empty"] += 1
+            elif not text or not text.strip():
+                left_out["whose passage is missing or empty"] += 1
             elif text in positives:
-                counts["of equal passages"] += 1
+                left_out["of equal passages"] += 1
             else:
                 positives[text] = None
         if positives:
-            counts["rows"] += 1
-            counts["pairs"] += len(positives)
             yield {"query": query, "pos": list(positives), "type": "retrieval"}
 
 
@@ -646,7 +590,6 @@ OPENING = re.compile(r"(.{40,}?[.!?]) ([^a-z].*)")
 
 LEAST_WORDS = 10  # of a passage
 MOST_PAIRS = 3  # that may have one text; what more have is boilerplate
-NEAR = 0.8  # share of three-word runs that makes two pairs near duplicates
 
 
 def cut_pairs(paragraphs: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -713,13 +656,10 @@ def judge_pairs(pairs: Callable[[], Iterable[tuple[str, str]]]) -> tuple[np.ndar
     counts["boilerplate"] = counts.pop("", 0) - kept.sum()
 
     # Pairs that nearly repeat an earlier one
-    signatures, done = np.empty((kept.sum(), BANDS * ROWS), np.uint32), 0
-    for part in in_parts(itertools.compress(pairs(), kept), 64):  # some are long
-        words = [split_words(f"{query} {passage}") for query, passage in part]
-        signatures[done : done + len(part)] = minhash(words)
-        done += len(part)
-    kept[kept] = ~near_duplicates(signatures, NEAR)
-    counts["near duplicate"], counts["kept"] = done - kept.sum(), kept.sum()
+    distinct = itertools.compress(pairs(), kept)
+    near = near_duplicates(minhash(split_words(" ".join(pair)) for pair in distinct))
+    kept[kept] = ~near
+    counts["near duplicate"], counts["kept"] = near.sum(), kept.sum()
     return kept, counts
 
 
@@ -728,25 +668,26 @@ def judge_pairs(pairs: Callable[[], Iterable[tuple[str, str]]]) -> tuple[np.ndar
 
 def describe(sources: list[Source], batch_size: int, batching: str = "source") -> str:
     """What a training run would see of these sources, as a table, and what it would not see."""
-    # As `plan_batches` would make them
-    sizes = batch_sizes(sources, batch_size)
-    counts = count_batches([len(source.rows) for source in sources], sizes)
     width = max(12, *(len(source.name) for source in sources))
     head = f"{'source':<{width}} {'type':<20} {'rows':>9} {'batch':>6} {'batches':>8}"
     lines = [f"{head} {'neg/row':>8}   median (max) characters: query / pos / neg"]
-    for source, size, batches in zip(sources, sizes, counts, strict=True):
-        rows = source.rows
-        positives = [text for row in rows for text in row.pos]
-        negatives = [text for row in rows for text in row.neg]
-        texts = ([row.query for row in rows], positives, negatives)
+    unseen, total_rows, total_batches = [], 0, 0
+    for source, size in zip(sources, batch_sizes(sources, batch_size), strict=True):
+        # As `plan_batches` would make them
+        rows, batches = len(source.rows), len(source.rows) // size
+        total_rows, total_batches = total_rows + rows, total_batches + batches
+        positives = [text for row in source.rows for text in row.pos]
+        negatives = [text for row in source.rows for text in row.neg]
+        texts = ([row.query for row in source.rows], positives, negatives)
         lengths = " / ".join(map(_lengths, texts))
-        figures = f"{len(rows):>9,} {size:>6} {batches:>8} {len(negatives) / len(rows):>8.1f}"
+        figures = f"{rows:>9,} {size:>6} {batches:>8} {len(negatives) / rows:>8.1f}"
         lines.append(f"{source.name:<{width}} {source.type:<20} {figures}   {lengths}")
-    total = f"{sum(len(source.rows) for source in sources):>9,} {'':>6} {sum(counts):>8}"
-    lines.append(f"{'in all':<{width}} {'':<20} {total}")
-    if batching == "source":
-        lines += unseen_sources(sources, batch_size)
-    return "\n".join(lines)
+        if not batches and batching == "source":
+            advice = "give it a smaller batch_factor in a manifest, or join it with another source"
+            problem = f"none of its {rows} rows will be seen, since a batch takes {size}"
+            unseen.append(f"{source.name}: {problem}; lower --batch-size, {advice}")
+    lines.append(f"{'in all':<{width}} {'':<20} {total_rows:>9,} {'':>6} {total_batches:>8}")
+    return "\n".join(lines + unseen)
 
 
 def _lengths(texts: list[str]) -> str:
@@ -780,26 +721,25 @@ def _refuse_out(args) -> None:
     refuse_existing(args.out, args.overwrite)
 
 
+def _listed(counts: Counter) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+
+
 def _pairs(args) -> None:
     _refuse_out(args)
     pairs = partial(read_pairs, args.data, args.fields)
     kept, counts = judge_pairs(pairs)
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
     if not kept.any():
-        raise InputError(f"{args.data[0]}: no pair is left ({reasons})")
+        raise InputError(f"{args.data[0]}: no pair is left ({_listed(counts)})")
     pairs = itertools.compress(pairs(), kept)
     write_jsonl(args.out, ({"query": q, "pos": [p], "type": "retrieval"} for q, p in pairs))
-    print(f"{args.out}: of {len(kept):,} pairs {reasons}")
+    print(f"{args.out}: of {len(kept):,} pairs {_listed(counts)}")
 
 
 def _prepare(args) -> None:
     # Mistakes that can be seen before anything is read
     _refuse_out(args)
     instruction = parse_instruction(args.instruction, "--instruction")
-    for name in filter(None, (args.corpus, args.queries, args.qrels, args.triples)):
-        if not is_hub_name(name) and not Path(name).exists():
-            expected = "expected one, or the name of a hub repository (owner/name)"
-            raise FileNotFoundError(f"{name}: no such file or folder; {expected}")
     if not (args.queries and (args.qrels or args.triples) or _is_data_set(args.corpus)):
         advice = "give --queries and --qrels (or --triples) too"
         raise InputError(f"--corpus {args.corpus} is no BEIR folder or repository; {advice}")
@@ -818,27 +758,20 @@ def _prepare(args) -> None:
     passages = texts_by_id(beir_files(args.corpus, "corpus.jsonl"), judged)
 
     # One row per query, written as it is made
-    counts, total = Counter(), sum(map(len, qrels.values()))
+    left_out, total = Counter(), sum(map(len, qrels.values()))
+    rows = join(qrels, queries, passages, left_out)
+    first = next(rows, None)
+    if not first:
+        problem = f"no row can be made of {total:,} judgements ({_listed(left_out)})"
+        raise InputError(f"{args.corpus}: {problem}; do these files belong together?")
+    fields = {"instruction": instruction} if instruction else {}
+    count = write_jsonl(args.out, (row | fields for row in itertools.chain([first], rows)))
 
-    def reasons() -> str:
-        left_out = [reason for reason in counts if reason not in ("rows", "pairs")]
-        return ", ".join(f"{counts[reason]:,} {reason}" for reason in left_out)
-
-    def rows() -> Iterator[dict]:
-        for row in join(qrels, queries, passages, counts):
-            yield row | ({"instruction": instruction} if instruction else {})
-        if not counts["rows"]:  # here: an error leaves no file
-            query, grades = next(iter(qrels.items()))
-            ids = f"the first judgement is of query {query!r} and passage {next(iter(grades))!r}"
-            found = f"no row can be made of {total:,} judgements ({reasons()}); {ids}"
-            raise InputError(f"{args.corpus}: {found}; do these belong together?")
-
-    write_jsonl(args.out, rows())
-    pairs = counts["pairs"]
+    pairs = total - left_out.total()
     expected = f" ({args.expect:,} expected: {pairs / args.expect:.1%})" if args.expect else ""
-    print(f"{args.out}: {counts['rows']:,} rows, {pairs:,} pairs of query and positive{expected}")
-    if reasons():
-        print(f"left out of {total:,} judgements: {reasons()}")
+    print(f"{args.out}: {count:,} rows, {pairs:,} pairs of query and positive{expected}")
+    if left_out:
+        print(f"left out of {total:,} judgements: {_listed(left_out)}")
 
 
 def main(argv=None) -> None:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -55,23 +55,29 @@ def shingles(texts: list[list[str]], size: int) -> tuple[np.ndarray, np.ndarray]
 # Of a signature. Two texts that share a part s of their shingles are compared with probability
 # 1 - (1 - s^4)^32.
 BANDS, ROWS = 32, 4
+NEAR = 0.8  # share of three-word runs that makes two texts near duplicates
 
 
-def minhash(texts: list[list[str]], seed: int = 42, size: int = 3) -> np.ndarray:
-    """Signatures (N, BANDS * ROWS) uint32.
+def minhash(texts: Iterable[list[str]], seed: int = 42) -> np.ndarray:
+    """Signatures (N, BANDS * ROWS) uint32. The texts are read as they are needed.
 
-    Two agree at a place with the Jaccard similarity of their texts' shingles.
+    Two agree at a place with the Jaccard similarity of their texts' runs of three words.
     """
-    # A place of the signature is the smallest of a text's hashes, mixed by numbers of its own.
-    hashes, starts = shingles(texts, size)
     generator = np.random.default_rng(seed)
     numbers = generator.integers(2**64, size=(BANDS * ROWS, 2), dtype=np.uint64)
-    columns = (hashes * (factor | 1) + offset >> 32 for factor, offset in numbers)
-    smallest = [np.minimum.reduceat(column, starts[:-1]) for column in columns]
-    return np.stack(smallest, axis=1).astype(np.uint32)
+
+    def signatures() -> Iterator[np.ndarray]:
+        for part in in_parts(texts, 64):  # some are long
+            # A place is the smallest of a text's hashes, mixed by numbers of its own.
+            hashes, starts = shingles(part, 3)
+            columns = (hashes * (factor | 1) + offset >> 32 for factor, offset in numbers)
+            smallest = [np.minimum.reduceat(column, starts[:-1]) for column in columns]
+            yield from np.stack(smallest, axis=1).astype(np.uint32)
+
+    return np.fromiter(signatures(), np.dtype((np.uint32, BANDS * ROWS)))
 
 
-def near_duplicates(signatures: np.ndarray, threshold: float) -> np.ndarray:
+def near_duplicates(signatures: np.ndarray, threshold: float = NEAR) -> np.ndarray:
     """(N,) bool: the signature agrees with an earlier one in at least `threshold` of its places.
 
     Compared are rows that agree in a complete band, each with the first such row and with the one

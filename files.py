@@ -320,14 +320,20 @@ def write_json(path, value) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def write_jsonl(path, rows) -> None:
-    """Rows as JSON Lines, compressed for a name in `.gz`; same rows, same bytes (no time stamp)."""
+def write_jsonl(path, rows) -> int:
+    """Rows as JSON Lines, compressed for a name in `.gz`; same rows, same bytes (no time stamp).
+
+    Returns how many there are.
+    """
+    count = 0
     with new_file(path) as temporary, contextlib.ExitStack() as stack:
         file = stack.enter_context(open(temporary, "wb"))
         if str(path).endswith(".gz"):
             file = stack.enter_context(gzip.GzipFile("", "wb", 9, file, mtime=0))
         for row in rows:
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
+            count += 1
+    return count
 
 
 def write_array(path, shape: tuple, blocks: Iterable[np.ndarray], digest: str = "") -> None:
@@ -567,16 +573,20 @@ def read_texts(path, field: str = "text", blank: bool = False) -> Iterator[str]:
 
 def as_text(value, where: str) -> str:
     if not isinstance(value, str):
-        found = "nothing" if value is None else type(value).__name__
-        raise InputError(f"{where}: expected a string, found {found}")
+        raise InputError(f"{where}: expected a string, found {shown(value)}")
     return value
+
+
+def shown(value) -> str:
+    """The beginning of a value from a file, as JSON writes it where it can."""
+    return json.dumps(value, ensure_ascii=False, default=repr)[:60]
 
 
 def as_id(value, where: str) -> str:
     """An id as text: a file may write 7 or "7" and means the same."""
     if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        found = json.dumps(value, default=str)[:60]
-        raise InputError(f"{where}: expected an id, a text or a whole number, found {found}")
+        expected = "expected an id, a text or a whole number"
+        raise InputError(f"{where}: {expected}, found {shown(value)}")
     return str(value)
 
 
