@@ -316,14 +316,20 @@ def lacking_negatives(
     """
     mixed = [batch_size] * len(sources)
     sizes = batch_sizes(sources, batch_size) if batching == "source" else mixed
+
+    # Where no other row of the batch helps, a row needs negatives of its own
     lacking = []
     for source, size in zip(sources, sizes, strict=True):
-        # Where no other row of the batch helps, a row needs negatives of its own
-        alone = size == 1 or in_batch == "as-given" and not source.in_batch_negatives
+        if size == 1:
+            reason = "batches of 1 row"
+        elif in_batch == "as-given" and not source.in_batch_negatives:
+            reason = "in_batch_negatives: false"
+        else:
+            continue
         drawn = negatives if source.negatives is None else source.negatives
         count = sum(not (drawn and row.neg) for row in source.rows)
-        if alone and count:
-            lacking.append(f"{count:,} of {len(source.rows):,} rows of {source.name}")
+        if count:
+            lacking.append(f"{count:,} of {len(source.rows):,} rows of {source.name} ({reason})")
     if not lacking:
         return ""
     lost = f"no negatives for {', '.join(lacking)}: their loss would be 0"

@@ -94,8 +94,6 @@ def _explain(error: Exception) -> str:
         return f"damaged, or not what its name says ({reason}); copy or download it again"
     if isinstance(error, KeyError):
         return f"no field {reason}"
-    if isinstance(error, csv.Error):
-        return f"not CSV ({reason})"
     return f"cannot be read ({type(error).__name__}: {reason})"
 
 
@@ -109,28 +107,18 @@ def cli(main) -> None:
         # `… | head` closed the pipe: a table may end there, a file was not written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except InputError as error:
-        _let_the_first_speak()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        # No such file, no permission, a full disk
-        _let_the_first_speak()
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        # A mistake that all processes of a node make is reported by the first of them alone:
+        # torchrun ends the others when it has ended. One that is still here was alone with it
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            time.sleep(20)
+        named = isinstance(error, OSError) and error.filename
+        message = f"{error.filename}: {error.strerror}" if named else error
+        print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-
-
-def _let_the_first_speak() -> None:
-    """A mistake that all processes of a node make is reported by the first of them alone.
-
-    torchrun ends the others when the first has ended; one that is still here was alone with it.
-    """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        time.sleep(20)
 
 
 def real_number(low: float, high: float = math.inf):
@@ -179,11 +167,8 @@ def refuse_other_suffix(path) -> None:
 
 
 def output_folder(path) -> None:
-    """Make a folder for results before the work, or say what is in its way."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{path}: is a file, or in one; expected a folder") from None
+    """Make a folder for results before the work."""
+    Path(path).mkdir(parents=True, exist_ok=True)
     remove_leftovers(Path(path))
 
 
@@ -209,8 +194,7 @@ def inside(folder, name: str, where) -> Path:
 
 # --- output that is complete or absent ------------------------------------------------------------
 
-# In a workspace: the file that its process holds, and what a new folder replaces
-_LOCK, _OLD = ".lock", ".old"
+_LOCK = ".lock"  # in a workspace: the file that its process holds
 
 
 @contextlib.contextmanager
@@ -243,9 +227,9 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
         temporary = workspace / path.name
         temporary.mkdir()
         yield temporary
-        # Two moves, since a folder cannot be replaced in one; see also remove_leftovers
+        # Two moves, since a folder cannot be replaced in one
         if path.exists():
-            os.replace(path, workspace / _OLD)
+            os.replace(path, workspace / "old")
         os.replace(temporary, path)
 
 
@@ -266,18 +250,18 @@ def _workspace(path: Path) -> Iterator[Path]:
             # A disk without locks, where no leftover is removed either
             lock = contextlib.nullcontext()
             break
-    with lock:
-        try:
-            yield workspace
-        except Exception as error:
-            if not _is_disk_full(error):
-                raise
-            shutil.rmtree(workspace, ignore_errors=True)
-            free = shutil.disk_usage(path.parent).free / 1e6
-            reason = f"No space left on device: {free:,.0f} MB are free"
-            raise InputError(f"{path}: {reason}, and it needs more") from None
-        finally:
-            shutil.rmtree(workspace, ignore_errors=True)
+    try:
+        with lock:
+            try:
+                yield workspace
+            finally:
+                shutil.rmtree(workspace, ignore_errors=True)
+    except Exception as error:
+        if not _is_disk_full(error):
+            raise
+        free = shutil.disk_usage(path.parent).free / 1e6
+        reason = f"No space left on device: {free:,.0f} MB are free"
+        raise InputError(f"{path}: {reason}, and it needs more") from None
 
 
 def _is_disk_full(error: Exception) -> bool:
@@ -301,17 +285,12 @@ def remove_leftovers(folder: Path) -> None:
     Whatever is about to write there calls it, also when it then refuses to replace what exists.
     """
     for workspace in folder.glob(".*.tmp"):
-        name = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", workspace.name)
+        ours = re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", workspace.name)
         # One that its process has just removed, or that is somebody else's, raises or is passed by
         with contextlib.suppress(OSError):
-            files = {file.name for file in workspace.iterdir()}
-            if not name or files and _LOCK not in files:
-                continue
-            with _lock(workspace):
-                # Killed between the two moves of new_folder
-                if _OLD in files and not (folder / name[1]).exists():
-                    os.replace(workspace / _OLD, folder / name[1])
-                shutil.rmtree(workspace)
+            if ours and (not any(workspace.iterdir()) or (workspace / _LOCK).exists()):
+                with _lock(workspace):
+                    shutil.rmtree(workspace)
 
 
 def write_json(path, value) -> None:
@@ -330,6 +309,7 @@ def write_jsonl(path, rows) -> int:
         file = stack.enter_context(open(temporary, "wb"))
         if str(path).endswith(".gz"):
             file = stack.enter_context(gzip.GzipFile("", "wb", 9, file, mtime=0))
+        # As it comes: there may be more rows than fit into memory
         for row in rows:
             file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8"))
             count += 1
@@ -375,12 +355,10 @@ def digest_of(texts: Iterable[str]) -> str:
 def existing(path) -> Path:
     """The path of a file that is read, which may be more than once."""
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; expected a file")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
-        raise InputError(f"{path}: is a pipe or a device; write it to a file, and name that")
+        raise InputError(f"{path}: is a folder, a pipe or a device; expected a file")
     return path
 
 
@@ -396,30 +374,22 @@ def read_lines(path, blank: bool = False) -> Iterator[tuple[int, str]]:
 
 def _raw_lines(path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line with its end). A byte order mark is no part of the text."""
+    # Each line by itself, so that a byte that is not UTF-8 gets its place
     path = existing(path)
-    with reading(path, 1) as place, _unpacked(path) as file:
+    opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
+    with reading(path, 1) as place, opened as file:
         for line in file:
             yield place.line, line.decode("utf-8-sig" if place.line == 1 else "utf-8")
             place.line += 1
 
 
-def _unpacked(path: Path) -> IO[bytes]:
-    """A file opened, by gzip if its name or its first two bytes say so."""
-    with open(path, "rb") as file:
-        packed = path.suffix == ".gz" or file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if packed else open(path, "rb")
-
-
 def read_json(path, kind: type = dict):
     """A JSON file that holds one object (or, with kind list, one list)."""
     with reading(path) as place:
-        text = "".join(line for _, line in _raw_lines(path))
-        value = json.loads(text)
-        if "\\ud" in text.lower():
-            json.dumps(value, ensure_ascii=False).encode()  # raises where half of a pair is alone
+        value = _parse("".join(line for _, line in _raw_lines(path)))
         if not isinstance(value, kind):
             expected = "object {…}" if kind is dict else "list […]"
-            raise InputError(f"{place}: expected a JSON {expected}, found {type(value).__name__}")
+            raise InputError(f"{place}: expected a JSON {expected}, found {shown(value)}")
         return value
 
 
@@ -428,16 +398,20 @@ def read_jsonl(path) -> Iterator[tuple[int, dict]]:
     place = reading(path)
     for place.line, line in read_lines(path):
         with place:
-            row = _JSON.decode(line)
+            row = _parse(line, _JSON.decode)
             if not isinstance(row, dict):
-                found = type(row).__name__
-                raise InputError(f"{place}: expected a JSON object {{…}}, found {found}")
-            # Half of a surrogate pair alone has no bytes in UTF-8, which raises
-            if "\\ud" in line.lower():
-                json.dumps(row, ensure_ascii=False).encode()
+                raise InputError(f"{place}: expected a JSON object {{…}}, found {shown(row)}")
         yield place.line, row
     if not place.line:
         raise InputError(f"{path}: no rows; expected JSON Lines, one object per line")
+
+
+def _parse(text: str, decode=json.loads):
+    value = decode(text)
+    # Half of a surrogate pair alone has no bytes in UTF-8, which raises
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _constant(name: str) -> None:
@@ -507,6 +481,7 @@ def _read_delimited(path) -> Iterator[tuple[int, dict]]:
             raise InputError(f"{place}: two columns have the same name; found {', '.join(header)}")
         place.line = 2
         for cells in records:
+            # A blank line is no row
             if cells and len(cells) != len(header):
                 found = f"found {len(cells)} cells, expected {len(header)} as in the first line"
                 advice = "; a cell of a .tsv holds no tab or line end, quoted or not"
@@ -516,36 +491,20 @@ def _read_delimited(path) -> Iterator[tuple[int, dict]]:
             place.line = records.line_num + 1
 
 
-# Types of arrow that JSON has no values for. In a struct or list the names of its fields come first
-_NOT_JSON = re.compile("date|time|duration|decimal|binary|interval|extension|union|map")
-_FIELD_NAME = re.compile("[^<,]*: ")
-
-
 def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
     import pyarrow.parquet  # here: slow to import, and few runs read parquet
 
-    with reading(path) as place:
+    number = 0
+    with reading(path):
         file = pyarrow.parquet.ParquetFile(existing(path))
-        schema = file.schema_arrow
-        names = _wanted(schema.names, columns, optional, str(path))
-
-        # Before any row: a value that JSON has not would stop the work at its end
-        for name in names:
-            kind = str(schema.field(name).type)
-            if _NOT_JSON.search(_FIELD_NAME.sub("", kind)):
-                advice = "JSON has no value for it; write it as text, or leave the column out"
-                raise InputError(f"{path}: column {name!r} is of type {kind}; {advice}")
-
-        place.line = 1
+        names = _wanted(file.schema_arrow.names, columns, optional, str(path))
+        # A part of the table at a time
         for batch in file.iter_batches(1024, columns=names):
-            # Column by column, then row by row
-            values = []
-            for name in names:
-                with reading(f"{path}: column {name!r}"):
-                    values.append(batch[name].to_pylist())
-            for row in zip(*values, strict=True):
-                yield place.line, {n: _as_json(x, n) for n, x in zip(names, row, strict=True)}
-                place.line += 1
+            for row in batch.to_pylist():
+                number += 1
+                with reading(path, number):
+                    row = {name: _as_json(value, name) for name, value in row.items()}
+                yield number, row
 
 
 def _as_json(value, column: str):
@@ -554,8 +513,9 @@ def _as_json(value, column: str):
         return [_as_json(item, column) for item in value]
     if isinstance(value, dict):
         return {key: _as_json(item, column) for key, item in value.items()}
-    if isinstance(value, float) and math.isinf(value):
-        raise ValueError(f"column {column!r}: JSON has no value for infinity")
+    # Here, since it would stop the work at its end, when it is written
+    if not isinstance(value, str | int | float | None) or value in (math.inf, -math.inf):
+        raise ValueError(f"column {column!r}: JSON has no value for {value!r}; leave it out")
     return None if value != value else value
 
 
@@ -633,6 +593,7 @@ def find_files(name) -> list[Path]:
     if not is_hub_name(name):
         return [Path(name)]
     repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
+    # In the hub's cache a file may be deeper than a pattern says, so it is compared again
     pattern = pattern or "*.parquet"
     folder = hub_folder(str(name), [pattern])
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
