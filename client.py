@@ -13,7 +13,6 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
-import email.utils
 import fcntl
 import hashlib
 import itertools
@@ -29,10 +28,8 @@ from tqdm import tqdm
 
 from files import InputError, new_file, read_json, shown, write_json
 
-LARGEST_ANSWER = 16 * 2**20  # bytes
 FIRST_WAIT = 1.0  # seconds before the first retry, doubled before each further one up to a minute
 LONGEST_WAIT = 600.0  # seconds, whatever Retry-After says
-IDLE = 4.0  # seconds that an unused connection is kept: uvicorn and llama.cpp close theirs after 5
 
 # What a status means. Any other below 500 refuses this one request. Any other from 500 on may pass,
 # unless the server says the same words twice in a row.
@@ -67,15 +64,12 @@ class Client:
         self.url = read_url(self.base_url)
         if not re.fullmatch("[!-~]*", self.key):
             raise InputError("the API key has a space or a line end in it; set it again")
-        headers = {"Content-Type": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
         self.http = httpx2.AsyncClient(
             base_url=self.url,
-            headers=headers,
+            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
             timeout=None,  # a limit for each read is none for the request
             trust_env=False,
-            limits=httpx2.Limits(keepalive_expiry=IDLE),
+            limits=httpx2.Limits(),  # of connections: none but `concurrency`
         )
         self.started, self.requests = time.monotonic(), 0
         self.faults = collections.Counter()  # by reason
@@ -93,7 +87,7 @@ class Client:
         previous = None
         for attempt in range(self.retries + 1):
             try:
-                return await self._post_once(path, json.dumps(body).encode())
+                return await self._post_once(path, body)
             except Refused as refused:
                 fault = refused
             # Is there anything to hope for?
@@ -105,20 +99,13 @@ class Client:
             previous = _words(fault)
             await self._pause(fault, attempt)
 
-    async def _post_once(self, path: str, content: bytes):
+    async def _post_once(self, path: str, body: dict):
         """The answer's JSON, or what Refused says of it."""
-        # Send and receive, within the time and the size that are allowed.
+        # Send and receive, within the time that is allowed.
         self.requests += 1
-        received = bytearray()
         try:
-            async with (
-                asyncio.timeout(self.timeout),
-                self.http.stream("POST", path, content=content) as response,
-            ):
-                async for part in response.aiter_bytes():
-                    received += part
-                    if len(received) > LARGEST_ANSWER:
-                        raise Refused("answer larger than 16 MB", final=True)
+            async with asyncio.timeout(self.timeout):
+                response = await self.http.post(path, json=body)
         except TimeoutError:
             raise Refused("timed out") from None
         except httpx2.HTTPError as error:
@@ -129,7 +116,7 @@ class Client:
             raise InputError(f"{self.url}: {said}; {hint}") from None
 
         # Is it an answer, or an error that the server sends with status 200?
-        text = self._without_key(received.decode(errors="replace"))
+        text = self._without_key(response.content.decode(errors="replace"))
         status, answer = response.status_code, None
         if status == 200:
             status, answer = read_answer(text)
@@ -148,11 +135,10 @@ class Client:
         return text.replace(self.key, "***") if self.key else text
 
     async def _pause(self, fault: Refused, attempt: int) -> None:
-        """Wait as long as Retry-After asks, up to LONGEST_WAIT; without it a time that doubles."""
-        pause = read_retry_after(fault.retry_after)
-        if pause is None:
-            pause = min(60, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
-        pause = min(pause, LONGEST_WAIT)
+        """Wait for the seconds of Retry-After, up to LONGEST_WAIT; else for a time that doubles."""
+        pause = min(60, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", fault.retry_after):  # it may also be a date
+            pause = min(float(fault.retry_after), LONGEST_WAIT)
         # Nobody should have to guess why nothing happens; one line for all requests that wait.
         if pause > 60 and time.monotonic() > self.waits_until:
             self.waits_until = time.monotonic() + pause
@@ -198,16 +184,6 @@ def read_answer(text: str):
     if re.fullmatch("[45][0-9][0-9]", str(code)):
         return int(code), None
     return 429 if re.search("rate.?limit", json.dumps(error), re.I) else 500, None
-
-
-def read_retry_after(value: str) -> float | None:
-    """The seconds that a Retry-After header asks for, as a number or a date; None without one."""
-    try:
-        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-            return float(value)
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
 
 
 def one_line(text: str, length: int = 300) -> str:
@@ -268,15 +244,13 @@ def parse_chat(answer, client: Client) -> dict:
         if isinstance(content, list):  # in parts, some of them thoughts
             said = [part for part in content if part.get("type", "text") in TEXTS]
             content = "".join(part["text"] for part in said)
-        text = content.rpartition("</think>")[2]
-        counts = ("prompt_tokens", "completion_tokens")
-        client.tokens.update({name: usage.get(name) or 0 for name in counts})
-    except (KeyError, IndexError, TypeError, AttributeError):
+        text = content.rpartition("</think>")[2] or message.get("refusal") or ""
+        for name in ("prompt_tokens", "completion_tokens"):
+            client.tokens[name] += int(usage.get(name) or 0)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         raise Refused("not a chat answer", one_line(json.dumps(answer))) from None
 
     # Is it complete?
-    if message.get("refusal") or finish == "content_filter":
-        raise Refused("refusal", one_line(str(message.get("refusal") or text)))
     if finish == "length":
         raise Refused("cut at max_tokens, or where the server's context is full")
 

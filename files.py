@@ -593,7 +593,7 @@ def find_files(name) -> list[Path]:
     if not is_hub_name(name):
         return [Path(name)]
     repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
-    # In the hub's cache a file may be deeper than a pattern says, so it is compared again
+    # The cache may hold more files of the repository than these
     pattern = pattern or "*.parquet"
     folder = hub_folder(str(name), [pattern])
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -336,9 +336,7 @@ REASONS = (
     "kept",
     "too short",
     "too long",
-    "positive equals query",
-    "positive equals negative",
-    "negative equals query",
+    "equal texts",
     "label in text",
     "wrong language",
     "in excluded texts",
@@ -354,10 +352,8 @@ def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: di
     for text, (least, most) in zip(texts, table["words"][kind], strict=True):
         if not least <= len(text) <= most:
             return "too short" if len(text) < least else "too long"
-    if pos in (query, neg):
-        return "positive equals query" if pos == query else "positive equals negative"
-    if neg == query:
-        return "negative equals query"
+    if len(set(map(tuple, texts))) < 3:
+        return "equal texts"
     if kind == "ls" and f" {' '.join(pos)} " in f" {' '.join(query)} ":
         return "label in text"
 
@@ -396,8 +392,8 @@ def read_triplets(names) -> Iterator[dict]:
 RUN = 13  # words in a row that a training text and an evaluation text must not share
 
 
-def excluded_runs(names, size: int) -> np.ndarray:
-    """The sorted hashes of all runs of `size` words of all texts in these files.
+def excluded_runs(names) -> np.ndarray:
+    """The sorted hashes of all runs of RUN words of all texts in these files.
 
     The texts are every string in a row of a table; in another file each line.
     """
@@ -405,9 +401,9 @@ def excluded_runs(names, size: int) -> np.ndarray:
     def strings(value) -> Iterator[str]:
         if isinstance(value, str):
             yield value
-        elif isinstance(value, list | dict):
-            for part in value.values() if isinstance(value, dict) else value:
-                yield from strings(part)
+        parts = value.values() if isinstance(value, dict) else value
+        for part in parts if isinstance(value, list | dict) else ():
+            yield from strings(part)
 
     runs = [np.empty(0, np.uint64)]
     for path in (path for name in names for path in find_files(name)):
@@ -415,7 +411,7 @@ def excluded_runs(names, size: int) -> np.ndarray:
         for part in in_parts(read_rows(path) if table else files.read_lines(path)):
             texts = [split_words(text) for _, row in part for text in strings(row)]
             if texts := list(filter(None, texts)):
-                runs.append(np.unique(shingles(texts, size)[0]))
+                runs.append(np.unique(shingles(texts, RUN)[0]))
     return np.unique(np.concatenate(runs))
 
 
@@ -473,22 +469,14 @@ def describe(judged: list[tuple]) -> str:
     topics = collections.Counter(topic for reason, _, topic in judged if reason == "kept")
     reasons, types = zip(*counts, strict=True)
     types = [kind for kind in TYPES if kind in types]
-    rows = [["", *types]]
-    for reason in REASONS:
-        if reason in reasons:
-            rows.append([reason, *(f"{counts[reason, kind]:,}" for kind in types)])
+    lines = [" " * 24 + "".join(f"{kind:>10}" for kind in types)]
+    for reason in filter(reasons.__contains__, REASONS):
+        cells = [f"{counts[reason, kind]:>10,}" for kind in types]
+        lines.append(f"{reason:<24}" + "".join(cells))
     frequent = [f"{topic} {count:,}" for topic, count in topics.most_common()]
     if len(frequent) > 10:
         frequent[5:-5] = ["…"]
-    return f"{show_table(rows)}\nkept rows of {len(topics)} topics: {', '.join(frequent)}"
-
-
-def show_table(rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *cells in rows:
-        aligned = map(str.rjust, cells, widths[1:])
-        lines.append("  ".join([first.ljust(widths[0]), *aligned]))
+    lines.append(f"kept rows of {len(topics)} topics: {', '.join(frequent)}")
     return "\n".join(lines)
 
 
@@ -498,7 +486,7 @@ def clean(args) -> None:
         files.refuse_existing(args.out, args.overwrite)
 
     # First pass: what becomes of every row.
-    excluded = excluded_runs(args.exclude, RUN)
+    excluded = excluded_runs(args.exclude)
     rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
     judged = judge(rows, read_prompts(args.prompts), excluded)
     kept = [reason == "kept" for reason, *_ in judged]
@@ -611,17 +599,17 @@ def read_score(row: dict, field: str) -> float:
 
 
 def describe_filter(kind: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> str:
-    rows = [["type", "rows", "kept", "share", "5 / 25 / 50 / 75 / 95 % of s(q,p)", "of s(q,n)"]]
+    lines = ["type       rows      kept   share  5 / 25 / 50 / 75 / 95 % of s(q,p), and of s(q,n)"]
     for name in [*(name for name in TYPES if name in kind), "all"]:
         of_type = (kind == name) | (name == "all")
         count, left = of_type.sum(), kept[of_type].sum()
-        row = [name, f"{count:,}", f"{left:,}", f"{left / count:.1%}"]
+        line = f"{name:<5} {count:>9,} {left:>9,} {left / count:>7.1%}"
         for column in scores[of_type].T:
             known = column[~np.isnan(column)]
             values = np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95]) if len(known) else []
-            row.append(" ".join(f"{value:.2f}" for value in values))
-        rows.append(row)
-    return show_table(rows)
+            line += "  " + " ".join(f"{value:.2f}" for value in values)
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def filter_rows(args) -> None:

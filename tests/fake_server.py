@@ -17,10 +17,8 @@ FAULTS = [
     "429 seconds",
     "429 in an answer",
     "500",
-    "silent",
     "cut",
-    "slow body",
-    "slow head",
+    "slow",
 ]
 
 
@@ -50,10 +48,6 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def setup(self):
-        self.timeout = self.server.idle
-        super().setup()
-
     def log_message(self, *_):
         pass
 
@@ -64,12 +58,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, value, headers=()) -> None:
         self.wfile.write(self.message(status, value, headers))
-
-    def drip(self, data: bytes, at_once: int) -> None:
-        self.wfile.write(data[:at_once])
-        for byte in data[at_once:]:
-            time.sleep(0.05)
-            self.wfile.write(bytes([byte]))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -92,16 +80,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self, kind: str, prompt: str) -> None:
         good = self.good(prompt)
-        if kind == "silent":
-            time.sleep(3)
-            self.close_connection = True
-        elif kind == "cut":
+        if kind == "cut":
             self.wfile.write(good[: len(good) // 2])
             self.close_connection = True
-        elif kind == "slow body":
-            self.drip(good, good.index(b"\r\n\r\n") + 9)
-        elif kind == "slow head":
-            self.drip(good, 15)
+        elif kind == "slow":
+            for byte in good:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
         elif kind == "english":
             text = "the cat sat on the mat and would not move for anybody at all " * 2
             answer = {field: text if field == "query" else field for field in good_answer(prompt)}
@@ -123,7 +108,6 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer, self.lock = answer, threading.Lock()
         self.requests, self.seen, self.faults = [], collections.Counter(), collections.Counter()
-        self.idle = None  # seconds after which an unused connection is closed
 
     def handle_error(self, request, client_address):
         """The client went away."""
