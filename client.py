@@ -19,6 +19,7 @@ import itertools
 import json
 import random
 import re
+import signal
 import sys
 import time
 from pathlib import Path
@@ -339,6 +340,20 @@ def find_rows(file, path, key) -> dict:
             raise InputError(f"{path}:{number}: {problem}") from None
         place += len(line)
     return places
+
+
+def run(main):
+    """The result of a coroutine. SIGTERM ends all its waiting and requests, as Ctrl-C does."""
+
+    async def stoppable():
+        stop = asyncio.current_task().cancel
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        return await main
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        sys.exit(143)
 
 
 async def collect(path, key, jobs, total: int, work, client: Client) -> dict:

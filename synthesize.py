@@ -60,6 +60,7 @@ from client import (
     describe_lost,
     keep_settings,
     one_line,
+    run,
     write_report,
 )
 from data import INSTRUCTIONS, split_words
@@ -775,7 +776,7 @@ def main(argv=None) -> int | None:
 
     args = parser.parse_args(argv)
     result = args.run(args)
-    return asyncio.run(result) if asyncio.iscoroutine(result) else result
+    return run(result) if asyncio.iscoroutine(result) else result
 
 
 if __name__ == "__main__":

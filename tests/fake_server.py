@@ -15,7 +15,6 @@ FAULTS = [
     "english",
     "refusal",
     "429 seconds",
-    "429 in an answer",
     "500",
     "cut",
     "slow",
@@ -95,8 +94,6 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(self.chat("Het spijt me, daar kan ik niet mee helpen."))
         elif kind == "429 seconds":
             self.reply(429, {"error": "te druk"}, ["Retry-After: 1"])
-        elif kind == "429 in an answer":
-            self.reply(200, {"error": {"message": "te druk", "code": 429}})
         elif kind == "500":  # every time in other words, as of something that passes
             self.reply(500, b"<html>stuk %d</html>" % len(self.server.requests))
 
