@@ -72,7 +72,7 @@ class Client:
             trust_env=False,
             limits=httpx2.Limits(),  # of connections: none but `concurrency`
         )
-        self.started, self.requests = time.monotonic(), 0
+        self.requests = 0
         self.faults = collections.Counter()  # by reason
         self.tokens = collections.Counter()  # read and written by the LLM
         self.json_mode = True  # until the server refuses it
@@ -331,10 +331,7 @@ def find_rows(file, path, key) -> dict:
             file.truncate(place)
             break
         try:
-            name = key(json.loads(line))
-            if type(name) is not type(next(iter(places), name)):
-                raise TypeError  # could not be sorted
-            places[name] = place
+            places[key(json.loads(line))] = place
         except (ValueError, KeyError, TypeError, RecursionError):
             problem = f"{line[:40]!r} is not a row of this run; remove the line"
             raise InputError(f"{path}:{number}: {problem}") from None
@@ -407,18 +404,18 @@ def write_report(client: Client, path, lost: dict) -> int:
     """Add the figures of a run to `<path>.json`, print them. The exit status: 1 for lost rows."""
     with open(path, "rb") as file:
         rows = sum(1 for _ in file)
-    figures = {"rows": rows, "seconds": round(time.monotonic() - client.started, 3)}
-    figures["missing"] = {reason: (number, one.said) for reason, (number, one) in lost.items()}
-    figures |= {name: getattr(client, name) for name in ("requests", "faults", "tokens")}
+    missing = {reason: (number, example.said) for reason, (number, example) in lost.items()}
+    figures = {name: getattr(client, name) for name in ("requests", "faults", "tokens")}
+    figures = {"rows": rows, "missing": missing} | figures
     write_json(f"{path}.json", read_json(f"{path}.json") | {"last run": figures})
 
     faults = ", ".join(f"{reason} {n:,}" for reason, n in client.faults.most_common()) or "none"
     print(f"{client.requests:,} requests, {client}; faults: {faults}")
     print(f"{path}: {rows:,} rows")
     if lost:
-        missing = sum(number for number, _ in lost.values())
+        count = sum(number for number, _ in lost.values())
         # Advice only where repeating can help.
         hopeless = all(example.final for _, example in lost.values())
         advice = "" if hopeless else "; the same command asks for them again"
-        print(f"{missing:,} rows are missing{advice}: {describe_lost(lost)}")
+        print(f"{count:,} rows are missing{advice}: {describe_lost(lost)}")
     return bool(lost)

@@ -626,7 +626,7 @@ def read_pairs(names, fields=()) -> Iterator[tuple[str, str]]:
     BODIES; the last is that of the texts.
     """
     heads, bodies = (fields[:-1], fields[-1:]) if fields else (HEADS, BODIES)
-    for path in (path for name in names for path in find_files(name)):
+    for path in find_files(*names):
         if kind_of(path) not in TABLES:
             yield from cut_pairs(line for _, line in read_lines(path))
             continue

@@ -584,21 +584,25 @@ def is_hub_name(name) -> bool:
     return bool(HUB_NAME.fullmatch(str(name))) and not path.exists() and not path.parent.is_dir()
 
 
-def find_files(name) -> list[Path]:
-    """A data file, or the files of a hub data set: `owner/name[@revision][:pattern]`.
+def find_files(*names) -> list[Path]:
+    """Data files, or the files of hub data sets: `owner/name[@revision][:pattern]`.
 
     Without a pattern these are its parquet files.
     `allenai/c4:multilingual/c4-nl-validation.*.json.gz` is the corpus that the paper trimmed on.
     """
-    if not is_hub_name(name):
-        return [Path(name)]
-    repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
-    # The cache may hold more files of the repository than these
-    pattern = pattern or "*.parquet"
-    folder = hub_folder(str(name), [pattern])
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    paths = [p for p in paths if fnmatch.fnmatch(p.relative_to(folder).as_posix(), pattern)]
-    if not paths:
-        page = f"https://huggingface.co/datasets/{repository}/tree/main"
-        raise InputError(f"{name}: no file {pattern!r} there; look at {page}")
+    paths = []
+    for name in names:
+        if not is_hub_name(name):
+            paths.append(Path(name))
+            continue
+        repository, _, pattern = HUB_NAME.fullmatch(str(name)).groups()
+        pattern = pattern or "*.parquet"
+        folder = hub_folder(str(name), [pattern])
+        # The cache may hold more files of the repository than these
+        kept = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        kept = [x for x in kept if fnmatch.fnmatch(x.relative_to(folder).as_posix(), pattern)]
+        if not kept:
+            page = f"https://huggingface.co/datasets/{repository}/tree/main"
+            raise InputError(f"{name}: no file {pattern!r} there; look at {page}")
+        paths += kept
     return paths

@@ -42,6 +42,8 @@ import contextlib
 import functools
 import itertools
 import json
+import math
+import operator
 import os
 import re
 import sys
@@ -285,12 +287,9 @@ async def generate(args) -> int:
     settings |= {"request": request, "prompts": table, "topics": topics}
     keep_settings(args.out, settings, tasks_file)
 
-    async def answer(prompt: str, seed: tuple, check: Callable):
-        return await ask(client, prompt, (args.seed, *seed), args.tries, request, check)
-
     async def brainstorm(pair: dict) -> dict:
-        prompt = brainstorm_prompt(table, *pair_of(pair), args.tasks)
-        tasks = await answer(prompt, pair_of(pair), parse_tasks)
+        prompt, seed = brainstorm_prompt(table, *pair_of(pair), args.tasks), pair_of(pair)
+        tasks = await ask(client, prompt, (args.seed, *seed), args.tries, request, parse_tasks)
         return pair | {"tasks": tasks[: args.tasks]}
 
     async def write(job: dict) -> dict:
@@ -298,7 +297,7 @@ async def generate(args) -> int:
         task = draw_one(tasks.get((kind, topic), [""]), generator)
         prompt = row_prompt(table, kind, topic, task, generator)
         check = functools.partial(parse_triplet, kind=kind, table=table)
-        texts = await answer(prompt, (job["row"],), check)
+        texts = await ask(client, prompt, (args.seed, job["row"]), args.tries, request, check)
         about = {"task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
         return job | about | texts
 
@@ -323,12 +322,8 @@ async def generate(args) -> int:
     return write_report(client, args.out, lost)
 
 
-def pair_of(row: dict) -> tuple[str, str]:
-    return row["task_type"], row["topic"]
-
-
-def row_number(row: dict):
-    return row["row"]
+# What the rows of tasks, and the rows, are told apart by.
+pair_of, row_number = operator.itemgetter("task_type", "topic"), operator.itemgetter("row")
 
 
 # --- quality --------------------------------------------------------------------------------------
@@ -373,7 +368,7 @@ def read_triplets(names) -> Iterator[dict]:
 
     Where they have no `row`, or there are several files, it is the place among all of them.
     """
-    paths, place = [path for name in names for path in find_files(name)], -1
+    paths, place = find_files(*names), -1
     rows = ((path, *numbered) for path in paths for numbered in read_rows(path))
     for place, (path, number, row) in enumerate(rows):
         if row.get("task_type") not in list(TYPES):
@@ -407,7 +402,7 @@ def excluded_runs(names) -> np.ndarray:
             yield from strings(part)
 
     runs = [np.empty(0, np.uint64)]
-    for path in (path for name in names for path in find_files(name)):
+    for path in find_files(*names):
         table = files.kind_of(path) in files.TABLES
         for part in in_parts(read_rows(path) if table else files.read_lines(path)):
             texts = [split_words(text) for _, row in part for text in strings(row)]
@@ -538,7 +533,7 @@ async def score(args) -> int:
         advice = "remove the field `row`, then rows are numbered by their place"
         raise InputError(f"{args.data[0]}: row {twice} occurs twice; {advice}")
 
-    size = sum(path.stat().st_size for name in args.data for path in find_files(name))
+    size = sum(path.stat().st_size for path in find_files(*args.data))
     settings = {"data": args.data, "rows": len(numbers), "bytes": size}
     settings |= {"reranker": args.reranker, "api": args.api}
     keep_settings(args.out, settings | ({"sigmoid": True} if args.sigmoid else {}))
@@ -592,8 +587,8 @@ def read_score(row: dict, field: str) -> float:
     value = row.get(field)
     if not value and row["task_type"] == "ls":
         return np.nan
-    if isinstance(value, list) and value and isinstance(value[0], int | float):
-        if abs(value[0]) <= sys.float_info.max:
+    with contextlib.suppress(TypeError, LookupError, OverflowError):
+        if math.isfinite(value[0]):
             return value[0]
     where = f"row {row['row']} ({row['task_type']}): {field}"
     raise InputError(f"{where} is {shown(value)}; expected a list of one number, from `score`")
@@ -687,13 +682,7 @@ def parse_ratio(text: str) -> dict[str, float]:
 
 
 def json_object(text: str) -> dict:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError
-    return value
-
-
-json_object.__name__ = "JSON object"  # for argparse's message
+    return dict(json.loads(text))
 
 
 def connect(args) -> Client:

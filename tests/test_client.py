@@ -328,7 +328,7 @@ def test_a_full_disk_is_named_and_the_run_resumes(tmp_path):
     assert not collect(path, iter(jobs), work)[0] and numbers(path) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("line", ['{"rij": 2}', '{"row": "2"}', '{"row": [2]}', "[" * 10_000, "2"])
+@pytest.mark.parametrize("line", ['{"rij": 2}', '{"row": [2]}', "[" * 10_000, "2"])
 def test_lines_that_are_not_rows_are_refused(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(f'{{"row": 1}}\n{line}\n')
     with pytest.raises(InputError, match="a.jsonl:2: .* is not a row of this run"):

@@ -168,12 +168,11 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path, name, content, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["c.parquet", "c.csv.gz", "c.jsonl.gz"])
+@pytest.mark.parametrize("name", ["c.parquet", "c.csv.gz"])
 def test_a_damaged_file_is_one_line(tmp_path, name):
-    write_tables(tmp_path, [{"zin": "x" * 9, "n": str(n)} for n in range(5000)])
-    content = bytearray((tmp_path / name).read_bytes())
-    content[50:110] = bytes(60)
-    (tmp_path / name).write_bytes(content[:-300] if "gz" in name else content)
+    write_tables(tmp_path, [{"n": str(n)} for n in range(5000)])
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[:50] + bytes(60) + content[110:])
     with pytest.raises(InputError, match=rf"{name}.*: damaged, or not what its name says"):
         list(files.read_rows(tmp_path / name))
 
@@ -197,9 +196,7 @@ def test_a_bad_byte_in_parquet_is_named(tmp_path):
         list(files.read_rows(path))
 
 
-@pytest.mark.parametrize(
-    "error", [KeyError("x"), TypeError("x"), EOFError("x"), OSError("x")]
-)
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), OSError("x")])
 def test_what_python_raises_while_a_file_is_read_gets_its_place(error):
     with pytest.raises(InputError, match="^map/a.json:7: .*x"), files.reading("map/a.json", 7):
         raise error
@@ -217,13 +214,11 @@ def test_a_fault_of_the_reader_of_rows_is_not_taken_for_one_of_the_file(tmp_path
 
 
 def test_numbers_on_the_command_line():
-    parser = argparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--x", type=files.real_number(0, 1))
-    for text in ("0", "0.5", "1"):
-        assert parser.parse_args(["--x", text]).x == float(text)
+    number = files.real_number(0, 1)
+    assert [number(text) for text in ("0", "0.5", "1")] == [0, 0.5, 1]
     for text in ("1.01", "-1", "nan"):
-        with pytest.raises(argparse.ArgumentError, match="expected a number from 0 to 1"):
-            parser.parse_args(["--x", text])
+        with pytest.raises(argparse.ArgumentTypeError, match="expected a number from 0 to 1"):
+            number(text)
 
 
 @pytest.mark.parametrize(
