@@ -58,8 +58,8 @@ class Client:
     base_url: str
     key: str = ""
     timeout: float = 300.0  # seconds for a complete request, however slowly the server sends
-    retries: int = 8
     concurrency: int = 32  # requests at a time
+    retries: int = 8  # of a fault that may pass
 
     def __post_init__(self):
         self.url = read_url(self.base_url)

@@ -715,7 +715,7 @@ def examples(sources: list[Source], policy: str = "e5") -> str:
 
 
 def _check(args) -> None:
-    sources = read_sources(args.files, args.seed, args.prefix)
+    sources = read_sources(args.files, prefix=args.prefix)
     print(describe(sources, args.batch_size))
     print(examples(sources, args.prefix))
     if lacking := lacking_negatives(sources, args.batch_size):
@@ -790,7 +790,6 @@ def main(argv=None) -> None:
     add = command.add_argument
     add("files", nargs="+", help="JSON Lines sources (.jsonl, .jsonl.gz) or manifests (.json)")
     add("--batch-size", type=whole_number(2), default=1024, help="queries per batch (the paper's)")
-    add("--seed", type=whole_number(0), default=42)
     add("--prefix", choices=POLICIES, default="e5", help="as for `e5nl.py train`")
     command.set_defaults(run=_check)
 

@@ -687,7 +687,7 @@ def json_object(text: str) -> dict:
 
 def connect(args) -> Client:
     key = os.environ.get(args.key_env, "")
-    return Client(args.base_url, key, args.timeout, args.retries, args.concurrency)
+    return Client(args.base_url, key, args.timeout, args.concurrency)
 
 
 def main(argv=None) -> int | None:
@@ -705,7 +705,6 @@ def main(argv=None) -> int | None:
         option("--key-env", default="OPENAI_API_KEY", help="environment variable that holds a key")
         option("--concurrency", type=whole_number(1, 1000), default=32, help="requests at a time")
         option("--timeout", type=real_number(0.01), default=300.0, help="seconds for a request")
-        option("--retries", type=whole_number(0, 100), default=8, help="of a fault that may pass")
 
     def add_data(option: Callable) -> None:
         help = "triplets: .jsonl, .parquet, .csv, or a hub data set (clips/SynEmbedNL)"
