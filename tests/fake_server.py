@@ -11,14 +11,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAULTS = [
-    "english",
-    "refusal",
-    "429 seconds",
-    "500",
-    "cut",
-    "slow",
-]
+FAULTS = ["english", "refusal", "429 seconds", "500", "cut", "slow"]
 
 
 def dutch(generator: random.Random, words: int) -> str:
@@ -125,18 +118,18 @@ def start(answer=None) -> tuple[str, Server]:
     return f"http://127.0.0.1:{server.server_address[1]}/v1", server
 
 
-def always(status: int, value, headers=()):
+def always(status: int, value):
     """An answer that is the same for every request."""
-    return lambda handler, body, prompt, nth: handler.reply(status, value, headers)
+    return lambda handler, body, prompt, nth: handler.reply(status, value)
 
 
-def faulty(share: float, seed: int = 0, kinds=FAULTS):
-    """Bad answers with this probability, in a way that (seed, prompt, nth) decide."""
+def faulty(share: float):
+    """Bad answers with this probability, in a way that the prompt and nth decide."""
 
     def answer(handler, body, prompt, nth):
-        generator = random.Random(f"{seed} {prompt} {nth}")
+        generator = random.Random(f"{prompt} {nth}")
         if generator.random() < share:
-            kind = generator.choice(kinds)
+            kind = generator.choice(FAULTS)
             with handler.server.lock:
                 handler.server.faults[kind] += 1
             handler.fault(kind, prompt)
