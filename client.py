@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx2
 from tqdm import tqdm
 
-from files import InputError, new_file, read_json, shown, write_json
+from files import InputError, new_file, read_json, refuse_other_suffix, shown, write_json
 
 FIRST_WAIT = 1.0  # seconds before the first retry, doubled before each further one up to a minute
 LONGEST_WAIT = 600.0  # seconds, whatever Retry-After says
@@ -274,8 +274,7 @@ def keep_settings(path, settings: dict, *others) -> None:
 
     Once there are rows, the settings must be the same.
     """
-    if Path(path).suffix != ".jsonl":
-        raise InputError(f"--out {path}: expected a name that ends in .jsonl")
+    refuse_other_suffix(path, ".jsonl")
     if not any(Path(file).exists() and Path(file).stat().st_size for file in (path, *others)):
         write_json(f"{path}.json", {"settings": settings})
         return

@@ -478,7 +478,7 @@ def describe(judged: list[tuple]) -> str:
 
 def clean(args) -> None:
     if args.out:
-        files.refuse_other_suffix(args.out)
+        files.refuse_other_suffix(args.out, ".jsonl")
         files.refuse_existing(args.out, args.overwrite)
 
     # First pass: what becomes of every row.
