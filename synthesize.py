@@ -322,7 +322,7 @@ async def generate(args) -> int:
     return write_report(client, args.out, lost)
 
 
-# What the rows of tasks, and the rows, are told apart by.
+# The keys of the rows of tasks, and of rows.
 pair_of, row_number = operator.itemgetter("task_type", "topic"), operator.itemgetter("row")
 
 
@@ -511,7 +511,7 @@ async def rerank_scores(client: Client, row: dict, api: str, model: str | None) 
         body = {"texts": texts, "truncate": True}
     answer = await client.post("/rerank", {"query": row["query"]} | body)
     results = answer.get("results", answer.get("data")) if isinstance(answer, dict) else answer
-    # Whatever else the answer holds, it's no scores.
+    # Any other form of answer holds no scores.
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
         scores = {}
         for item in results:

@@ -208,20 +208,23 @@ TEXT = "de kat zit op het dak en wil er niet af omdat het er voor haar zo warm i
 TRIPLET = {"query": " waar zit de kat ", "positive": TEXT, "negative": TEXT + " niet", "more": "x"}
 
 
+UNFIT = [  # what is wrong with an answer that would fit, what is said of it
+    ({"query": None}, "no triplet"),
+    ({"positive": ["x"]}, "no triplet"),
+    ({"positive": "ja"}, "too short"),
+    *(({"tasks": odd}, "no list of tasks") for odd in (None, [], "a", ["a", 1], ["a", " "])),
+]
+
+
 def test_answers_are_checked_against_what_was_asked():
     expected = {"query": "waar zit de kat", "pos": TEXT, "neg": TEXT + " niet"}
     assert synthesize.parse_triplet(TRIPLET, "sl", DUTCH) == expected
     assert synthesize.parse_tasks({"tasks": [" a ", "b"]}) == ["a", "b"]
-    for change, reason in [
-        ({"query": None}, "no triplet"),
-        ({"positive": ["x"]}, "no triplet"),
-        ({"positive": "ja"}, "too short"),
-    ]:
+    for change, reason in UNFIT:
         with pytest.raises(Refused, match=reason):
+            if "tasks" in change:
+                synthesize.parse_tasks(change)
             synthesize.parse_triplet(TRIPLET | change, "sl", DUTCH)
-    for tasks in (None, [], "a", ["a", 1], ["a", " "]):
-        with pytest.raises(Refused, match="no list of tasks"):
-            synthesize.parse_tasks({"tasks": tasks})
 
 
 def test_an_unfit_answer_is_asked_again_with_other_seeds(serve, generate, out, tmp_path, capsys):
@@ -404,22 +407,25 @@ def test_rows_that_are_no_good_by_themselves(kind, query, pos, neg, expected):
     assert synthesize.unfit(kind, *map(split_words, (query, pos, neg)), DUTCH) == expected
 
 
+GERMAN = (
+    "Am frühen Morgen ist der Bäcker der erste in der Straße, und wenn wir aufstehen, liegt das"
+    " Brot schon auf dem Tisch und ist warm."
+)
+
+
 def test_the_language_rule_on_real_text():
     """Little of the bundled Dutch is taken for another language; German is."""
 
-    def is_wrong(words):
-        return synthesize.unfit("sl", ["x"], words, words[::-1], DUTCH) == "wrong language"
+    def share_wrong(texts) -> float:
+        words = [words for words in map(split_words, texts) if 20 <= len(words) <= 2000]
+        reasons = [synthesize.unfit("sl", ["x"], text, text[::-1], DUTCH) for text in words]
+        return reasons.count("wrong language") / max(1, len(words))
 
     for path in sorted((ROOT / "demo" / "train").glob("*.jsonl.gz")):
-        texts = [split_words(f"{row.query} {row.pos[0]}") for row in read_source(path).rows[:1000]]
-        wrong = [is_wrong(words) for words in texts if 20 <= len(words) <= 2000]
+        texts = [f"{row.query} {row.pos[0]}" for row in read_source(path).rows[:1000]]
         allowed = 0.04 if path.name[:4] in ("algo", "tldr") else 0.01  # English titles; manuals
-        assert sum(wrong) <= allowed * len(wrong), path
-    german = (
-        "Am frühen Morgen ist der Bäcker der erste in der Straße, und wenn wir aufstehen, liegt"
-        " das Brot schon auf dem Tisch und ist warm."
-    )
-    assert is_wrong(split_words(german))
+        assert share_wrong(texts) <= allowed, path
+    assert share_wrong([GERMAN]) == 1
 
 
 def triplet(n, kind="sl", **changes):
@@ -504,12 +510,12 @@ def test_rows_that_are_not_taken(tmp_path, out, command, rows, message):
     assert not (tmp_path / "new.jsonl").exists()
 
 
-def test_several_files_are_numbered_anew(tmp_path):
-    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
-    for path, numbers in zip(files, ([7, 9], [9]), strict=True):
-        write_jsonl(path, map(triplet, numbers))
-    assert [row["row"] for row in synthesize.read_triplets(files)] == [0, 1, 2]
-    assert [row["row"] for row in synthesize.read_triplets(files[:1])] == [7, 9]
+def test_several_files_are_numbered_anew(out):
+    def numbers(*paths) -> list[int]:
+        return [row["row"] for row in synthesize.read_triplets(paths)]
+
+    write_jsonl(out, map(triplet, (7, 9)))
+    assert numbers(out) == [7, 9] and numbers(out, out) == [0, 1, 2, 3]
 
 
 # --- scores ---------------------------------------------------------------------------------------
