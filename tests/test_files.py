@@ -4,11 +4,9 @@ python -m pytest tests/test_files.py
 """
 
 import argparse
-import csv
 import datetime
 import decimal
 import gzip
-import io
 import json
 import math
 import os
@@ -55,42 +53,37 @@ def run(*arguments):
 
 # --- tables ---------------------------------------------------------------------------------------
 
-FORMATS = ["c.jsonl", "c.jsonl.gz", "c.parquet", "c.csv", "c.csv.gz", "c.tsv"]
+CSV = 'tekst,id\n"zei ""ja""",d0\n"""begin, é",d1\n,d2\n'
+TSV = 'tekst\tid\nzei "ja"\td0\n"begin, é\td1\n\td2\n'
+ROWS = [
+    {"tekst": 'zei "ja"', "id": "d0"},
+    {"tekst": '"begin, é', "id": "d1"},
+    {"tekst": "", "id": "d2"},
+]
+TABLES = {"c.jsonl": ROWS, "c.jsonl.gz": ROWS, "c.csv": [CSV], "c.csv.gz": [CSV], "c.tsv": [TSV]}
 
 
-def write_tables(folder, rows: list[dict]) -> None:
-    """The same rows in every format. Python's csv writes CSV; a TSV file has no quotes."""
-    names = list(rows[0])
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names)
-    writer.writeheader()
-    writer.writerows(rows)
-    tabs = ["\t".join(names) + "\n", *("\t".join(row.values()) + "\n" for row in rows)]
-    write_parquet(folder / "c.parquet", **{name: [row[name] for row in rows] for name in names})
-    for name in FORMATS:
-        if "parquet" not in name:
-            lines = {".jsonl": rows, ".csv": [text.getvalue()], ".tsv": tabs}[files.kind_of(name)]
-            write(folder / name, *lines)
-
-
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [*TABLES, "c.parquet"])
 def test_a_table_has_the_same_rows_in_every_format(tmp_path, name):
-    quotes = ['een "half', '"begin', 'zei "ja"', "é, ë", ""]
-    rows = [
-        {"tekst": quotes[i % 5] + str(i), "label": str(i % 3), "id": f"d{i}"} for i in range(2500)
-    ]
-    write_tables(tmp_path, rows)
-    path = tmp_path / name
-    numbers, read = zip(*files.read_rows(path), strict=True)
-    assert list(read) == rows
-    first = 2 if "sv" in name else 1
-    assert numbers == tuple(range(first, 2500 + first)), "lines, of which a header is the first"
-    assert list(files.read_texts(path, field="tekst")) == [row["tekst"] for row in rows]
-    _, row = next(files.read_rows(path, [("_id", "id"), "label"], ["absent"]))
-    assert (row["id"], row["label"]) == ("d0", "0")
-    missing = rf"{name}.*: no column 'text' or 'zin'; the row has tekst, label, id"
+    path, texts = tmp_path / name, [row["tekst"] for row in ROWS]
+    if name in TABLES:
+        write(path, *TABLES[name])
+    else:
+        write_parquet(path, tekst=texts, id=[row["id"] for row in ROWS])
+    first = 2 if "sv" in name else 1  # the header is a line
+    assert list(files.read_rows(path)) == list(enumerate(ROWS, first))
+    assert list(files.read_texts(path, field="tekst")) == texts
+    _, row = next(files.read_rows(path, [("_id", "id"), "tekst"], ["absent"]))
+    assert row == ROWS[0]
+    missing = rf"{name}.*: no column 'text' or 'zin'; the row has tekst, id"
     with pytest.raises(InputError, match=missing):
         list(files.read_rows(path, [("text", "zin")]))
+
+
+def test_rows_of_parquet_are_numbered_over_its_parts(tmp_path):
+    path = write_parquet(tmp_path / "c.parquet", n=range(2500), x=[0] * 2500)
+    rows = [(number, row["n"]) for number, row in files.read_rows(path, ["n"])]
+    assert rows == [(n + 1, n) for n in range(2500)]
 
 
 def test_text_files_and_quoted_line_ends(tmp_path):
@@ -170,11 +163,13 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path, name, content, message):
 
 @pytest.mark.parametrize("name", ["c.parquet", "c.csv.gz"])
 def test_a_damaged_file_is_one_line(tmp_path, name):
-    write_tables(tmp_path, [{"n": str(n)} for n in range(5000)])
-    content = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(content[:50] + bytes(60) + content[110:])
+    path = tmp_path / name
+    numbers = [str(n) for n in range(5000)]
+    write_parquet(path, n=numbers) if "parquet" in name else write(path, "\n".join(numbers))
+    content = path.read_bytes()
+    path.write_bytes(content[:50] + bytes(60) + content[110:])
     with pytest.raises(InputError, match=rf"{name}.*: damaged, or not what its name says"):
-        list(files.read_rows(tmp_path / name))
+        list(files.read_rows(path))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.parquet"])
