@@ -701,23 +701,16 @@ def _lengths(texts: list[str]) -> str:
     return f"{np.median(lengths):.0f} ({max(lengths)})" if lengths else "-"
 
 
-def examples(sources: list[Source], policy: str = "e5") -> str:
-    """The first row of each source as the encoder gets it. policy: see `prefixes`."""
-    lines = []
-    for source in sources:
-        row = source.rows[0]
-        query, passage = prefixes(source, row, policy)
-        lines += ["", f"{source.name}, first row as the encoder gets it:"]
-        lines.append(f"  {query}{row.query[:160]}")
-        lines += [f"  + {passage}{text[:160]}" for text in row.pos[:2]]
-        lines += [f"  - {passage}{text[:160]}" for text in row.neg[:2]]
-    return "\n".join(lines)
-
-
 def _check(args) -> None:
     sources = read_sources(args.files, prefix=args.prefix)
     print(describe(sources, args.batch_size))
-    print(examples(sources, args.prefix))
+    for source in sources:
+        row = source.rows[0]
+        query, passage = prefixes(source, row, args.prefix)
+        print(f"\n{source.name}, first row as the encoder gets it:\n  {query}{row.query[:160]}")
+        for mark, texts in (("+", row.pos), ("-", row.neg)):
+            for text in texts[:2]:
+                print(f"  {mark} {passage}{text[:160]}")
     if lacking := lacking_negatives(sources, args.batch_size):
         print(f"\ntraining stops here: {lacking}")
 
@@ -785,6 +778,10 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=description)
     commands = parser.add_subparsers(dest="command", required=True)
 
+    def add_out(add: Callable) -> None:
+        add("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
+        add("--overwrite", action="store_true", help="replace --out")
+
     help = "read training sources or manifests; print sources, rows, batches, lengths, examples"
     command = commands.add_parser("check", help=help)
     add = command.add_argument
@@ -805,8 +802,7 @@ def main(argv=None) -> None:
     add("--split", help="of the judgements of a BEIR data set (default: train)")
     add("--instruction", help="what the task is, for all rows")
     add("--expect", type=whole_number(1), metavar="N", help="pairs to expect, to be compared")
-    add("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
-    add("--overwrite", action="store_true", help="replace --out")
+    add_out(add)
     command.set_defaults(run=_prepare)
 
     help = "make a training source of text: titles and texts, headings and sections, …"
@@ -816,8 +812,7 @@ def main(argv=None) -> None:
     add("--data", nargs="+", required=True, help=help)
     help = f"of tables: the columns of queries, if any, and of texts ({', '.join(HEADS + BODIES)})"
     add("--fields", nargs="+", default=(), metavar="COLUMN", help=help)
-    add("--out", required=True, help="the source (.jsonl, .jsonl.gz)")
-    add("--overwrite", action="store_true", help="replace --out")
+    add_out(add)
     command.set_defaults(run=_pairs)
 
     args = parser.parse_args(argv)

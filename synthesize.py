@@ -714,10 +714,9 @@ def main(argv=None) -> int | None:
         option("--prompts", help="JSON file like the one that `prompts` prints")
 
     def print_prompts(args) -> None:
-        print(json.dumps(read_prompts(args.prompts), ensure_ascii=False, indent=2))
+        print(json.dumps(DUTCH, ensure_ascii=False, indent=2))
 
-    option = add("prompts", print_prompts, "print what belongs to the language, as JSON")
-    add_prompts(option)
+    add("prompts", print_prompts, "print what belongs to the language, as JSON")
 
     option = add("generate", generate, "ask an LLM for rows; resumes")
     option("--llm", required=True, help="the model's name at the server")
