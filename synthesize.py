@@ -328,21 +328,8 @@ pair_of, row_number = operator.itemgetter("task_type", "topic"), operator.itemge
 
 # --- quality --------------------------------------------------------------------------------------
 
-REASONS = (
-    "kept",
-    "too short",
-    "too long",
-    "equal texts",
-    "label in text",
-    "wrong language",
-    "in excluded texts",
-    "duplicate",
-    "near duplicate",
-)
-
-
 def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: dict) -> str | None:
-    """Why a row (the words of its texts) is unusable by itself: one of REASONS, or None."""
+    """Why a row (the words of its texts) is unusable by itself, or None."""
     # Lengths, equal texts, a label that gives itself away.
     texts = (query, pos, neg)
     for text, (least, most) in zip(texts, table["words"][kind], strict=True):
@@ -421,7 +408,7 @@ def contain(texts: list[list[str]], runs: np.ndarray) -> np.ndarray:
 
 
 def judge(rows, table: dict, excluded: np.ndarray) -> list[tuple]:
-    """What becomes of every row: (its reason, one of REASONS; its type; its topic).
+    """What becomes of every row: ("kept", or what is wrong with it; its type; its topic).
 
     A row without a fault of its own is compared with `excluded` (of a `ls` row only the query:
     labels are nobody's text), then with the rows before it: equal queries of one type, then nearly
@@ -460,15 +447,14 @@ def judge(rows, table: dict, excluded: np.ndarray) -> list[tuple]:
 
 
 def describe(judged: list[tuple]) -> str:
-    """Rows by reason, in a column for each type; kept rows by topic, the most frequent first."""
-    counts = collections.Counter((reason, kind) for reason, kind, _ in judged)
-    topics = collections.Counter(topic for reason, _, topic in judged if reason == "kept")
-    reasons, types = zip(*counts, strict=True)
-    types = [kind for kind in TYPES if kind in types]
-    lines = [" " * 24 + "".join(f"{kind:>10}" for kind in types)]
-    for reason in filter(reasons.__contains__, REASONS):
-        cells = [f"{counts[reason, kind]:>10,}" for kind in types]
-        lines.append(f"{reason:<24}" + "".join(cells))
+    """Rows of each type by what became of them; kept rows by topic, the most frequent first."""
+    lines = []
+    for name in TYPES:
+        fates = collections.Counter(fate for fate, kind, _ in judged if kind == name)
+        if fates:
+            counts = ", ".join(f"{count:,} {fate}" for fate, count in fates.most_common())
+            lines.append(f"{name}: {counts}")
+    topics = collections.Counter(topic for fate, _, topic in judged if fate == "kept")
     frequent = [f"{topic} {count:,}" for topic, count in topics.most_common()]
     if len(frequent) > 10:
         frequent[5:-5] = ["…"]
@@ -485,13 +471,13 @@ def clean(args) -> None:
     excluded = excluded_runs(args.exclude)
     rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
     judged = judge(rows, read_prompts(args.prompts), excluded)
-    kept = [reason == "kept" for reason, *_ in judged]
+    kept = [fate == "kept" for fate, *_ in judged]
     print(describe(judged))
     print(f"kept: {sum(kept):,} of {len(kept):,} rows")
 
     # Second pass: the kept rows are written.
     if args.out and not any(kept):
-        raise InputError(f"{args.data[0]}: no row is good enough; the table says why")
+        raise InputError(f"{args.data[0]}: no row is good enough; the counts say why")
     if args.out:
         files.write_jsonl(args.out, itertools.compress(read_triplets(args.data), kept))
 
@@ -735,7 +721,7 @@ def main(argv=None) -> int | None:
 
     option = add("clean", clean, "leave out duplicates, leaks, other languages; report the rest")
     add_data(option)
-    option("--out", help="the good rows (.jsonl); without it only the table")
+    option("--out", help="the good rows (.jsonl); without it only the counts")
     option("--overwrite", action="store_true", help="replace --out")
     exclude = f"evaluation texts: a row that shares {RUN} words in a row with one is left out"
     option("--exclude", nargs="+", default=[], metavar="FILE", help=exclude)
