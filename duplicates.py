@@ -63,11 +63,13 @@ def minhash(texts: Iterable[list[str]], seed: int = 42) -> np.ndarray:
 
     Two agree at a place with the Jaccard similarity of their texts' runs of three words.
     """
+    # Two numbers for each place of a signature.
     generator = np.random.default_rng(seed)
     numbers = generator.integers(2**64, size=(BANDS * ROWS, 2), dtype=np.uint64)
 
     def signatures() -> Iterator[np.ndarray]:
-        for part in in_parts(texts, 64):  # some are long
+        # A few texts at a time, since some are long.
+        for part in in_parts(texts, 64):
             # A place is the smallest of a text's hashes, mixed by numbers of its own.
             hashes, starts = shingles(part, 3)
             columns = (hashes * (factor | 1) + offset >> 32 for factor, offset in numbers)
