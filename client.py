@@ -13,6 +13,8 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import email.utils
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -29,8 +31,10 @@ from tqdm import tqdm
 
 from files import InputError, new_file, read_json, refuse_other_suffix, shown, write_json
 
+LARGEST_ANSWER = 16 * 2**20  # bytes
 FIRST_WAIT = 1.0  # seconds before the first retry, doubled before each further one up to a minute
 LONGEST_WAIT = 600.0  # seconds, whatever Retry-After says
+IDLE = 4.0  # seconds that an unused connection is kept: uvicorn and llama.cpp close theirs after 5
 
 # What a status means. Any other below 500 refuses this one request. Any other from 500 on may pass,
 # unless the server says the same words twice in a row.
@@ -46,6 +50,7 @@ class Refused(Exception):
     said: str = ""  # the server's own words
     final: bool | None = False  # the same request would be refused again; None: if it says so twice
     retry_after: str = ""
+    unfit: bool = False  # there were answers: another seed may give a better one
 
     def __str__(self):
         return f"{self.reason}: {self.said}" if self.said else self.reason
@@ -58,25 +63,29 @@ class Client:
     base_url: str
     key: str = ""
     timeout: float = 300.0  # seconds for a complete request, however slowly the server sends
+    retries: int = 8
     concurrency: int = 32  # requests at a time
-    retries: int = 8  # of a fault that may pass
 
     def __post_init__(self):
         self.url = read_url(self.base_url)
         if not re.fullmatch("[!-~]*", self.key):
             raise InputError("the API key has a space or a line end in it; set it again")
+        headers = {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         self.http = httpx2.AsyncClient(
             base_url=self.url,
-            headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
+            headers=headers,
             timeout=None,  # a limit for each read is none for the request
             trust_env=False,
-            limits=httpx2.Limits(),  # of connections: none but `concurrency`
+            limits=httpx2.Limits(keepalive_expiry=IDLE),
         )
-        self.requests = 0
+        self.started, self.requests = time.monotonic(), 0
         self.faults = collections.Counter()  # by reason
         self.tokens = collections.Counter()  # read and written by the LLM
         self.json_mode = True  # until the server refuses it
         self.answered = False  # whether it has ever answered
+        self.rows = 0  # made by `collect`
         self.waits_until = 0.0  # until when requests wait, as was printed
 
     def __str__(self):
@@ -88,7 +97,7 @@ class Client:
         previous = None
         for attempt in range(self.retries + 1):
             try:
-                return await self._post_once(path, body)
+                return await self._post_once(path, json.dumps(body).encode())
             except Refused as refused:
                 fault = refused
             # Is there anything to hope for?
@@ -100,13 +109,20 @@ class Client:
             previous = _words(fault)
             await self._pause(fault, attempt)
 
-    async def _post_once(self, path: str, body: dict):
+    async def _post_once(self, path: str, content: bytes):
         """The answer's JSON, or what Refused says of it."""
-        # Send and receive, within the time that is allowed.
+        # Send and receive, within the time and the size that are allowed.
         self.requests += 1
+        received = bytearray()
         try:
-            async with asyncio.timeout(self.timeout):
-                response = await self.http.post(path, json=body)
+            async with (
+                asyncio.timeout(self.timeout),
+                self.http.stream("POST", path, content=content) as response,
+            ):
+                async for part in response.aiter_bytes():
+                    received += part
+                    if len(received) > LARGEST_ANSWER:
+                        raise Refused("answer larger than 16 MB", final=True)
         except TimeoutError:
             raise Refused("timed out") from None
         except httpx2.HTTPError as error:
@@ -117,7 +133,7 @@ class Client:
             raise InputError(f"{self.url}: {said}; {hint}") from None
 
         # Is it an answer, or an error that the server sends with status 200?
-        text = self._without_key(response.content.decode(errors="replace"))
+        text = self._without_key(received.decode(errors="replace"))
         status, answer = response.status_code, None
         if status == 200:
             status, answer = read_answer(text)
@@ -136,12 +152,13 @@ class Client:
         return text.replace(self.key, "***") if self.key else text
 
     async def _pause(self, fault: Refused, attempt: int) -> None:
-        """Wait for the seconds of Retry-After, up to LONGEST_WAIT; else for a time that doubles."""
-        pause = min(60, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
-        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", fault.retry_after):  # it may also be a date
-            pause = min(float(fault.retry_after), LONGEST_WAIT)
+        """Wait as long as Retry-After asks, up to LONGEST_WAIT; without it a time that doubles."""
+        pause = read_retry_after(fault.retry_after)
+        if pause is None:
+            pause = min(60, FIRST_WAIT * 2**attempt) * random.uniform(0.5, 1)
+        pause = min(pause, LONGEST_WAIT)
         # Nobody should have to guess why nothing happens; one line for all requests that wait.
-        if pause > 60 and time.monotonic() > self.waits_until:
+        if pause > 60 and time.monotonic() + pause > self.waits_until + 60:
             self.waits_until = time.monotonic() + pause
             asked = f"Retry-After is {fault.retry_after}"
             tqdm.write(f"{self.url}: {fault}; {asked}: waiting {pause:.0f} s")
@@ -158,7 +175,8 @@ def read_url(base_url: str) -> httpx2.URL:
     try:
         url = httpx2.URL(base_url)
         url.host.encode("idna")  # as looking it up does
-        complete = url.scheme in ("http", "https") and url.host and (url.port or 80) < 65536
+        port = 80 if url.port is None else url.port
+        complete = url.scheme in ("http", "https") and url.host and 0 < port < 65536
         if complete and not url.userinfo and not re.search(r"[?#\s]", base_url):
             return url
     except (httpx2.InvalidURL, ValueError):
@@ -172,19 +190,32 @@ def read_url(base_url: str) -> httpx2.URL:
 def read_answer(text: str):
     """(200, JSON) of an answer with status 200, or (the status of the error that it holds, None).
 
-    Some servers send that status before they know better.
+    Some servers send that status before they know better. Before the JSON may be lines of comment
+    (`: OPENROUTER PROCESSING`) that keep the connection alive.
     """
     try:
-        answer = json.loads(text)
+        answer = json.loads(re.sub(r"\A(?:\s*:.*\n)+", "", text))
     except (ValueError, RecursionError):
         raise Refused("answer is not JSON", one_line(text), None) from None
-    error = answer.get("error") if isinstance(answer, dict) else None
-    if not error:
-        return 200, answer
-    code = error.get("code") if isinstance(error, dict) else None
-    if re.fullmatch("[45][0-9][0-9]", str(code)):
-        return int(code), None
-    return 429 if re.search("rate.?limit", json.dumps(error), re.I) else 500, None
+    # An error in the place of the answer, or of its first choice.
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    for holder in [answer, *(choices if isinstance(choices, list) else [])]:
+        if isinstance(holder, dict) and (error := holder.get("error")):
+            code = error.get("code") if isinstance(error, dict) else None
+            if re.fullmatch("[45][0-9][0-9]", str(code)):
+                return int(code), None
+            return 429 if re.search("rate.?limit", json.dumps(error), re.I) else 500, None
+    return 200, answer
+
+
+def read_retry_after(value: str) -> float | None:
+    """The seconds that a Retry-After header asks for, as a number or a date; None without one."""
+    try:
+        if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+            return float(value)
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def one_line(text: str, length: int = 300) -> str:
@@ -197,18 +228,21 @@ def one_line(text: str, length: int = 300) -> str:
 TEXTS = ("text", "output_text")  # types of the parts of a message that are not thoughts
 
 
-async def ask(client: Client, prompt: str, seed: tuple, tries: int, options: dict, check) -> dict:
+async def ask(
+    client: Client, prompt: str, seed: tuple, attempts: range, options: dict, check
+) -> dict:
     """What `check` makes of the LLM's answer to a prompt.
 
     Where the answer is unfit it is asked again. Every attempt has a number, and so its own seed.
     """
-    for attempt in range(tries):
+    for attempt in attempts:
         number = int(hashlib.sha256(repr((*seed, attempt)).encode()).hexdigest()[:7], 16)
         answer = await chat(client, prompt, number, options)
         try:
             return check(parse_chat(answer, client))
         except Refused as refused:
             client.faults[refused.reason] += 1
+            refused.unfit = True
             last = refused
     raise last
 
@@ -223,12 +257,13 @@ async def chat(client: Client, prompt: str, seed: int, options: dict):
         return await client.post("/chat/completions", body)
     except Refused as refused:
         first = refused
-    # Was it JSON mode? Then the same request without it is answered. (One's own format is kept.)
-    if first.reason not in ("status 400", "status 422") or "response_format" in options:
-        raise first
-    if not body.pop("response_format", None):
+    # Was it the response_format? Then the same request without it is answered.
+    asked_for = body.pop("response_format", None)
+    if first.reason not in ("status 400", "status 422") or not asked_for:
         raise first
     answer = await client.post("/chat/completions", body)
+    if "response_format" in options:
+        raise InputError(f"--body: {client.url} refuses its response_format: {first}")
     if client.json_mode:
         client.json_mode = False
         tqdm.write(f"{client.url} refuses JSON mode and is asked without it: {first}")
@@ -245,13 +280,15 @@ def parse_chat(answer, client: Client) -> dict:
         if isinstance(content, list):  # in parts, some of them thoughts
             said = [part for part in content if part.get("type", "text") in TEXTS]
             content = "".join(part["text"] for part in said)
-        text = content.rpartition("</think>")[2] or message.get("refusal") or ""
-        for name in ("prompt_tokens", "completion_tokens"):
-            client.tokens[name] += int(usage.get(name) or 0)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        text = content.rpartition("</think>")[2]
+        counts = ("prompt_tokens", "completion_tokens")
+        client.tokens.update({name: int(float(usage.get(name) or 0)) for name in counts})
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         raise Refused("not a chat answer", one_line(json.dumps(answer))) from None
 
     # Is it complete?
+    if message.get("refusal") or finish == "content_filter":
+        raise Refused("refusal", one_line(str(message.get("refusal") or text)))
     if finish == "length":
         raise Refused("cut at max_tokens, or where the server's context is full")
 
@@ -268,6 +305,8 @@ def parse_chat(answer, client: Client) -> dict:
 
 # --- rows that are kept as they arrive ------------------------------------------------------------
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing to a full disk raises, unnamed
+
 
 def keep_settings(path, settings: dict, *others) -> None:
     """Write the settings of the run that writes `path` (and `others`) to `<path>.json`.
@@ -275,16 +314,23 @@ def keep_settings(path, settings: dict, *others) -> None:
     Once there are rows, the settings must be the same.
     """
     refuse_other_suffix(path, ".jsonl")
-    if not any(Path(file).exists() and Path(file).stat().st_size for file in (path, *others)):
-        write_json(f"{path}.json", {"settings": settings})
-        return
-    old = read_json(f"{path}.json")["settings"]
     settings = json.loads(json.dumps(settings))  # tuples are lists in a file
-    for name in old | settings:
+    kept = Path(f"{path}.json")
+    begun = any(Path(file).exists() and Path(file).stat().st_size for file in (path, *others))
+    old = read_json(kept).get("settings") or {} if begun or kept.exists() else {}
+    if not begun and old != settings:
+        write_json(kept, {"settings": settings})
+        return
+    for name in sorted(old.keys() | settings.keys()):
         was, now = shown(old.get(name)), shown(settings.get(name))
         if old.get(name) != settings.get(name):
             advice = "give the same, or choose another --out"
             raise InputError(f"{path}: was begun with {name} {was}, not {now}; {advice}")
+
+
+def update_json(path, **values) -> None:
+    """Add to what `<path>.json` says of the run that writes `path`."""
+    write_json(f"{path}.json", read_json(f"{path}.json") | values)
 
 
 @contextlib.contextmanager
@@ -316,8 +362,10 @@ def appending(path, key):
                         file.seek(places[name])
                         ordered.write(file.readline())
     except OSError as error:
-        error.filename = error.filename or path  # a full disk does not say whose
-        raise
+        if error.errno not in FULL:
+            raise
+        advice = "what was written is kept, and the same command resumes"
+        raise InputError(f"{path}: {error.strerror}; {advice}") from error
 
 
 def find_rows(file, path, key) -> dict:
@@ -330,7 +378,10 @@ def find_rows(file, path, key) -> dict:
             file.truncate(place)
             break
         try:
-            places[key(json.loads(line))] = place
+            name = key(json.loads(line))
+            if type(name) is not type(next(iter(places), name)):
+                raise TypeError  # could not be sorted
+            places[name] = place
         except (ValueError, KeyError, TypeError, RecursionError):
             problem = f"{line[:40]!r} is not a row of this run; remove the line"
             raise InputError(f"{path}:{number}: {problem}") from None
@@ -342,8 +393,8 @@ def run(main):
     """The result of a coroutine. SIGTERM ends all its waiting and requests, as Ctrl-C does."""
 
     async def stoppable():
-        stop = asyncio.current_task().cancel
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        task = asyncio.current_task()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         return await main
 
     try:
@@ -352,15 +403,24 @@ def run(main):
         sys.exit(143)
 
 
-async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
+async def collect(
+    path, key, jobs, total: int, work, client: Client, tried: collections.Counter
+) -> dict:
     """Append work(job) of every job whose key(job) is not in the file.
 
-    work: a coroutine that returns a row with the key of its job, or raises Refused.
+    work: a coroutine that returns a row with the key of its job, or raises Refused. tried: {key as
+    text: runs in which no answer was fit}; it changes when all jobs are done, so that a run that is
+    killed and started again repeats its own attempts.
     Returns {reason: (number, example)} of the lost jobs. Stops when nothing gets through.
     """
-    lost, in_a_row = {}, 0
+    lost, unfit, in_a_row, client.rows = {}, [], 0, 0
     with appending(path, key) as (existing, append):
+        for name in map(str, existing if tried else ()):
+            tried.pop(name, None)
         print(f"{path}: {len(existing):,} rows exist, of {total:,}", flush=True)
+        if tried:
+            before = f"up to {max(tried.values())} runs got no fit answer"
+            print(f"asks {len(tried):,} rows again ({before}), up to --tries times with new seeds")
         missing = (job for job in jobs if key(job) not in existing)
 
         async def worker() -> None:
@@ -368,17 +428,19 @@ async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
             for job in missing:  # shared: each job is taken by one worker
                 try:
                     append(await work(job))
+                    tried.pop(str(key(job)), None)
+                    client.rows += 1
                     in_a_row = 0
                 except Refused as refused:
                     in_a_row += 1
+                    if refused.unfit:
+                        unfit.append(str(key(job)))
                     number, example = lost.get(refused.reason, (0, refused))
                     lost[refused.reason] = (number + 1, example)
-                    # Where nothing was ever answered, a few rows are enough to know.
-                    most = max(20, 2 * client.concurrency) if client.answered or existing else 3
-                    if in_a_row >= most:
-                        problem = f"the last {in_a_row} rows all failed ({refused})"
+                    if in_a_row >= most_in_a_row(refused, client, total, len(existing)):
+                        failed = f"the last {in_a_row} rows all failed ({refused})"
                         kept = "what was made is kept"
-                        raise InputError(f"{client.url}: {problem}; {kept}") from None
+                        raise InputError(f"{client.url}: {failed}; {kept}") from None
                 progress.set_postfix_str(str(client), refresh=False)
                 progress.update()
 
@@ -392,7 +454,16 @@ async def collect(path, key, jobs, total: int, work, client: Client) -> dict:
                 for task in workers:
                     task.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
+    tried.update(unfit)
     return lost
+
+
+def most_in_a_row(refused: Refused, client: Client, total: int, existing: int) -> int:
+    """How many rows have to fail in a row to end the run."""
+    if client.answered or (refused.final and existing):
+        return max(20, 2 * client.concurrency)
+    # Nothing was ever answered. A request that is refused may be due to this one row.
+    return min(3, total) if refused.final else 1
 
 
 def describe_lost(lost: dict) -> str:
@@ -403,18 +474,20 @@ def write_report(client: Client, path, lost: dict) -> int:
     """Add the figures of a run to `<path>.json`, print them. The exit status: 1 for lost rows."""
     with open(path, "rb") as file:
         rows = sum(1 for _ in file)
-    missing = {reason: (number, example.said) for reason, (number, example) in lost.items()}
-    figures = {name: getattr(client, name) for name in ("requests", "faults", "tokens")}
-    figures = {"rows": rows, "missing": missing} | figures
-    write_json(f"{path}.json", read_json(f"{path}.json") | {"last run": figures})
+    figures = {"rows": rows, "seconds": round(time.monotonic() - client.started, 3)}
+    figures["missing"] = {reason: (number, one.said) for reason, (number, one) in lost.items()}
+    figures |= {name: getattr(client, name) for name in ("requests", "faults", "tokens")}
+    update_json(path, **{"last run": figures})
 
+    # For the screen, and advice only where repeating can help.
     faults = ", ".join(f"{reason} {n:,}" for reason, n in client.faults.most_common()) or "none"
     print(f"{client.requests:,} requests, {client}; faults: {faults}")
     print(f"{path}: {rows:,} rows")
     if lost:
-        count = sum(number for number, _ in lost.values())
-        # Advice only where repeating can help.
-        hopeless = all(example.final for _, example in lost.values())
-        advice = "" if hopeless else "; the same command asks for them again"
-        print(f"{count:,} rows are missing{advice}: {describe_lost(lost)}")
+        numbers, examples = zip(*lost.values(), strict=True)
+        again = not all(example.final for example in examples)
+        advice = "; the same command asks for them again" if again else ""
+        if len(lost) == 1 and examples[0].unfit and not client.rows:
+            advice = "; every answer was unfit, so look at the model, --body and --prompts"
+        print(f"{sum(numbers):,} rows are missing{advice}: {describe_lost(lost)}")
     return bool(lost)

@@ -94,6 +94,8 @@ def _explain(error: Exception) -> str:
         return f"damaged, or not what its name says ({reason}); copy or download it again"
     if isinstance(error, KeyError):
         return f"no field {reason}"
+    if isinstance(error, csv.Error):
+        return f"not CSV ({reason})"
     return f"cannot be read ({type(error).__name__}: {reason})"
 
 
@@ -112,8 +114,10 @@ def cli(main) -> None:
         # torchrun ends the others when it has ended. One that is still here was alone with it
         if os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(20)
-        named = isinstance(error, OSError) and error.filename
-        message = f"{error.filename}: {error.strerror}" if named else error
+        message = str(error)
+        if isinstance(error, OSError):  # no such file, no permission, a full disk
+            place = f"{error.filename}: " if error.filename else ""
+            message = f"{place}{error.strerror or error}"
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -167,8 +171,11 @@ def refuse_other_suffix(path, *suffixes: str) -> None:
 
 
 def output_folder(path) -> None:
-    """Make a folder for results before the work."""
-    Path(path).mkdir(parents=True, exist_ok=True)
+    """Make a folder for results before the work, or say what is in its way."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path}: is a file, or in one; expected a folder") from None
     remove_leftovers(Path(path))
 
 
@@ -194,7 +201,8 @@ def inside(folder, name: str, where) -> Path:
 
 # --- output that is complete or absent ------------------------------------------------------------
 
-_LOCK = ".lock"  # in a workspace: the file that its process holds
+# In a workspace: the file that its process holds, and what a new folder replaces
+_LOCK, _OLD = ".lock", ".old"
 
 
 @contextlib.contextmanager
@@ -227,9 +235,9 @@ def new_folder(path, overwrite: bool = False) -> Iterator[Path]:
         temporary = workspace / path.name
         temporary.mkdir()
         yield temporary
-        # Two moves, since a folder cannot be replaced in one
+        # Two moves, since a folder cannot be replaced in one; see also remove_leftovers
         if path.exists():
-            os.replace(path, workspace / "old")
+            os.replace(path, workspace / _OLD)
         os.replace(temporary, path)
 
 
@@ -285,11 +293,14 @@ def remove_leftovers(folder: Path) -> None:
     Whatever is about to write there calls it, also when it then refuses to replace what exists.
     """
     for workspace in folder.glob(".*.tmp"):
-        ours = re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", workspace.name)
+        ours = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.tmp", workspace.name)
         # One that its process has just removed, or that is somebody else's, raises or is passed by
         with contextlib.suppress(OSError):
             if ours and (not any(workspace.iterdir()) or (workspace / _LOCK).exists()):
                 with _lock(workspace):
+                    # Killed between the two moves of new_folder
+                    if (workspace / _OLD).exists() and not (folder / ours[1]).exists():
+                        os.replace(workspace / _OLD, folder / ours[1])
                     shutil.rmtree(workspace)
 
 
@@ -358,7 +369,8 @@ def existing(path) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")
     if not path.is_file():
-        raise InputError(f"{path}: is a folder, a pipe or a device; expected a file")
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise InputError(f"{path}: is {kind}; expected a file")
     return path
 
 
@@ -376,11 +388,17 @@ def _raw_lines(path) -> Iterator[tuple[int, str]]:
     """(line number from 1, line with its end). A byte order mark is no part of the text."""
     # Each line by itself, so that a byte that is not UTF-8 gets its place
     path = existing(path)
-    opened = gzip.open(path) if path.suffix == ".gz" else open(path, "rb")
-    with reading(path, 1) as place, opened as file:
+    with reading(path, 1) as place, _unpacked(path) as file:
         for line in file:
             yield place.line, line.decode("utf-8-sig" if place.line == 1 else "utf-8")
             place.line += 1
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    """A file opened, by gzip if its name or its first two bytes say so."""
+    with open(path, "rb") as file:
+        packed = path.suffix == ".gz" or file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if packed else open(path, "rb")
 
 
 def read_json(path, kind: type = dict):

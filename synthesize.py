@@ -36,7 +36,6 @@ variable and is written nowhere.
 """
 
 import argparse
-import asyncio
 import collections
 import contextlib
 import functools
@@ -63,10 +62,11 @@ from client import (
     keep_settings,
     one_line,
     run,
+    update_json,
     write_report,
 )
 from data import INSTRUCTIONS, split_words
-from duplicates import hash_words, in_parts, minhash, near_duplicates, shingles
+from duplicates import NEAR, hash_words, in_parts, minhash, near_duplicates, shingles
 from files import InputError, find_files, read_rows, real_number, shown, whole_number
 
 # The task types and the training source that each becomes: short or long query, short or long
@@ -205,6 +205,7 @@ def read_prompts(path) -> dict:
     if path is None:
         return DUTCH
     table = files.read_json(path)
+    refuse_unknown(table, DUTCH, str(path))
     for kind in TYPES:  # what is wrong or missing shows when it is used
         with files.reading(f"{path}: {kind}"):
             if kind != "sts":
@@ -214,6 +215,15 @@ def read_prompts(path) -> dict:
             if any(isinstance(options, str) for options in table["values"].values()):
                 raise TypeError("each of the values is a list")
     return table
+
+
+def refuse_unknown(table: dict, known: dict, where: str) -> None:
+    """Stop at a key that nothing would read."""
+    for key, value in table.items():
+        if key not in known:
+            raise InputError(f"{where}: {key!r} is unknown; expected {', '.join(known)}")
+        if isinstance(value, dict) and isinstance(known[key], dict) and key != "values":
+            refuse_unknown(value, known[key], f"{where}: {key}")
 
 
 def fill(prompt: str, **values) -> str:
@@ -227,6 +237,7 @@ def fill(prompt: str, **values) -> str:
 
 # --- which row is which request -------------------------------------------------------------------
 
+MOST_TRIES = 100  # of a row in one run
 REQUEST = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 4096}  # `--body` changes and adds
 
 
@@ -281,36 +292,49 @@ def parse_triplet(value: dict, kind: str, table: dict) -> dict:
 async def generate(args) -> int:
     # What decides the rows is kept with them: only the same settings continue a file.
     table, topics = read_prompts(args.prompts), read_topics(args.topics)
+    kinds = [kind for kind, weight in args.types.items() for _ in range(weight)]
     request = {"model": args.llm} | REQUEST | args.body
     client, tasks_file = connect(args), f"{args.out}.tasks.jsonl"
     settings = {name: vars(args)[name] for name in ("seed", "types", "tasks")}
     settings |= {"request": request, "prompts": table, "topics": topics}
     keep_settings(args.out, settings, tasks_file)
+    old = files.read_json(f"{args.out}.json").get("tried", {})
+    tried = {name: collections.Counter(old.get(name)) for name in ("tasks", "rows")}
+
+    async def answer(of: str, key, prompt: str, seed: tuple, check: Callable):
+        # Another run's attempts have other numbers, so other seeds.
+        first = MOST_TRIES * tried[of][str(key)]
+        attempts = range(first, first + args.tries)
+        return await ask(client, prompt, (args.seed, *seed), attempts, request, check)
 
     async def brainstorm(pair: dict) -> dict:
-        prompt, seed = brainstorm_prompt(table, *pair_of(pair), args.tasks), pair_of(pair)
-        tasks = await ask(client, prompt, (args.seed, *seed), args.tries, request, parse_tasks)
+        kind, topic = key = pair_of(pair)
+        prompt = brainstorm_prompt(table, kind, topic, args.tasks)
+        tasks = await answer("tasks", key, prompt, key, parse_tasks)
         return pair | {"tasks": tasks[: args.tasks]}
 
     async def write(job: dict) -> dict:
-        kind, topic, generator = plan_row(topics, args.types, args.seed, job["row"])
+        n = job["row"]
+        kind, topic, generator = plan_row(topics, kinds, args.seed, n)
         task = draw_one(tasks.get((kind, topic), [""]), generator)
         prompt = row_prompt(table, kind, topic, task, generator)
         check = functools.partial(parse_triplet, kind=kind, table=table)
-        texts = await ask(client, prompt, (args.seed, job["row"]), args.tries, request, check)
+        texts = await answer("rows", n, prompt, (n,), check)
         about = {"task_type": kind, "task_desc": task, "topic": topic, "model": args.llm}
         return job | about | texts
 
     # The (type, topic) pairs for which tasks are needed.
     pairs = {}
     for n in range(args.rows):
-        kind, topic, _ = plan_row(topics, args.types, args.seed, n)
+        kind, topic, _ = plan_row(topics, kinds, args.seed, n)
         if kind in table["brainstorm"]:
             pairs[kind, topic] = {"task_type": kind, "topic": topic}
 
     async with client.http:
         # Step 1: tasks.
-        lost = await collect(tasks_file, pair_of, pairs.values(), len(pairs), brainstorm, client)
+        jobs, of_tasks = pairs.values(), tried["tasks"]
+        lost = await collect(tasks_file, pair_of, jobs, len(pairs), brainstorm, client, of_tasks)
+        update_json(args.out, tried=tried)
         if lost:
             problem = "some (type, topic) pairs got no tasks"
             raise InputError(f"{tasks_file}: {problem}: {describe_lost(lost)}")
@@ -318,7 +342,8 @@ async def generate(args) -> int:
         # Step 2: rows.
         tasks = {pair_of(row): row["tasks"] for _, row in read_rows(tasks_file)} if pairs else {}
         jobs = ({"row": n} for n in range(args.rows))
-        lost = await collect(args.out, row_number, jobs, args.rows, write, client)
+        lost = await collect(args.out, row_number, jobs, args.rows, write, client, tried["rows"])
+        update_json(args.out, tried=tried)
     return write_report(client, args.out, lost)
 
 
@@ -335,8 +360,10 @@ def unfit(kind: str, query: list[str], pos: list[str], neg: list[str], table: di
     for text, (least, most) in zip(texts, table["words"][kind], strict=True):
         if not least <= len(text) <= most:
             return "too short" if len(text) < least else "too long"
-    if len(set(map(tuple, texts))) < 3:
-        return "equal texts"
+    if pos in (query, neg):
+        return "positive equals query" if pos == query else "positive equals negative"
+    if neg == query:
+        return "negative equals query"
     if kind == "ls" and f" {' '.join(pos)} " in f" {' '.join(query)} ":
         return "label in text"
 
@@ -363,6 +390,7 @@ def read_triplets(names) -> Iterator[dict]:
             raise InputError(f"{path}:{number}: {kind}; expected one of {', '.join(TYPES)}")
         for field in FIELDS:
             files.as_text(row.get(field), f"{path}:{number}: {field}")
+        files.as_text(row.get("task_desc") or "", f"{path}:{number}: task_desc")
         if len(paths) > 1 or "row" not in row:
             row["row"] = place
         with files.reading(f"{path}:{number}: row"):
@@ -407,7 +435,7 @@ def contain(texts: list[list[str]], runs: np.ndarray) -> np.ndarray:
     return np.logical_or.reduceat(runs[places] == hashes, starts[:-1])
 
 
-def judge(rows, table: dict, excluded: np.ndarray) -> list[tuple]:
+def judge(rows, table: dict, excluded: np.ndarray, threshold: float) -> list[tuple]:
     """What becomes of every row: ("kept", or what is wrong with it; its type; its topic).
 
     A row without a fault of its own is compared with `excluded` (of a `ls` row only the query:
@@ -440,7 +468,7 @@ def judge(rows, table: dict, excluded: np.ndarray) -> list[tuple]:
                     yield query + pos
 
     # Of the rows without a fault, those that nearly repeat an earlier one.
-    near = near_duplicates(minhash(fresh_texts()))
+    near = near_duplicates(minhash(fresh_texts()), threshold)
     for place in itertools.compress(good, near):
         judged[place] = ("near duplicate", *judged[place][1:])
     return judged
@@ -470,7 +498,7 @@ def clean(args) -> None:
     # First pass: what becomes of every row.
     excluded = excluded_runs(args.exclude)
     rows = tqdm(read_triplets(args.data), unit="row", unit_scale=True, disable=None)
-    judged = judge(rows, read_prompts(args.prompts), excluded)
+    judged = judge(rows, read_prompts(args.prompts), excluded, args.near)
     kept = [fate == "kept" for fate, *_ in judged]
     print(describe(judged))
     print(f"kept: {sum(kept):,} of {len(kept):,} rows")
@@ -501,14 +529,15 @@ async def rerank_scores(client: Client, row: dict, api: str, model: str | None) 
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError, OverflowError):
         scores = {}
         for item in results:
-            scores[item["index"]] = float(item.get("relevance_score", item.get("score")))
+            score = item.get("relevance_score")
+            scores[item["index"]] = float(item["score"] if score is None else score)
         if scores.keys() == {0, 1} and np.isfinite([*scores.values()]).all():
             return [scores[0], scores[1]]
     client.faults["no scores"] += 1
     raise Refused("no scores", one_line(json.dumps(answer), 80), final=True)
 
 
-async def score(args) -> int:
+def score(args) -> int:
     if args.api == "jina" and not args.reranker:
         raise InputError("--api jina needs --reranker, the name of the model")
 
@@ -518,12 +547,15 @@ async def score(args) -> int:
     if count > 1:
         advice = "remove the field `row`, then rows are numbered by their place"
         raise InputError(f"{args.data[0]}: row {twice} occurs twice; {advice}")
+    return run(score_rows(args, len(numbers)))
 
+
+async def score_rows(args, total: int) -> int:
+    client = connect(args)
     size = sum(path.stat().st_size for path in find_files(*args.data))
-    settings = {"data": args.data, "rows": len(numbers), "bytes": size}
+    settings = {"data": args.data, "rows": total, "bytes": size}
     settings |= {"reranker": args.reranker, "api": args.api}
     keep_settings(args.out, settings | ({"sigmoid": True} if args.sigmoid else {}))
-    client = connect(args)
 
     async def work(row: dict) -> dict:
         scores = await rerank_scores(client, row, args.api, args.reranker)
@@ -533,7 +565,8 @@ async def score(args) -> int:
 
     async with client.http:
         rows = read_triplets(args.data)
-        lost = await collect(args.out, row_number, rows, len(numbers), work, client)
+        nothing = collections.Counter()  # the same request gets the same scores
+        lost = await collect(args.out, row_number, rows, total, work, client, nothing)
     return write_report(client, args.out, lost)
 
 
@@ -596,7 +629,10 @@ def describe_filter(kind: np.ndarray, scores: np.ndarray, kept: np.ndarray) -> s
 
 def filter_rows(args) -> None:
     out = Path(args.out)
-    files.refuse_existing(out, args.overwrite, folder=True)
+    written = [out / name for name in ("manifest.json", "report.json")]
+    written += [out / f"{name}.jsonl.gz" for name in TYPES]
+    for path in written:
+        files.refuse_existing(path, args.overwrite)
 
     # What the rule needs of every row.
     kinds, scores, blank = [], [], []
@@ -618,15 +654,14 @@ def filter_rows(args) -> None:
     kept = keeps(kind, scores, least, gap) & ~blank
     rule = f"ls, and s(q,p) >= {least:g} with s(q,p) - s(q,n) <= {gap:g}"
     print(f"kept: {rule}; not {blank.sum():,} rows with a blank text")
+    print(describe_filter(kind, scores, kept))
     if args.ratio:
         kept = draw(kind, kept, args.ratio)
-    print(describe_filter(kind, scores, kept))
     if not kept.any():
         advice = "lower --least-positive, raise --largest-gap, or leave --ratio out"
         raise InputError(f"{args.data[0]}: nothing is kept; {advice}")
-    # What an earlier run wrote: its manifest first, which names the others.
-    for name in ("manifest.json", "report.json", *(f"{name}.jsonl.gz" for name in TYPES)):
-        (out / name).unlink(missing_ok=True)
+    for path in written:
+        path.unlink(missing_ok=True)  # what an earlier run wrote
 
     # A training source for each type.
     sources, types = [], {}
@@ -638,6 +673,7 @@ def filter_rows(args) -> None:
             files.write_jsonl(out / f"{name}.jsonl.gz", map(training_row, rows))
             in_batch = {"in_batch_negatives": False} if name == "ls" else {}
             sources.append({"file": f"{name}.jsonl.gz"} | in_batch)
+            print(f"{name}: {chosen.sum():,} rows ({chosen.sum() / kept.sum():.1%})")
     settings = {"data": args.data, "least positive": least, "largest gap": gap, "ratio": args.ratio}
     files.write_json(out / "report.json", {"settings": settings, "types": types})
     files.write_json(out / "manifest.json", {"sources": sources})
@@ -656,24 +692,33 @@ def training_row(row: dict) -> dict:
 # --- command line ---------------------------------------------------------------------------------
 
 
-def parse_ratio(text: str) -> dict[str, float]:
-    """`sl=0.3,ls=0.7` as {type: share}."""
-    pairs = (part.split("=") for part in text.split(","))
-    ratio = {name: float(share) for name, share in pairs}
-    fit = ratio.keys() <= TYPES.keys() and min(ratio.values()) > 0
-    if not fit or abs(sum(ratio.values()) - 1) > 1e-6:
-        expected = "expected shares of types that add up to 1, as in sl=0.3,ls=0.7"
-        raise argparse.ArgumentTypeError(f"{text}: {expected}")
-    return ratio
+def per_type(number: Callable[[str], float]) -> Callable[[str], dict]:
+    """An argparse type: `sl=1,ls=2` as {type: number}."""
+
+    def parse(text: str) -> dict:
+        values = dict(part.partition("=")[::2] for part in text.split(","))
+        if not values.keys() <= TYPES.keys() or len(values) <= text.count(","):
+            expected = f"{'=…,'.join(TYPES)}=…, or some of them"
+            raise argparse.ArgumentTypeError(f"{text}: expected {expected}")
+        return {name: number(value) for name, value in values.items()}
+
+    parse.__name__ = "list of type=number"  # for argparse's message
+    return parse
 
 
 def json_object(text: str) -> dict:
-    return dict(json.loads(text))
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
+
+
+json_object.__name__ = "JSON object"  # for argparse's message
 
 
 def connect(args) -> Client:
     key = os.environ.get(args.key_env, "")
-    return Client(args.base_url, key, args.timeout, args.concurrency)
+    return Client(args.base_url, key, args.timeout, args.retries, args.concurrency)
 
 
 def main(argv=None) -> int | None:
@@ -691,6 +736,7 @@ def main(argv=None) -> int | None:
         option("--key-env", default="OPENAI_API_KEY", help="environment variable that holds a key")
         option("--concurrency", type=whole_number(1, 1000), default=32, help="requests at a time")
         option("--timeout", type=real_number(0.01), default=300.0, help="seconds for a request")
+        option("--retries", type=whole_number(0, 100), default=8, help="of a fault that may pass")
 
     def add_data(option: Callable) -> None:
         help = "triplets: .jsonl, .parquet, .csv, or a hub data set (clips/SynEmbedNL)"
@@ -700,24 +746,25 @@ def main(argv=None) -> int | None:
         option("--prompts", help="JSON file like the one that `prompts` prints")
 
     def print_prompts(args) -> None:
-        print(json.dumps(DUTCH, ensure_ascii=False, indent=2))
+        print(json.dumps(read_prompts(args.prompts), ensure_ascii=False, indent=2))
 
-    add("prompts", print_prompts, "print what belongs to the language, as JSON")
+    option = add("prompts", print_prompts, "print what belongs to the language, as JSON")
+    add_prompts(option)
 
-    option = add("generate", generate, "ask an LLM for rows; resumes")
+    option = add("generate", lambda args: run(generate(args)), "ask an LLM for rows; resumes")
     option("--llm", required=True, help="the model's name at the server")
     option("--topics", required=True, help="file with one per line")
     option("--rows", type=whole_number(1), required=True, help="in all; may be raised later")
     option("--out", required=True, help="rows (.jsonl); also <out>.tasks.jsonl and <out>.json")
-    types = "one that is named twice comes up twice as often"
-    option("--types", nargs="+", choices=list(TYPES), default=list(TYPES), help=types)
+    weights = per_type(whole_number(1, 999))
+    option("--types", type=weights, default=dict.fromkeys(TYPES, 1), help="weights: sl=2,sts=1")
     option("--tasks", type=whole_number(1, 100), default=5, help="for a topic and type")
     add_prompts(option)
     option("--seed", type=whole_number(0), default=SEED)
     add_server(option)
     body = f"more of a request than {REQUEST}; null leaves a field out"
     option("--body", type=json_object, default={}, metavar="JSON", help=body)
-    option("--tries", type=whole_number(1), default=5, help="until an answer fits")
+    option("--tries", type=whole_number(1, MOST_TRIES), default=5, help="until an answer fits")
 
     option = add("clean", clean, "leave out duplicates, leaks, other languages; report the rest")
     add_data(option)
@@ -725,6 +772,8 @@ def main(argv=None) -> int | None:
     option("--overwrite", action="store_true", help="replace --out")
     exclude = f"evaluation texts: a row that shares {RUN} words in a row with one is left out"
     option("--exclude", nargs="+", default=[], metavar="FILE", help=exclude)
+    near = "share of three-word runs that makes two rows near duplicates"
+    option("--near", type=real_number(0, 1), default=NEAR, help=near)
     add_prompts(option)
 
     option = add("score", score, "add pos_scores and neg_scores; resumes")
@@ -745,11 +794,12 @@ def main(argv=None) -> int | None:
     option("--least-positive", type=number, default=LEAST_POSITIVE, help="s(q,p) at least")
     option("--largest-gap", type=number, default=LARGEST_GAP, help="s(q,p) - s(q,n) at most")
     mix = "draw rows, as many as give these shares of the types: sl=0.3,ls=0.7"
-    option("--ratio", type=parse_ratio, help=mix)
+    option("--ratio", type=per_type(real_number(1e-6, 1)), help=mix)
 
     args = parser.parse_args(argv)
-    result = args.run(args)
-    return run(result) if asyncio.iscoroutine(result) else result
+    if getattr(args, "ratio", None) and abs(sum(args.ratio.values()) - 1) > 1e-6:
+        parser.error(f"--ratio adds up to {sum(args.ratio.values()):g}, not 1")
+    return args.run(args)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,17 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-FAULTS = ["english", "refusal", "429 seconds", "500", "cut", "slow"]
+FAULTS = [
+    "english",
+    "refusal",
+    "429 seconds",
+    "429 in an answer",
+    "500",
+    "silent",
+    "cut",
+    "slow body",
+    "slow head",
+]
 
 
 def dutch(generator: random.Random, words: int) -> str:
@@ -40,6 +50,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def setup(self):
+        self.timeout = self.server.idle
+        super().setup()
+
     def log_message(self, *_):
         pass
 
@@ -50,6 +64,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, status: int, value, headers=()) -> None:
         self.wfile.write(self.message(status, value, headers))
+
+    def drip(self, data: bytes, at_once: int) -> None:
+        self.wfile.write(data[:at_once])
+        for byte in data[at_once:]:
+            time.sleep(0.05)
+            self.wfile.write(bytes([byte]))
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -72,13 +92,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def fault(self, kind: str, prompt: str) -> None:
         good = self.good(prompt)
-        if kind == "cut":
+        if kind == "silent":
+            time.sleep(3)
+            self.close_connection = True
+        elif kind == "cut":
             self.wfile.write(good[: len(good) // 2])
             self.close_connection = True
-        elif kind == "slow":
-            for byte in good:
-                self.wfile.write(bytes([byte]))
-                time.sleep(0.05)
+        elif kind == "slow body":
+            self.drip(good, good.index(b"\r\n\r\n") + 9)
+        elif kind == "slow head":
+            self.drip(good, 15)
         elif kind == "english":
             text = "the cat sat on the mat and would not move for anybody at all " * 2
             answer = {field: text if field == "query" else field for field in good_answer(prompt)}
@@ -87,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(self.chat("Het spijt me, daar kan ik niet mee helpen."))
         elif kind == "429 seconds":
             self.reply(429, {"error": "te druk"}, ["Retry-After: 1"])
+        elif kind == "429 in an answer":
+            self.reply(200, {"error": {"message": "te druk", "code": 429}})
         elif kind == "500":  # every time in other words, as of something that passes
             self.reply(500, b"<html>stuk %d</html>" % len(self.server.requests))
 
@@ -98,6 +123,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answer, self.lock = answer, threading.Lock()
         self.requests, self.seen, self.faults = [], collections.Counter(), collections.Counter()
+        self.idle = None  # seconds after which an unused connection is closed
 
     def handle_error(self, request, client_address):
         """The client went away."""
@@ -118,18 +144,18 @@ def start(answer=None) -> tuple[str, Server]:
     return f"http://127.0.0.1:{server.server_address[1]}/v1", server
 
 
-def always(status: int, value):
+def always(status: int, value, headers=()):
     """An answer that is the same for every request."""
-    return lambda handler, body, prompt, nth: handler.reply(status, value)
+    return lambda handler, body, prompt, nth: handler.reply(status, value, headers)
 
 
-def faulty(share: float):
-    """Bad answers with this probability, in a way that the prompt and nth decide."""
+def faulty(share: float, seed: int = 0, kinds=FAULTS):
+    """Bad answers with this probability, in a way that (seed, prompt, nth) decide."""
 
     def answer(handler, body, prompt, nth):
-        generator = random.Random(f"{prompt} {nth}")
+        generator = random.Random(f"{seed} {prompt} {nth}")
         if generator.random() < share:
-            kind = generator.choice(FAULTS)
+            kind = generator.choice(kinds)
             with handler.server.lock:
                 handler.server.faults[kind] += 1
             handler.fault(kind, prompt)
