@@ -188,13 +188,15 @@ def read_source(
     seed: int = 42,
     batch_factor: float | None = None,
     instruction: str | None = None,
+    complete: bool = False,
     **settings,
 ) -> Source:
     """Read one source. Its rows must have one type, unless `type` says what they are.
 
-    instruction: of all rows, whatever they say. `ratio` < 1 keeps that share of the rows, drawn
-    with `seed`, in file order (the paper: 0.75 of mMARCO-NL). Symmetric sources get half the batch
-    unless `batch_factor` says otherwise, as in the authors' loader.
+    instruction: of all rows, whatever they say. complete: all rows must have one, or none.
+    `ratio` < 1 keeps that share of the rows, drawn with `seed`, in file order (the paper: 0.75 of
+    mMARCO-NL). Symmetric sources get half the batch unless `batch_factor` says otherwise, as in the
+    authors' loader.
     """
     given = type and parse_type(type, str(path))
     instruction = parse_instruction(instruction, str(path))
@@ -202,7 +204,12 @@ def read_source(
     for number, fields in read_jsonl(path):
         where = f"{path}:{number}"
         row = parse_row(fields, where)
-        rows.append(row._replace(instruction=instruction or row.instruction))
+        row = row._replace(instruction=instruction or row.instruction)
+        if complete and rows and bool(row.instruction) != bool(rows[0].instruction):
+            problem = f"{'an' if row.instruction else 'no'} instruction, unlike the rows before it"
+            advice = "give all rows one, in the rows or in a manifest, or none"
+            raise InputError(f"{where}: {problem}; {advice}")
+        rows.append(row)
         # One type in all rows; a row that names none has that of the rows before it
         of_row = given or parse_type(fields.get("type", type or "retrieval"), where)
         if type not in (None, of_row):
@@ -241,13 +248,8 @@ def read_sources(paths, seed: int = 42, prefix: str = "e5") -> list[Source]:
     for path in map(Path, paths):
         for settings in _read_manifest(path) if path.suffix == ".json" else [{"file": path.name}]:
             file = inside(path.parent, settings.pop("file"), path)
-            sources.append(read_source(file, seed=seed, **settings))
-            instructed = sum(bool(row.instruction) for row in sources[-1].rows)
-            rows = len(sources[-1].rows)
-            if prefix == "instruct" and 0 < instructed < rows:
-                problem = f"{instructed:,} of {rows:,} rows have an instruction"
-                advice = "give all rows one, in the rows or in a manifest, or none"
-                raise InputError(f"{file}: {problem}; {advice}")
+            settings |= {"seed": seed, "complete": prefix == "instruct"}
+            sources.append(read_source(file, **settings))
     # Names are what reports and resumed runs know a source by
     for name, count in Counter(source.name for source in sources).items():
         if count > 1:
@@ -534,6 +536,9 @@ def triples_of(files) -> dict[str, dict[str, int]]:
                 expected = "three ids, query<TAB>positive<TAB>negative"
                 raise InputError(f"{path}:{number}: expected {expected}, found {line[:80]!r}")
             qrels.setdefault(cells[0], {})[cells[1]] = 1
+    if not qrels:
+        expected = "expected query<TAB>positive<TAB>negative"
+        raise InputError(f"{', '.join(map(str, files))}: no triples; {expected}")
     return qrels
 
 
@@ -572,10 +577,14 @@ def join(
             text = passages.get(passage)
             if grade <= 0:
                 left_out["judged not relevant"] += 1
-            elif not query or not query.strip():
-                left_out["whose query is missing or empty"] += 1
-            elif not text or not text.strip():
-                left_out["whose passage is missing or empty"] += 1
+            elif query is None:
+                left_out["whose query is missing"] += 1
+            elif not query.strip():
+                left_out["whose query is empty"] += 1
+            elif text is None:
+                left_out["whose passage is missing"] += 1
+            elif not text.strip():
+                left_out["whose passage is empty"] += 1
             elif text in positives:
                 left_out["of equal passages"] += 1
             else:
@@ -702,7 +711,7 @@ def _lengths(texts: list[str]) -> str:
 
 
 def _check(args) -> None:
-    sources = read_sources(args.files, prefix=args.prefix)
+    sources = read_sources(args.files, args.seed, args.prefix)
     print(describe(sources, args.batch_size))
     for source in sources:
         row = source.rows[0]
@@ -739,6 +748,10 @@ def _prepare(args) -> None:
     # Mistakes that can be seen before anything is read
     _refuse_out(args)
     instruction = parse_instruction(args.instruction, "--instruction")
+    for name in filter(None, (args.corpus, args.queries, args.qrels, args.triples)):
+        if not is_hub_name(name) and not Path(name).exists():
+            expected = "expected one, or the name of a hub repository (owner/name)"
+            raise FileNotFoundError(f"{name}: no such file or folder; {expected}")
     if not (args.queries and (args.qrels or args.triples) or _is_data_set(args.corpus)):
         advice = "give --queries and --qrels (or --triples) too"
         raise InputError(f"--corpus {args.corpus} is no BEIR folder or repository; {advice}")
@@ -762,7 +775,9 @@ def _prepare(args) -> None:
     first = next(rows, None)
     if not first:
         problem = f"no row can be made of {total:,} judgements ({_listed(left_out)})"
-        raise InputError(f"{args.corpus}: {problem}; do these files belong together?")
+        query, grades = next(iter(qrels.items()))
+        ids = f"the first judgement is of query {query!r} and passage {next(iter(grades))!r}"
+        raise InputError(f"{args.corpus}: {problem}; {ids}; do these belong together?")
     fields = {"instruction": instruction} if instruction else {}
     count = write_jsonl(args.out, (row | fields for row in itertools.chain([first], rows)))
 
@@ -787,6 +802,7 @@ def main(argv=None) -> None:
     add = command.add_argument
     add("files", nargs="+", help="JSON Lines sources (.jsonl, .jsonl.gz) or manifests (.json)")
     add("--batch-size", type=whole_number(2), default=1024, help="queries per batch (the paper's)")
+    add("--seed", type=whole_number(0), default=42)
     add("--prefix", choices=POLICIES, default="e5", help="as for `e5nl.py train`")
     command.set_defaults(run=_check)
 

@@ -94,8 +94,6 @@ def _explain(error: Exception) -> str:
         return f"damaged, or not what its name says ({reason}); copy or download it again"
     if isinstance(error, KeyError):
         return f"no field {reason}"
-    if isinstance(error, csv.Error):
-        return f"not CSV ({reason})"
     return f"cannot be read ({type(error).__name__}: {reason})"
 
 
@@ -114,11 +112,9 @@ def cli(main) -> None:
         # torchrun ends the others when it has ended. One that is still here was alone with it
         if os.environ.get("LOCAL_RANK", "0") != "0":
             time.sleep(20)
-        message = str(error)
-        if isinstance(error, OSError):  # no such file, no permission, a full disk
-            place = f"{error.filename}: " if error.filename else ""
-            message = f"{place}{error.strerror or error}"
-        print(f"error: {message}", file=sys.stderr)
+        # An OSError: no such file, no permission, a full disk
+        place = f"{error.filename}: " if getattr(error, "filename", None) else ""
+        print(f"error: {place}{getattr(error, 'strerror', None) or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -171,11 +167,8 @@ def refuse_other_suffix(path, *suffixes: str) -> None:
 
 
 def output_folder(path) -> None:
-    """Make a folder for results before the work, or say what is in its way."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{path}: is a file, or in one; expected a folder") from None
+    """Make a folder for results before the work."""
+    Path(path).mkdir(parents=True, exist_ok=True)
     remove_leftovers(Path(path))
 
 
@@ -518,10 +511,15 @@ def _read_parquet(path, columns, optional) -> Iterator[tuple[int, dict]]:
         names = _wanted(file.schema_arrow.names, columns, optional, str(path))
         # A part of the table at a time
         for batch in file.iter_batches(1024, columns=names):
-            for row in batch.to_pylist():
+            # Column by column, then row by row
+            values = []
+            for name in names:
+                with reading(f"{path}: column {name!r}"):
+                    values.append(batch[name].to_pylist())
+            for cells in zip(*values, strict=True):
                 number += 1
                 with reading(path, number):
-                    row = {name: _as_json(value, name) for name, value in row.items()}
+                    row = {n: _as_json(x, n) for n, x in zip(names, cells, strict=True)}
                 yield number, row
 
 

@@ -59,6 +59,15 @@ def test_a_manifest_sets_what_a_row_cannot(tmp_path):
     assert a.rows == again != other
 
 
+def test_check_draws_the_rows_of_a_run_with_this_seed(tmp_path, capsys):
+    write(tmp_path / "a.jsonl", *[{"query": f"q{i}", "pos": ["p"]} for i in range(50)])
+    path = write(tmp_path / "m.json", {"sources": [{"file": "a.jsonl", "ratio": 0.02}]})
+    for seed in (3, 4):
+        data.main(["check", path, "--seed", str(seed)])
+        (source,) = data.read_sources([path], seed)
+        assert f"  query: {source.rows[0].query}\n" in capsys.readouterr().out
+
+
 def test_an_instruction_is_that_of_the_row_or_of_the_manifest(tmp_path):
     write(tmp_path / "a.jsonl", GOOD | {"instruction": " "}, GOOD | {"instruction": " Zoek. "})
     write(tmp_path / "b.jsonl", GOOD, GOOD | {"instruction": None})
@@ -215,6 +224,14 @@ def test_judgements_are_read_by_the_names_of_their_columns_or_as_trec_writes_the
     assert judged == {"q1": {"d1": 2, "d2": 0}, "q2": {"d1": -1}}
 
 
+def test_only_the_columns_of_texts_and_judgements_are_read(tmp_path):
+    when = np.array(["2020-01-01"], "datetime64[ns]")
+    columns = {"id": [7], "text": ["x"], "title": [np.nan], "when": when}
+    assert data.texts_by_id([write_parquet(tmp_path / "c.parquet", **columns)]) == {"7": "x"}
+    columns = {"query-id": ["a"], "corpus-id": [1], "score": [2.0], "when": when}
+    assert data.qrels_of([write_parquet(tmp_path / "q.parquet", **columns)]) == {"a": {"1": 2}}
+
+
 def test_a_corpus_is_not_held_in_memory(tmp_path):
     """Texts that nobody judged are let go: of 20 MB the two wanted ones are kept."""
     path = write(tmp_path / "c.tsv", *(f"{i}\t{str(i % 10) * 10_000}\n" for i in range(2000)))
@@ -251,6 +268,14 @@ PREPARED = [
 ]
 
 
+LEFT_OUT = {
+    "2 judged not relevant",
+    "1 of equal passages",
+    *(f"1 whose query is {fault}" for fault in ("missing", "empty")),
+    *(f"1 whose passage is {fault}" for fault in ("missing", "empty")),
+}
+
+
 def beir(folder):
     (folder / "qrels").mkdir(parents=True)
     write(folder / "corpus.jsonl", CORPUS)
@@ -274,9 +299,8 @@ def test_a_beir_folder_becomes_rows_with_all_positives_of_a_query(tmp_path, caps
     assert rows == PREPARED
     pairs = "2 rows, 3 pairs of query and positive (4 expected: 75.0%)"
     assert printed[0] == f"{tmp_path}/bron.jsonl.gz: {pairs}"
-    texts = "2 whose query is missing or empty, 2 whose passage is missing or empty"
-    reasons = f"2 judged not relevant, 1 of equal passages, {texts}"
-    assert printed[1] == f"left out of 10 judgements: {reasons}"
+    reasons = printed[1].removeprefix("left out of 10 judgements: ")
+    assert set(reasons.split(", ")) == LEFT_OUT
     row = data.read_source(tmp_path / "bron.jsonl.gz").rows[0]
     assert row == Row("vraag a", ("Kop twee", "een"), ())
     rows, _ = prepared(tmp_path, capsys, "--corpus", folder, "--instruction", "Zoek.")
@@ -304,7 +328,7 @@ def test_ms_marcos_files_have_no_header_and_quotes_mean_nothing(tmp_path, capsys
             ('"wie', ["twee\u2028regels", "tekst"]),
             ("wat?", ['een "half\tcitaat']),
         ]
-        assert printed[1] == "left out of 4 judgements: 1 whose passage is missing or empty"
+        assert printed[1] == "left out of 4 judgements: 1 whose passage is empty"
 
 
 # --- text without annotation as a training source -------------------------------------------------
@@ -403,6 +427,7 @@ QRELS_OF = "prepare --corpus c.tsv --queries q.tsv --qrels"
 TRIPLES_OF = "prepare --corpus c.tsv --queries q.tsv --triples"
 FIRST = json.dumps(GOOD) + "\n"
 BARE = '{"query": "a", "pos": ["b"], '
+INSTRUCTED = BARE + '"instruction": "x"}\n'
 SOURCE = '{"sources": [{"file": "b.jsonl", '
 QREL = '{"query-id": "b", "corpus-id": 2, "score": '
 MISTAKES = [  # a command, what the last file that it names holds, what is said
@@ -419,7 +444,8 @@ MISTAKES = [  # a command, what the last file that it names holds, what is said
     ("check a.jsonl", FIRST + BARE + '"type": "normal"}', "after rows of type 'symmetric_sts'"),
     ("check a.jsonl", BARE + '"instruction": 0}', "'instruction': expected a string, found 0"),
     ("check a.jsonl", BARE + '"instruction": "Instruct: Zoek."}', "leave out 'Instruct:' and"),
-    ("check --prefix instruct a.jsonl", FIRST + BARE + '"instruction": "x"}', "a.jsonl: 1 of 2 r"),
+    ("check --prefix instruct a.jsonl", FIRST + BARE + '"instruction": "x"}', ":2: an instruction"),
+    ("check --prefix instruct a.jsonl", INSTRUCTED + FIRST, "a.jsonl:2: no instruction, unlike"),
     ("check m.json", SOURCE + '"instruction": 3}]}', "m.json: source 'b.jsonl': instruction is 3"),
     ("check m.json", SOURCE + '"instruction": " "}]}', 'instruction is " "; expected a text'),
     ("check m.json", SOURCE + '"ratio": 0}]}', "ratio is 0; expected a number above 0, at most 1"),
@@ -428,6 +454,7 @@ MISTAKES = [  # a command, what the last file that it names holds, what is said
     ("check m.json", SOURCE + '"rati": 1}]}', "'rati' is unknown; it may have file, type"),
     ("check m.json", SOURCE + '"type": "quiz"}]}', "b.jsonl: type 'quiz' is unknown"),
     ("check m.json", '{"sources": [{"file": "../b.jsonl"}]}', "'../b.jsonl' is not a file name i"),
+    ("check m.json", '{"sources": [{"file": "/etc/x"}]}', "'/etc/x' is not a file name inside"),
     ("check m.json", '{"sources": [{"ratio": 1}]}', "every source needs 'file'"),
     ("check m.json", '{"query": "a", "pos": ["b"]}', "m.json: a .json file is a manifest"),
     ("check b.jsonl b.jsonl", None, "source 'b' is given more than once"),
@@ -452,11 +479,12 @@ MISTAKES = [  # a command, what the last file that it names holds, what is said
     (f"{QRELS_OF} a.jsonl", '{"query-id": 1, "corpus-id": [2], "score": 1}', ":1: expected an id"),
     (f"{TRIPLES_OF} a.tsv", "1\t2\n", "a.tsv:1: expected three ids, query<TAB>positive<TAB>neg"),
     (f"{TRIPLES_OF} a.tsv", "qid\tpos\tneg\n", "a.tsv:1: expected three ids"),
+    (f"{TRIPLES_OF} a.tsv", "\n", "a.tsv: no triples; expected query<TAB>positive<TAB>negative"),
     (
         f"{TRIPLES_OF} a.tsv",
         "0\t1\t3\n2\t1\t3\n",
-        "c.tsv: no row can be made of 2 judgements (1 whose query is missing or empty, "
-        "1 whose passage is missing or empty); do these files belong together?",
+        "c.tsv: no row can be made of 2 judgements (1 whose query is missing, 1 whose passage is "
+        "missing); the first judgement is of query '0' and passage '1'; do these belong together?",
     ),
     # Data sets
     ("prepare --corpus c.tsv", None, "c.tsv is no BEIR folder or repository; give --queries and"),
@@ -465,7 +493,8 @@ MISTAKES = [  # a command, what the last file that it names holds, what is said
     ("prepare --corpus beir --instruction Instruct:", None, "--instruction: 'instruction' is"),
     ("prepare --corpus beir --out bron.txt", None, "bron.txt: expected a name that ends in .jsonl"),
     ("prepare --corpus beir --out b.jsonl", None, "b.jsonl: exists already"),
-    (f"{TEXTS_OF} nergens", None, "nergens: no such file"),
+    (f"{TEXTS_OF} nergens", None, "nergens: no such file or folder; expected one, or the name of"),
+    ("prepare --corpus beir --qrels nergens", None, "nergens: no such file or folder"),
     # Pairs
     ("pairs --data a.jsonl", '{"titel": "a"}', "a.jsonl:1: no column 'answer' or 'text' or 'body'"),
     ("pairs --fields kop text --data a.jsonl", '{"text": "a"}', "a.jsonl:1: no column 'kop'"),

@@ -161,13 +161,14 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path, name, content, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["c.parquet", "c.csv.gz"])
+@pytest.mark.parametrize("name", ["c.parquet", "c.csv.gz", "cut.csv.gz"])
 def test_a_damaged_file_is_one_line(tmp_path, name):
     path = tmp_path / name
     numbers = [str(n) for n in range(5000)]
     write_parquet(path, n=numbers) if "parquet" in name else write(path, "\n".join(numbers))
     content = path.read_bytes()
-    path.write_bytes(content[:50] + bytes(60) + content[110:])
+    damaged = content[:50] + bytes(60) + content[110:]
+    path.write_bytes(content[:-300] if name == "cut.csv.gz" else damaged)
     with pytest.raises(InputError, match=rf"{name}.*: damaged, or not what its name says"):
         list(files.read_rows(path))
 
@@ -179,15 +180,22 @@ def test_what_is_no_file_is_named(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=f"{name}: no such file"):
         list(files.read_texts(path))
     os.mkfifo(path)
-    for other in (path, tmp_path):
-        with pytest.raises(InputError, match=f"{other.name}: is a folder, a pipe or a device"):
+    for other, kind in ((path, "a pipe or a device"), (tmp_path, "a folder")):
+        with pytest.raises(InputError, match=f"{other.name}: is {kind}; expected a file"):
             list(files.read_texts(other))
 
 
-def test_a_bad_byte_in_parquet_is_named(tmp_path):
+@pytest.mark.parametrize("name", ["c.jsonl", "c.csv", "c.txt"])
+def test_gzip_under_another_name_is_read_as_gzip(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(b"een\ntwee\n"))
+    assert list(files.read_lines(path)) == [(1, "een"), (2, "twee")]
+
+
+def test_a_bad_byte_in_parquet_is_named_by_its_column(tmp_path):
     bad = pyarrow.array([b"goed", b"caf\xe9"]).view(pyarrow.string())
-    path = write_parquet(tmp_path / "c.parquet", x=bad)
-    with pytest.raises(InputError, match="c.parquet: byte 0xe9 at column 4 is not UTF-8"):
+    path = write_parquet(tmp_path / "c.parquet", text=["a", "b"], x=bad)
+    with pytest.raises(InputError, match="c.parquet: column 'x': byte 0xe9 at column 4 is not UTF"):
         list(files.read_rows(path))
 
 
@@ -221,7 +229,7 @@ def test_numbers_on_the_command_line():
     [
         ("raise files.InputError('a.jsonl:3: wrong')", 2, "error: a.jsonl:3: wrong\n"),
         ("open('absent')", 2, "error: absent: No such file or directory\n"),
-        ("raise OSError(28, 'Disk is full')", 2, "error: [Errno 28] Disk is full\n"),
+        ("raise OSError(28, 'Disk is full')", 2, "error: Disk is full\n"),
         ("raise KeyboardInterrupt", 130, "interrupted\n"),
         # A fault of the program is not made to look like the user's
         ("{}['fault']", 1, "Traceback"),
@@ -364,6 +372,28 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_would_write_ther
         mine.touch()
         other.touch()
     assert sorted(os.listdir()) == [".not-ours.tmp", *left, "one"]
+
+
+@pytest.mark.parametrize("name", ["model", "old"])
+def test_a_replaced_folder_survives_a_kill_between_the_two_moves(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("PYTHONPATH", str(files.Path(files.__file__).parent))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    write(tmp_path / name / "config.json", {"old": 1})
+    script = f"""
+import files, os
+replace = os.replace
+def moved(source, target):
+    replace(source, target)
+    os.kill(os.getpid(), 9)
+os.replace = moved
+with files.new_folder({name!r}, overwrite=True):
+    pass
+"""
+    assert run("-c", script).returncode == -signal.SIGKILL and not (tmp_path / name).exists()
+    files.write_json("other", {})
+    assert sorted(os.listdir()) == sorted([name, "other"])
+    assert files.read_json(f"{name}/config.json") == {"old": 1}
 
 
 def test_a_terminated_run_leaves_nothing(tmp_path):

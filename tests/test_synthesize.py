@@ -121,6 +121,8 @@ def test_another_language_is_another_table(tmp_path, capsys):
     frisian = synthesize.read_prompts(path)
     prompt = synthesize.row_prompt(frisian, "ls", "it waar", "t", np.random.default_rng(0))
     assert "in Frisian" in prompt
+    main("prompts", prompts=path)
+    assert json.loads(capsys.readouterr().out) == frisian
 
 
 @pytest.mark.parametrize(
@@ -237,6 +239,7 @@ def test_an_unfit_answer_is_asked_again(serve, topics, tmp_path):
     report = last_run(tmp_path / "rows.jsonl")
     assert report["faults"] == {"no JSON in the message": 8} and report["requests"] == 12
     assert report["tokens"] == {"prompt_tokens": 1200, "completion_tokens": 120}
+    assert report["seconds"] > 0 and report["rows"] == 4
 
 
 def by_seed(handler, body, prompt, nth):
@@ -394,6 +397,7 @@ def test_another_run_does_not_continue_the_file(serve, topics, tmp_path):
         generate(NOWHERE, topics, out, 5, seed=3)  # it makes nothing, and binds nobody
     generate(url, topics, out, 5)
     before = out.read_bytes()
+    assert read_json(f"{out}.json")["settings"]["types"] == dict.fromkeys(TYPES, 1)
     for more, message in [
         ({"seed": 7}, "begun with seed 42, not 7"),
         ({"types": "sl=1"}, "begun with types"),
@@ -528,6 +532,8 @@ def test_cleaning(tmp_path, capsys):
     write_jsonl(tmp_path / "none.jsonl", [{"score": 1}])
     main("clean", **options, exclude=[tmp_path / "eval.txt", tmp_path / "none.jsonl"])
     assert capsys.readouterr().out == printed
+    main("clean", **options, near=1)
+    assert "near duplicate" not in capsys.readouterr().out
     with pytest.raises(InputError, match="clean.jsonl: exists already"):
         main("clean", **options, **out)
 
@@ -612,6 +618,7 @@ FORMS = [
     {"data": RESULTS},
     {"data": [HALF, {"index": 1, "score": 0.9}]},
     [HALF, {"index": 1, "score": 0.9, "text": "x"}],
+    [HALF, {"index": 1, "score": 0.9, "relevance_score": None}],
 ]
 NO_SCORES = [
     *([], {}, "x", {"results": []}, {"results": 3}, [3], [HALF], [HALF, HALF]),
