@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "429 in an answer":
             self.reply(200, {"error": {"message": "te druk", "code": 429}})
         elif kind == "500":  # every time in other words, as of something that passes
-            self.reply(500, b"<html>stuk %d</html>" % len(self.server.requests))
+            self.reply(500, b"<html>stuk" + b"!" * self.server.seen[prompt])
 
 
 class Server(ThreadingHTTPServer):
@@ -144,18 +144,18 @@ def start(answer=None) -> tuple[str, Server]:
     return f"http://127.0.0.1:{server.server_address[1]}/v1", server
 
 
-def always(status: int, value, headers=()):
+def always(status: int, value):
     """An answer that is the same for every request."""
-    return lambda handler, body, prompt, nth: handler.reply(status, value, headers)
+    return lambda handler, body, prompt, nth: handler.reply(status, value)
 
 
-def faulty(share: float, seed: int = 0, kinds=FAULTS):
-    """Bad answers with this probability, in a way that (seed, prompt, nth) decide."""
+def faulty(share: float):
+    """Bad answers with this probability, in a way that the prompt and nth decide."""
 
     def answer(handler, body, prompt, nth):
-        generator = random.Random(f"{seed} {prompt} {nth}")
+        generator = random.Random(f"{prompt} {nth}")
         if generator.random() < share:
-            kind = generator.choice(kinds)
+            kind = generator.choice(FAULTS)
             with handler.server.lock:
                 handler.server.faults[kind] += 1
             handler.fault(kind, prompt)
