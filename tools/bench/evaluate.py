@@ -81,7 +81,6 @@ def mteb(type: str) -> dict:
 
 def add_options(add) -> None:
     add("--types", choices=list(TASKS), nargs="+", default=list(TASKS))
-    measure.add_common_options(add, rounds=3)
 
 
 def run(args) -> None:
