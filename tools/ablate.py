@@ -103,7 +103,7 @@ def false_negatives(
     row = np.arange(len(rows))
     owner = np.repeat(row, [len(group) for group in groups])
 
-    of_query = np.array([document.get(normalise(row.query), -1) for row in rows])
+    of_query = np.array([document[normalise(row.query)] for row in rows])
     of_passage = [document.get(normalise(text), -1) for text in passages]
     kinds = np.where(of_query[:, None] == of_passage, 3, 0)
 

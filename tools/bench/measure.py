@@ -109,7 +109,7 @@ def print_table(title: str, columns: list[str], rows: dict[str, dict]) -> None:
 
     cells = [["", *columns]]
     for name, row in rows.items():
-        cells.append([name, *(f"{row[c]:{FORMATS[c]}}" if c in row else "-" for c in columns)])
+        cells.append([name, *(f"{row[column]:{FORMATS[column]}}" for column in columns)])
     print(f"\n{title}\n{table(cells, 'text', 1)}", flush=True)
 
 
