@@ -7,8 +7,7 @@ resumed; how a figure is measured.
 import doctest
 import math
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,11 +20,9 @@ import demo
 import e5nl
 import mteb_nl
 from data import Row, Source, normalise, read_sources
-from files import InputError, read_json, read_jsonl, write_json, write_jsonl
+from files import InputError, cli, read_json, read_jsonl, write_json, write_jsonl
 from tools import ablate, held_out, unpack
 from tools.bench import measure
-
-ROOT = Path(__file__).parents[1]
 
 # --- negatives that are known to be false ---------------------------------------------------------
 
@@ -376,14 +373,12 @@ def test_held_out_documents_are_in_no_training_row(tmp_path, folder):
     assert [row["label"] for row in pairs] == [1] * (len(pairs) // 2) + [0] * (len(pairs) // 2)
 
 
-def test_models_are_named_by_settings_and_content(tmp_path, lab):
+def test_models_are_named_by_settings_and_content(tmp_path):
     for name, content in (("a", "1"), ("b", "1"), ("c", "2")):
         (tmp_path / name).write_text(content)
     a, b, c = (ablate.name_of("words", tmp_path / name) for name in "abc")
     assert a == b != c
     assert a != ablate.name_of("other", tmp_path / "a") != ablate.name_of("words", "1")
-    start = lab.start(), lab.entries
-    assert lab.train(*start, lab.first, 0) != lab.train(*start, f"{lab.first} --no-masks", 0)
 
 
 def test_a_check_that_cannot_be_made_stops_all_before_any_training(tmp_path, command, calls):
@@ -413,20 +408,23 @@ def test_the_packaged_encoder_is_multilingual_e5_small(tmp_path):
 # --- mistakes -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("words, message", [
-    ("ablate masks --data nergens.jsonl", "error: nergens.jsonl: no such file"),
-    ("ablate masks --model nergens", "error: nergens: no such folder"),
-    ("unpack --file cut.bin", "error: cut.bin: its SHA-256 is "),
-    ("unpack --file none.bin", "error: none.bin: No such file"),
+@pytest.mark.parametrize("main, words, message", [
+    (ablate.main, "masks --data nergens.jsonl", "error: nergens.jsonl: no such file"),
+    (ablate.main, "masks --model nergens", "error: nergens: no such folder"),
+    (unpack.main, "--file cut.bin", "error: cut.bin: its SHA-256 is "),
+    (unpack.main, "--file none.bin", "error: none.bin: No such file"),
 ])  # fmt: skip
-def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, words, message):
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    tmp_path, monkeypatch, capsys, main, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
     (tmp_path / "cut.bin").write_bytes(b"E5S1" + bytes(100))
-    words = [sys.executable, "-m", *f"tools.{words} --out out".split()]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    options = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment}
-    result = subprocess.run(words, **options)
-    assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert result.stderr.startswith(message) and not (tmp_path / "out").exists()
+    with pytest.raises(SystemExit, match="2"):
+        cli(lambda: main([*words.split(), "--out", "out"]))
+    printed, said = capsys.readouterr()
+    assert not printed and said.startswith(message) and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 # --- benchmarks -----------------------------------------------------------------------------------
