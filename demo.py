@@ -175,12 +175,10 @@ def begin(stage: str, about: str, began: dict[str, float]) -> None:
     print(f"\n== {stage}: {about}{left}", flush=True)
 
 
-def durations(began: dict[str, float]) -> str:
+def durations(began: dict[str, float]) -> dict[str, float]:
     """The seconds of each stage, of which the last has just ended."""
-    ends = itertools.pairwise([*began.values(), time.perf_counter()])
-    seconds = {stage: end - start for stage, (start, end) in zip(began, ends, strict=True)}
-    parts = ", ".join(f"{stage} {time:.0f}" for stage, time in seconds.items())
-    return f"seconds: {parts}; in all {sum(seconds.values()):.0f}"
+    times = itertools.pairwise([*began.values(), time.perf_counter()])
+    return {stage: end - start for stage, (start, end) in zip(began, times, strict=True)}
 
 
 def main(argv=None) -> None:
@@ -254,13 +252,15 @@ def main(argv=None) -> None:
         shutil.rmtree(results[-1], ignore_errors=True)  # of an earlier run, with other tasks
         words = f"--tasks {chosen} {dtype} --out", results[-1]
         call("evaluate.py", "run --model", folder, "--tasks-file", DEMO / "tasks.json", *words)
+    seconds = durations(began)
 
     print("\nMain scores x 100; the first and the last column are published scores, quoted.")
     call("evaluate.py", "report --by task --format markdown", PUBLISHED[0], *results, PUBLISHED[1],
          f"--tasks {tasks}")  # fmt: skip
     summaries = (report.summarise(report.read_results(x, [])) for x in results[1:])
     print(verdict(*(summary["tasks"] for summary in summaries)))
-    print(f"\n{durations(began)}")
+    parts = ", ".join(f"{name} {time:.0f}" for name, time in seconds.items())
+    print(f"\nseconds: {parts}; in all {sum(seconds.values()):.0f}")
 
 
 if __name__ == "__main__":

@@ -83,11 +83,11 @@ def test_the_time_left_is_in_proportion(monkeypatch, capsys):
     monkeypatch.setattr(demo.time, "perf_counter", lambda: next(times))
     for stage in ("base", "trim", "train", "mine"):
         demo.begin(stage, "something", began)
+    assert demo.durations(began) == {"base": 3, "trim": 6, "train": 69, "mine": 2}
+    assert sum(demo.STAGES.values()) == 100
     lines = capsys.readouterr().out.strip().split("\n\n")
     # 19 parts of 100 took 78 seconds.
-    assert sum(demo.STAGES.values()) == 100
     assert "left" not in lines[0] and lines[3].endswith("(about 333 s left in all)")
-    assert demo.durations(began) == "seconds: base 3, trim 6, train 69, mine 2; in all 80"
 
 
 def test_without_the_package_the_demo_starts_from_random_weights(
