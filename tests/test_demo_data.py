@@ -78,37 +78,21 @@ def test_no_training_text_contains_an_evaluation_text(seen, evaluated):
     assert contained == []
 
 
-def starts(texts) -> set[str]:
-    """Training and evaluation texts are cut at different lengths."""
-    return {normalise(text)[:300] for text in texts}
-
-
-def test_dekamer_is_split_by_title_question_and_answer():
-    titles, answers = (
-        texts_by_id([beir_file(DEMO / "eval/dekamer_answers", f"{name}.jsonl")]).values()
-        for name in ("queries", "corpus")
-    )
-    themes = [rows(f"eval/dekamer_themes/{part}.jsonl.gz") for part in ("train", "test")]
-    questions = [row["text"] for part in themes for row in part]
-    by_title, by_question = (
-        read_source(DEMO / f"train/dekamer_{name}.jsonl.gz").rows
-        for name in ("title_question", "question_answer")
-    )
+def test_no_title_of_a_question_to_parliament_is_both_trained_and_evaluated_on():
+    queries = texts_by_id([beir_file(DEMO / "eval/dekamer_answers", "queries.jsonl")])
+    trained = read_source(DEMO / "train/dekamer_title_question.jsonl.gz").rows
 
     def bare(text: str) -> str:
         """Without the number that a question had when it was first put: (MV 14925)."""
         return re.sub(r" ?\(mv[^)]*\)", "", normalise(text)).strip(" .")
 
-    assert not {bare(row.query) for row in by_title} & set(map(bare, titles))
-    assert not starts(text for row in by_title for text in row.pos) & starts(questions)
-    assert not starts(row.query for row in by_question) & starts(questions)
-    assert not starts(text for row in by_question for text in row.pos) & starts(answers)
+    assert not {bare(row.query) for row in trained} & set(map(bare, queries.values()))
 
 
 @pytest.mark.parametrize("task", ["dekamer_themes", "sib200"])
 def test_classifier_training_text_is_not_in_the_test_split(task):
     train, test = (
-        starts(row["text"] for row in rows(f"eval/{task}/{part}.jsonl.gz"))
+        {normalise(row["text"])[:300] for row in rows(f"eval/{task}/{part}.jsonl.gz")}
         for part in ("train", "test")
     )
     assert train and test and not train & test

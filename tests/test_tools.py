@@ -352,25 +352,20 @@ def test_rows_of_the_table_are_replaced_and_nothing_else(lab, folder):
 def test_held_out_documents_are_in_no_training_row(tmp_path, folder):
     files = sorted((demo.DEMO / "train").glob("*.jsonl.gz"))
     train, tasks = held_out.split(files, folder, tmp_path)
-    texts = {"all": files, "train": train}
-    texts = {
-        name: {normalise(t) for s in read_sources(paths) for r in s.rows for t in (r.query, *r.pos)}
-        for name, paths in texts.items()
-    }
-    assert texts["train"] < texts["all"]
-    scored = [
-        row[field]
-        for name in ("clustering", "pairs", "sts", "retrieval/queries", "retrieval/corpus")
-        for _, row in read_jsonl(tmp_path / f"{name}.jsonl")
-        for field in ("text", "sentence1", "sentence2")
-        if field in row
-    ]
-    assert len(scored) > 2000 and not texts["train"] & set(map(normalise, scored))
-    assert [task.type for task in mteb_nl.read_tasks(tasks)] == [
-        "Retrieval", "Clustering", "PairClassification", "STS"
-    ]  # fmt: skip
-    pairs = [row for _, row in read_jsonl(tmp_path / "pairs.jsonl")]
-    assert [row["label"] for row in pairs] == [1] * (len(pairs) // 2) + [0] * (len(pairs) // 2)
+
+    def texts_of(paths) -> set[str]:
+        rows = [row for source in read_sources(paths) for row in source.rows]
+        return {normalise(text) for row in rows for text in (row.query, *row.pos)}
+
+    assert texts_of(train) < texts_of(files)
+    rows = [row for path in tmp_path.rglob("*.jsonl") for _, row in read_jsonl(path)]
+    fields = "text", "sentence1", "sentence2"
+    scored = [normalise(row[field]) for row in rows for field in fields if field in row]
+    assert len(scored) > 2000 and not texts_of(train).intersection(scored)
+    types = [task.type for task in mteb_nl.read_tasks(tasks)]
+    assert types == ["Retrieval", "Clustering", "PairClassification", "STS"]
+    labels = [row["label"] for _, row in read_jsonl(tmp_path / "pairs.jsonl")]
+    assert labels == [1] * (len(labels) // 2) + [0] * (len(labels) // 2)
 
 
 def test_models_are_named_by_settings_and_content(tmp_path):
