@@ -284,8 +284,8 @@ def test_variants_differ_in_what_they_say_and_in_nothing_else(
     first = settings[0]
     assert (first["seed"], first["steps"], first["lr"]) == (1, 3, 3e-3)
     fields = first.keys() - {"out", "data", "sources", "processes"}
-    found = [{key: other[key] for key in fields if other[key] != first[key]} for other in settings]
-    assert found == changes and list(entries) == sources
+    changed = [{key: s[key] for key in fields if s[key] != first[key]} for s in settings]
+    assert changed == changes and list(entries) == sources
 
 
 def test_the_first_stage_is_of_weak_pairs(lab):

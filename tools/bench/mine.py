@@ -22,10 +22,10 @@ COLUMNS = ["seconds", "extra MB", "to ours", "rows that differ"]
 def ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
     rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
     texts = mine.number_texts(Source("bench", "retrieval", rows))
-    found = mine.label(texts, q, p, *search.top_k(q, p, TOP, precision=precision))
+    candidates = mine.label(texts, q, p, *search.top_k(q, p, TOP, precision=precision))
     rule = {"rule": "topk-percpos", "margin": 0.95, "negatives": NEGATIVES}
-    columns, _ = mine.choose(found, **rule)
-    numbers = np.take_along_axis(found.passages, columns, 1)
+    columns, _ = mine.choose(candidates, **rule)
+    numbers = np.take_along_axis(candidates.passages, columns, 1)
     return np.where(columns >= 0, numbers, -1)
 
 
@@ -54,7 +54,7 @@ def peer(q: np.ndarray, p: np.ndarray, use_faiss: bool) -> np.ndarray:
             return p[[int(text[1:]) for text in texts]]
 
     texts = {"query": [f"q{i}" for i in range(len(q))], "passage": [f"p{i}" for i in range(len(p))]}
-    found = mine_hard_negatives(
+    mined = mine_hard_negatives(
         datasets.Dataset.from_dict(texts),
         Model(),
         relative_margin=0.05,
@@ -65,9 +65,9 @@ def peer(q: np.ndarray, p: np.ndarray, use_faiss: bool) -> np.ndarray:
         verbose=False,
     )
     negatives = np.full((len(q), NEGATIVES), -1)
-    numbers = [int(query[1:]) for query in found["query"]]
+    numbers = [int(query[1:]) for query in mined["query"]]
     for column in range(NEGATIVES):
-        negatives[numbers, column] = [int(text[1:]) for text in found[f"negative_{column + 1}"]]
+        negatives[numbers, column] = [int(text[1:]) for text in mined[f"negative_{column + 1}"]]
     return negatives
 
 
