@@ -177,33 +177,34 @@ def name_of(*parts) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def link(path: Path, folder: Path) -> str:
+    """The name of `path`, under which `folder` then has a link to it."""
+    (folder / path.name).unlink(missing_ok=True)
+    (folder / path.name).symlink_to(path.resolve())
+    return path.name
+
+
 def link_sources(files: list[Path], folder: Path) -> list[dict]:
     """The sources in files and manifests, as entries of a manifest in `folder`; links in it."""
-    folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for path in files:
         manifest = path.suffix == ".json"
         for entry in read_json(path)["sources"] if manifest else [{"file": path.name}]:
-            link = folder / Path(entry["file"]).name
-            link.unlink(missing_ok=True)
-            link.symlink_to((path.parent / entry["file"]).resolve())
-            entries.append(entry | {"file": link.name})
+            entries.append(entry | {"file": link(path.parent / entry["file"], folder)})
     return entries
 
 
 def bundled_tasks(folder: Path, names: list[str]) -> Path:
     """A task file in `folder`: some of the bundled ones, with a sample of SICK-NL's pairs."""
-    tasks = {task["name"]: task for task in read_json(demo.DEMO / "tasks.json")["tasks"]}
-    link = folder / "eval"
-    link.unlink(missing_ok=True)
-    link.symlink_to((demo.DEMO / "eval").resolve())
-    chosen = [tasks[name] for name in names]
-    for task in chosen:
+    link(demo.DEMO / "eval", folder)
+    bundled = read_json(demo.DEMO / "tasks.json")["tasks"]
+    tasks = [task for task in bundled if task["name"] in names]
+    for task in tasks:
         if task["name"].startswith("SICK"):
             rows = [row for _, row in read_jsonl(demo.DEMO / task["splits"]["test"])]
             task["splits"] = {"test": f"{task['name']}.jsonl"}
             write_jsonl(folder / task["splits"]["test"], rows[::SICK_SHARE])
-    write_json(folder / "tasks.json", {"tasks": chosen})
+    write_json(folder / "tasks.json", {"tasks": tasks})
     return folder / "tasks.json"
 
 
