@@ -151,15 +151,12 @@ class Run:
 
 def outputs_of(out: Path) -> dict[str, object]:
     """What must be equal of two runs: data and models to the byte, and scores."""
-    names = ["mined/manifest.json", *(f"synthetic/{name}.jsonl.gz" for name in synthesize.TYPES)]
-    for name in reproduce.ANNOTATED:
-        names += [f"annotated/{name}.jsonl.gz", f"mined/{name}.jsonl.gz"]
-    for model in ("trm", "trm-nl"):
-        stored = ("model.safetensors", "tokenizer.json", "config.json")
-        names += [f"e5-small-{model}/{file}" for file in stored]
+    stored = [out / "mined/manifest.json", *out.glob("*/*.jsonl.gz")]
+    for file in ("model.safetensors", "tokenizer.json", "config.json"):
+        stored += out.glob(f"e5-small-*/{file}")
     results = (out / "results/e5-small-trm-nl").glob("*[!y].json")  # not summary.json
     scores = {path.name: read_json(path)["scores"] for path in results}
-    return {name: (out / name).read_bytes() for name in names} | scores
+    return {str(path.relative_to(out)): path.read_bytes() for path in stored} | scores
 
 
 def test_the_complete_pipeline_through_kills(little_hub, tmp_path):

@@ -314,15 +314,18 @@ def test_mining_variants_differ_in_the_rule_alone(lab):
         _, mined = made_by(make(1))
         settings = [read_json(lab.data / f"{entry['file']}.json")["settings"] for entry in mined]
         assert [Path(each["data"]).name for each in settings] == [e["file"] for e in EVERY[:2]]
-        keys = "rule", "margin", "sigma", "negatives"
-        (rules[name],) = {tuple(map(each.get, keys)) for each in settings}
+        words = "{rule} {margin:g} {sigma} {negatives}"
+        (rules[name],) = {words.format(**each) for each in settings}
     assert rules == {
-        "topk": ("topk", 0, "query", 7),
-        "topk-marginpos 0.05": ("topk-marginpos", 0.05, "query", 7),
-        "topk-percpos 0.95": ("topk-percpos", 0.95, "query", 7),
-        **{f"topk-stdmarginpos {m}": ("topk-stdmarginpos", m, "query", 7) for m in (0, 0.5, 1, 2)},
-        "topk-stdmarginpos 1 positives": ("topk-stdmarginpos", 1, "positives", 7),
-        "topk-stdmarginpos 1 difference": ("topk-stdmarginpos", 1, "difference", 7),
+        "topk": "topk 0 query 7",
+        "topk-marginpos 0.05": "topk-marginpos 0.05 query 7",
+        "topk-percpos 0.95": "topk-percpos 0.95 query 7",
+        "topk-stdmarginpos 0": "topk-stdmarginpos 0 query 7",
+        "topk-stdmarginpos 0.5": "topk-stdmarginpos 0.5 query 7",
+        "topk-stdmarginpos 1": "topk-stdmarginpos 1 query 7",
+        "topk-stdmarginpos 2": "topk-stdmarginpos 2 query 7",
+        "topk-stdmarginpos 1 positives": "topk-stdmarginpos 1 positives 7",
+        "topk-stdmarginpos 1 difference": "topk-stdmarginpos 1 difference 7",
     }
 
 
