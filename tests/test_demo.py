@@ -86,8 +86,8 @@ def test_the_time_left_is_in_proportion(monkeypatch, capsys):
     assert demo.durations(began) == {"base": 3, "trim": 6, "train": 69, "mine": 2}
     assert sum(demo.STAGES.values()) == 100
     lines = capsys.readouterr().out.strip().split("\n\n")
-    # 19 parts of 100 took 78 seconds.
-    assert "left" not in lines[0] and lines[3].endswith("(about 333 s left in all)")
+    # 23 parts of 100 took 78 seconds.
+    assert "left" not in lines[0] and lines[3].endswith("(about 261 s left in all)")
 
 
 def test_without_the_package_the_demo_starts_from_random_weights(
