@@ -47,7 +47,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
@@ -76,7 +76,6 @@ CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)
 LOW_SHARE = 0.95  # Dutch trimmed on other Dutch keeps 98 % of the tokens and more
 CHUNK_CHARACTERS = 500_000  # tokenised at once: keeps all cores busy, takes some tens of MB
 COUNTED_CHUNKS = 64  # whose distinct words are held at once
-CHECKED_ROWS = 1_024  # of a table that are compared at once
 SAMPLE_TOKENS = 128  # tokens of the texts that are embedded with both models
 
 # --- 1. count -------------------------------------------------------------------------------------
@@ -133,8 +132,8 @@ def chunk_texts(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def tokenise(
     texts: Iterable[str], *backends: Tokenizer, special: bool = True
-) -> Iterator[tuple[list[str], list[list[Encoding]]]]:
-    """Chunks of texts, with their encodings by each tokenizer, in bounded memory.
+) -> Iterator[tuple[list[str], list[list[list[int]]]]]:
+    """Chunks of texts, with their ids by each tokenizer, in bounded memory.
 
     On all cores (on one with TOKENIZERS_PARALLELISM=false in the environment); the next chunk is
     tokenised while the caller has this one.
@@ -142,7 +141,8 @@ def tokenise(
 
     def encode(chunk):
         options = {"add_special_tokens": special}
-        return chunk, [backend.encode_batch_fast(chunk, **options) for backend in backends]
+        batches = (backend.encode_batch_fast(chunk, **options) for backend in backends)
+        return chunk, [[encoding.ids for encoding in batch] for batch in batches]
 
     # The empty chunk at the end lets the last one be yielded.
     with ThreadPoolExecutor(1) as pool:
@@ -190,8 +190,7 @@ def count_texts(backend: Tokenizer, texts: Iterable[str], by_word: bool) -> np.n
 
     counts, times = np.zeros(backend.get_vocab_size(), np.int64), iter([n for _, n in lines])
     tokenised = tokenise((line for line, _ in lines), backend, special=False)
-    for chunk, (encodings,) in tokenised:
-        ids = [encoding.ids for encoding in encodings]
+    for chunk, (ids,) in tokenised:
         counts += count_ids(ids, len(counts), list(itertools.islice(times, len(chunk))))
     return counts
 
@@ -212,12 +211,12 @@ def count_pieces(
         plain = list(itertools.islice(filter(PLAIN.fullmatch, block), 500))
         by_word = (count_texts(backend, plain, True) == count_texts(backend, plain, False)).all()
         # The texts that are counted, and those set aside.
-        sides: tuple[list, list] = [], []
-        for text in block:
-            sides[aside(text)].append(text)
-        for side, side_texts in enumerate(sides):
-            pieces[side] += count_texts(backend, side_texts, by_word) + len(side_texts) * frame
-            number[side] += len(side_texts)
+        asides = [aside(text) for text in block]
+        for side, chosen in enumerate(([not is_aside for is_aside in asides], asides)):
+            counts = count_texts(backend, itertools.compress(block, chosen), by_word)
+            pieces[side] += counts + sum(chosen) * frame
+            number[side] += sum(chosen)
+        block.clear()  # before the next one is read
     return pieces, number
 
 
@@ -363,13 +362,11 @@ def trim_files(files: dict[str, dict], special_ids: dict[str, int], kept: np.nda
 
 # --- model folders --------------------------------------------------------------------------------
 
-TABLE = re.compile(r"(^|\.)embeddings\.word_embeddings\.weight$")
 # Tensors with one row per piece: the embedding table, and a masked language model's head where the
 # checkpoint still has it.
 BY_PIECE = re.compile(
-    TABLE.pattern
-    + r"|^lm_head\.(bias|decoder\.(weight|bias))$"
-    + r"|^cls\.predictions\.(bias|decoder\.(weight|bias))$"
+    r"(^|\.)embeddings\.word_embeddings\.weight$"
+    r"|^(lm_head|cls\.predictions)\.(bias|decoder\.(weight|bias))$"
 )
 
 
@@ -388,7 +385,6 @@ class Model(NamedTuple):
     special: set[int]  # ids that the files name
     config: model_folder.Config
     tensors: dict[str, Tensor]  # memory-mapped, under the checkpoint's names
-    rows: int  # of the embedding table
 
     @property
     def sizes(self) -> dict[str, float]:
@@ -398,7 +394,7 @@ class Model(NamedTuple):
 
 
 def read_model(folder: Path) -> Model:
-    """Read a folder; its tokenizer, its configuration and its embedding table have to agree."""
+    """Read a folder; its tokenizer and its configuration have to agree."""
     # First, a BPE or WordPiece tokenizer is refused by name.
     path, files = folder / "tokenizer.json", {}
     if path.is_file():
@@ -422,20 +418,9 @@ def read_model(folder: Path) -> Model:
         advice = "another tool left stale ids, go back to the original model"
         raise InputError(f"{path}: {pieces}, {other}; {advice}")
 
-    # The tables have one row per piece, and perhaps spare ones.
-    tables = {name: len(tensor) for name, tensor in tensors.items() if BY_PIECE.search(name)}
-    if not any(map(TABLE.search, tables)):
-        missing = "no tensor embeddings.word_embeddings.weight"
-        raise InputError(f"{folder}: {missing}; the weights do not belong to the configuration")
-    for name, rows in tables.items():
-        if rows != config.vocab_size:
-            stated = f"config.json vocab_size {config.vocab_size:,}"
-            raise InputError(
-                f"{folder}: tensor {name} has {rows:,} rows, {stated}; they do not belong together"
-            )
     model_folder.check_pieces(folder, config, tokenizer)
     pieces = [backend.id_to_token(id) for id in range(size)]
-    return Model(folder, files, tokenizer, pieces, special, config, tensors, config.vocab_size)
+    return Model(folder, files, tokenizer, pieces, special, config, tensors)
 
 
 def rank_candidates(
@@ -503,8 +488,7 @@ def check_texts(before: Model, after: Model, kept: np.ndarray, texts: Iterable[s
     new_ids = {old: new for new, old in enumerate(kept.tolist())}
     counts = np.zeros(len(before.pieces), np.int64)
     numbers, unknown, room, sample, failures = Counter(), Counter(), SAMPLE_TOKENS, [], []
-    for chunk, encodings in tokenise(texts, *backends):
-        olds, news = ([encoding.ids for encoding in side] for side in encodings)
+    for chunk, (olds, news) in tokenise(texts, *backends):
         for text, old, new in zip(chunk, olds, news, strict=True):
             expected = [new_ids.get(id) for id in old]
             all_kept = None not in expected
@@ -549,7 +533,7 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray, advice: str)
     # Ids, rows and pieces in their order; scores with their digits.
     old, new = (model.files["tokenizer.json"]["model"]["vocab"] for model in (before, after))
     failures = []
-    if after.pieces != [before.pieces[id] for id in kept] or after.rows != len(kept):
+    if after.pieces != [before.pieces[id] for id in kept] or after.config.vocab_size != len(kept):
         rows = f"ids 0 to {len(kept) - 1:,} and the rows of the embedding table"
         failures.append(f"{rows} are not the kept pieces in their order")
     kept = kept[kept < len(old)]
@@ -578,20 +562,17 @@ def check_weights(before: Path, after: Path, kept: np.ndarray) -> list[str]:
     failures = [f"tensor {name} is in one checkpoint only" for name in single]
     for name in sorted(names.keys() & news.keys()):
 
-        def tensors():
+        def read_old() -> Tensor:
             """Mapped anew: what was read of a mapped file counts as memory."""
-            old = model_folder.read_tensor(olds[names[name]], names[name])
-            new = model_folder.read_tensor(news[name], name)
-            return torch.atleast_1d(old), torch.atleast_1d(new)
+            return model_folder.read_tensor(olds[names[name]], names[name])
 
-        old, new = tensors()
+        old, new = read_old(), model_folder.read_tensor(news[name], name)
         rows = torch.from_numpy(kept) if BY_PIECE.search(name) else torch.arange(len(old))
         same = new.dtype == old.dtype and new.shape == (len(rows), *old.shape[1:])
-        # As bytes, since NaN does not equal itself; some rows at a time.
-        for start in range(0, len(rows) if same else 0, CHECKED_ROWS):
-            old, new = tensors()
-            part = slice(start, start + CHECKED_ROWS)
-            same &= torch.equal(new[part].view(torch.uint8), old[rows[part]].view(torch.uint8))
+        # As bytes, since NaN does not equal itself.
+        for start, block in model_folder.read_blocks(news[name], name) if same else ():
+            expected = read_old()[rows[start : start + len(block)]]
+            same &= torch.equal(block.view(torch.uint8), expected.view(torch.uint8))
         if not same:
             failures.append(f"tensor {name} changed")
     return failures
