@@ -504,10 +504,13 @@ def _lowercases(tokenizer: Tokenizer) -> bool:
 
 # Classes of transformers that set up a part of the tokenizer anew: their own settings or defaults
 # count, not tokenizer.json. Without a class it is chosen by the model type.
-REBUILDS = {
-    "normalizer": ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"],
-    "bytes": ["RobertaTokenizer", "BartTokenizer", "GPT2Tokenizer", "LongformerTokenizer"],
-    "metaspace": ["XLMRobertaTokenizer", "CamembertTokenizer"],
+REBUILD_NORMALIZER = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+REBUILD_SPACES = {  # pre-tokenizer: classes, and whether they add a space unless told otherwise
+    "ByteLevel": (
+        ("RobertaTokenizer", "BartTokenizer", "GPT2Tokenizer", "LongformerTokenizer"),
+        False,
+    ),
+    "Metaspace": (("XLMRobertaTokenizer", "CamembertTokenizer"), True),
 }
 
 
@@ -547,9 +550,10 @@ def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
     name = str(named).removesuffix("Fast")
 
     # What the class sets, and what tokenizer.json says.
-    words, spaced = _word_parts(tokenizer), {"add_prefix_space": _adds_space(tokenizer)}
     stored, sets = {}, {}
-    if name in REBUILDS["normalizer"] and isinstance(tokenizer.backend.model, WordPiece):
+    kind = _word_parts(tokenizer)[-1].get("type")
+    classes, adds_space = REBUILD_SPACES.get(kind, ((), None))
+    if name in REBUILD_NORMALIZER and isinstance(tokenizer.backend.model, WordPiece):
         stored, sets = _state(tokenizer.backend.normalizer), {"type": "BertNormalizer"}
         if stored.get("type") == "BertNormalizer":
             sets["lowercase"] = config.get("do_lower_case", True)
@@ -559,10 +563,9 @@ def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
             for values in (stored, sets):
                 if values["strip_accents"] is None:
                     values["strip_accents"] = values["lowercase"]
-    elif name in REBUILDS["bytes"] and [word.get("type") for word in words] == ["ByteLevel"]:
-        stored, sets = spaced, {"add_prefix_space": config.get("add_prefix_space", False)}
-    elif name in REBUILDS["metaspace"] and words[-1].get("type") == "Metaspace":
-        stored, sets = spaced, {"add_prefix_space": config.get("add_prefix_space", True)}
+    elif name in classes:
+        stored = {"add_prefix_space": _adds_space(tokenizer)}
+        sets = {"add_prefix_space": config.get("add_prefix_space", adds_space)}
     for setting, value in sets.items():
         if stored.get(setting) != value:
             found = f"{name} sets {setting} to {value}, but in tokenizer.json it is "
@@ -658,20 +661,31 @@ def weight_files(folder) -> dict[str, Path]:
 BLOCK = 1 << 22  # numbers of a tensor that are read at once
 
 
-def read_blocks(file: Path, name: str) -> Iterator[tuple[int, Tensor]]:
+def read_rows(file: Path, name: str, start: int, stop: int) -> Tensor:
+    """Rows of a tensor of a safetensors file.
+
+    They are mapped for themselves: what was read of a mapped file counts as memory until all
+    tensors of that mapping are gone.
+    """
+    with safe_open(file, "pt") as stored:
+        return stored.get_slice(name)[start:stop]
+
+
+def read_blocks(file: Path, name: str, rows=None) -> Iterator[tuple[int, Tensor]]:
     """(number of the first row, rows) of a tensor of a safetensors file, block by block.
 
-    Each block is mapped for itself: what was read of a mapped file counts as memory until the file
-    is closed.
+    rows (ascending): these alone, and numbered among themselves.
     """
-    start, rows = 0, 1
-    while start < rows:
-        with safe_open(file, "pt") as stored:
-            stored = stored.get_slice(name)
-            rows, *rest = stored.get_shape()
-            step = max(1, BLOCK // math.prod(rest))
-            yield start, stored[start : start + step]
-        start += step
+    with safe_open(file, "pt") as stored:
+        count, *rest = stored.get_slice(name).get_shape()
+    step = max(1, BLOCK // math.prod(rest))
+    for start in range(0, count, step):
+        block = read_rows(file, name, start, start + step)
+        if rows is None:
+            yield start, block
+        else:
+            first, last = np.searchsorted(rows, [start, start + step])
+            yield first, block[torch.from_numpy(rows[first:last] - start)]
 
 
 def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=None) -> Tensor:
@@ -682,13 +696,8 @@ def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=No
     if dtype is None and rows is None:
         with safe_open(file, "pt") as stored:
             return stored.get_tensor(name)
-    parts = []
-    for start, block in read_blocks(file, name):
-        if rows is not None:
-            first, last = np.searchsorted(rows, [start, start + len(block)])
-            block = block[torch.from_numpy(rows[first:last] - start)]
-        parts.append(block.to(dtype or block.dtype, copy=True))
-    return torch.cat(parts)
+    blocks = (block for _, block in read_blocks(file, name, rows))
+    return torch.cat([block.to(dtype or block.dtype, copy=True) for block in blocks])
 
 
 def is_finite(file: Path, name: str) -> bool:

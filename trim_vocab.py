@@ -61,7 +61,6 @@ from files import (
     find_files,
     kind_of,
     new_folder,
-    read_json,
     read_jsonl,
     read_texts,
     reading,
@@ -252,8 +251,8 @@ def rank_pieces(counts: np.ndarray, first: set[int], min_frequency: int) -> np.n
     Those in `first` come before all others, whatever their counts (V,); the others need to occur
     `min_frequency` times.
 
-    >>> rank_pieces(np.array([5, 2, 1, 2, 0]), first={4}, min_frequency=2).tolist()
-    [4, 0, 1, 3]
+    >>> rank_pieces(np.array([5, 2, 1, 2, 0]), first={4, 2}, min_frequency=2).tolist()
+    [2, 4, 0, 1, 3]
     """
     # Sorted by: favoured or not, count, id.
     favoured = np.zeros(len(counts), bool)
@@ -300,20 +299,20 @@ def dump_tokenizer(spec: dict) -> bytes:
     return re.sub(r'"\\u0000(-?[0-9][0-9.eE+-]*)"', r"\1", text).encode()
 
 
-def map_ids(files: dict[str, dict], special_ids: dict[str, int], to: Callable[[int], int]) -> dict:
-    """The same files with `to(id)` in every place that names a piece by its id.
+def map_ids(
+    spec: dict, config: dict, special_ids: dict[str, int], to: Callable[[int], int]
+) -> tuple[dict, dict]:
+    """tokenizer.json and config.json with `to(id)` in every place that names a piece by its id.
 
     special_ids: {role: id} of the tokenizer. Where config.json says otherwise the tokenizer is
     right: multilingual-e5-small's configuration says pad 0, its <pad> is 1.
     """
     # All but the vocabulary, which is large and names no ids.
-    vocabulary = files["tokenizer.json"]["model"]["vocab"]
-    files = copy.deepcopy(files, {id(vocabulary): vocabulary})
-    spec, config = files["tokenizer.json"], files.get("config.json", {})
-    for token in spec.get("added_tokens") or []:
+    vocabulary = spec["model"]["vocab"]
+    spec, config = copy.deepcopy(spec, {id(vocabulary): vocabulary}), dict(config)
+    for token in spec["added_tokens"]:
         token["id"] = to(token["id"])
-    if spec.get("post_processor"):
-        _map_post_processor(spec["post_processor"], to)
+    spec["post_processor"] = _map_post_processor(spec["post_processor"], to)
     if spec["model"].get("unk_id") is not None:
         spec["model"]["unk_id"] = to(spec["model"]["unk_id"])
     if spec.get("padding"):
@@ -322,42 +321,38 @@ def map_ids(files: dict[str, dict], special_ids: dict[str, int], to: Callable[[i
     for key, stated in config.items():
         if key.endswith("_token_id") and isinstance(stated, int):
             config[key] = to(special_ids.get(key.removesuffix("_token_id"), stated))
-    return files
+    return spec, config
 
 
-def _map_post_processor(processor: dict, to: Callable[[int], int]) -> None:
-    kind = processor["type"]
-    if kind == "TemplateProcessing":
-        for token in processor["special_tokens"].values():
-            token["ids"] = [to(id) for id in token["ids"]]
-    elif kind in ("RobertaProcessing", "BertProcessing"):
-        for token in (processor["sep"], processor["cls"]):  # [content, id]
-            token[1] = to(token[1])
-    elif kind == "Sequence":
-        for part in processor["processors"]:
-            _map_post_processor(part, to)
-    else:
-        expected = "expected TemplateProcessing, RobertaProcessing or BertProcessing"
-        raise InputError(f"tokenizer.json: post-processor {kind} is unknown; {expected}")
+def _map_post_processor(part, to: Callable[[int], int]):
+    """Ids are in {"ids": [0]} of a template, and in ["</s>", 2] of BERT's and RoBERTa's."""
+    if isinstance(part, dict):
+        return {
+            key: [to(id) for id in value] if key == "ids" else _map_post_processor(value, to)
+            for key, value in part.items()
+        }
+    if isinstance(part, list) and list(map(type, part)) == [str, int]:
+        return [part[0], to(part[1])]
+    return [_map_post_processor(item, to) for item in part] if isinstance(part, list) else part
 
 
-def trim_files(files: dict[str, dict], special_ids: dict[str, int], kept: np.ndarray) -> dict:
-    """The same files for the pieces `kept` (old ids, ascending)."""
+def trim_files(
+    spec: dict, config: dict, special_ids: dict[str, int], kept: np.ndarray
+) -> tuple[dict, dict]:
+    """tokenizer.json and config.json for the pieces `kept` (old ids, ascending)."""
     # Added tokens such as <mask> have ids behind the vocabulary's.
     new_ids = {old: new for new, old in enumerate(kept.tolist())}
-    trimmed = map_ids(files, special_ids, new_ids.__getitem__)
-    model = trimmed["tokenizer.json"]["model"]
-    model["vocab"] = [model["vocab"][id] for id in kept if id < len(model["vocab"])]
-    if "config.json" in files:
-        before, after = files["config.json"], trimmed["config.json"]
-        after["vocab_size"] = len(kept)
-        pads = before.get("pad_token_id"), after.get("pad_token_id")
-        if before["model_type"] != "bert" and pads[0] != pads[1]:
-            moved = f"pad_token_id {pads[0]} would become {pads[1]}"
-            reason = f"{before['model_type']} counts positions from it"
-            expected = "expected a tokenizer with its special tokens first, as XLM-R has"
-            raise InputError(f"config.json: {moved}, and {reason}; {expected}")
-    return trimmed
+    trimmed, values = map_ids(spec, config, special_ids, new_ids.__getitem__)
+    vocabulary = spec["model"]["vocab"]
+    trimmed["model"]["vocab"] = [vocabulary[id] for id in kept if id < len(vocabulary)]
+    values["vocab_size"] = len(kept)
+    old, new = config.get("pad_token_id"), values.get("pad_token_id")
+    if config.get("model_type") != "bert" and old != new:
+        moved = f"pad_token_id {old} would become {new}"
+        reason = f"{config['model_type']} counts positions from it"
+        expected = "expected a tokenizer with its special tokens first, as XLM-R has"
+        raise InputError(f"config.json: {moved}, and {reason}; {expected}")
+    return trimmed, values
 
 
 # --- model folders --------------------------------------------------------------------------------
@@ -379,7 +374,7 @@ class Model(NamedTuple):
     """A model folder, found sound."""
 
     folder: Path
-    files: dict[str, dict]  # the JSON files that name ids
+    spec: dict  # tokenizer.json, see `parse_tokenizer`
     tokenizer: model_folder.Tokenizer
     pieces: list[str]
     special: set[int]  # ids that the files name
@@ -396,18 +391,16 @@ class Model(NamedTuple):
 def read_model(folder: Path) -> Model:
     """Read a folder; its tokenizer and its configuration have to agree."""
     # First, a BPE or WordPiece tokenizer is refused by name.
-    path, files = folder / "tokenizer.json", {}
+    path, spec = folder / "tokenizer.json", {}
     if path.is_file():
-        files[path.name] = parse_tokenizer(path.read_bytes(), path)
-    tokenizer = model_folder.read_tokenizer(folder)
-    config, tensors = model_folder.parse_config(folder), model_folder.map_tensors(folder)
-    files["config.json"] = read_json(folder / "config.json")
+        spec = parse_tokenizer(path.read_bytes(), path)
+    tokenizer, config = model_folder.read_tokenizer(folder), model_folder.parse_config(folder)
     backend, size, special = tokenizer.backend, tokenizer.vocab_size, set()
-    map_ids(files, tokenizer.special_ids, lambda id: special.add(id) or id)
+    map_ids(spec, config.source, tokenizer.special_ids, lambda id: special.add(id) or id)
 
     # An added token whose id is not its place in the vocabulary is silently moved when loaded.
     stale = special - set(range(size))
-    for token in files["tokenizer.json"]["added_tokens"]:
+    for token in spec["added_tokens"]:
         if backend.token_to_id(token["content"]) != token["id"]:
             stale.add(token["id"])
     if backend.get_vocab_size() != size:
@@ -420,7 +413,8 @@ def read_model(folder: Path) -> Model:
 
     model_folder.check_pieces(folder, config, tokenizer)
     pieces = [backend.id_to_token(id) for id in range(size)]
-    return Model(folder, files, tokenizer, pieces, special, config, tensors)
+    tensors = model_folder.map_tensors(folder)
+    return Model(folder, spec, tokenizer, pieces, special, config, tensors)
 
 
 def rank_candidates(
@@ -452,15 +446,15 @@ def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
     Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the
     old vocabulary.
     """
-    files = trim_files(model.files, model.tokenizer.special_ids, kept)
-    stored = dump_tokenizer(files["tokenizer.json"])
-    tokenizer = model_folder.Tokenizer(stored, model.tokenizer.config)
+    ids = model.tokenizer.special_ids
+    spec, values = trim_files(model.spec, model.config.source, ids, kept)
+    tokenizer = model_folder.Tokenizer(dump_tokenizer(spec), model.tokenizer.config)
     tensors = {}
     for name, file in model_folder.weight_files(model.folder).items():
         rows = kept if BY_PIECE.search(name) else None
         tensors[model_folder.modern(name)] = model_folder.read_tensor(file, name, rows=rows)
     model_folder.write_tensors(out, tensors)
-    model_folder.write_settings(out, model.config, tokenizer, files["config.json"])
+    model_folder.write_settings(out, model.config, tokenizer, values)
 
 
 # --- 4. prove -------------------------------------------------------------------------------------
@@ -484,7 +478,7 @@ def check_texts(before: Model, after: Model, kept: np.ndarray, texts: Iterable[s
     """Tokenise with both: a text whose pieces are all kept must give the same pieces."""
     models = before, after
     backends = [model.tokenizer.backend for model in models]
-    unks = [model.files["tokenizer.json"]["model"].get("unk_id") for model in models]
+    unks = [model.spec["model"].get("unk_id") for model in models]
     new_ids = {old: new for new, old in enumerate(kept.tolist())}
     counts = np.zeros(len(before.pieces), np.int64)
     numbers, unknown, room, sample, failures = Counter(), Counter(), SAMPLE_TOKENS, [], []
@@ -531,7 +525,7 @@ def unknown_places(backend: Tokenizer, unk_id: int | None, text: str) -> set[int
 def check_vocabulary(before: Model, after: Model, kept: np.ndarray, advice: str) -> list[str]:
     """What is wrong with the trimmed vocabulary: ids, pieces, rows, the digits of the scores."""
     # Ids, rows and pieces in their order; scores with their digits.
-    old, new = (model.files["tokenizer.json"]["model"]["vocab"] for model in (before, after))
+    old, new = (model.spec["model"]["vocab"] for model in (before, after))
     failures = []
     if after.pieces != [before.pieces[id] for id in kept] or after.config.vocab_size != len(kept):
         rows = f"ids 0 to {len(kept) - 1:,} and the rows of the embedding table"
@@ -554,25 +548,21 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray, advice: str)
     return failures
 
 
-def check_weights(before: Path, after: Path, kept: np.ndarray) -> list[str]:
+def check_weights(folder: Path, out: Path, kept: np.ndarray) -> list[str]:
     """Tensors that are not, byte for byte, what they were, or the kept rows of it."""
-    olds, news = (model_folder.weight_files(folder) for folder in (before, after))
+    olds, news = (model_folder.weight_files(path) for path in (folder, out))
     names = {model_folder.modern(name): name for name in olds}
     single = sorted(names.keys() ^ news.keys())
     failures = [f"tensor {name} is in one checkpoint only" for name in single]
     for name in sorted(names.keys() & news.keys()):
-
-        def read_old() -> Tensor:
-            """Mapped anew: what was read of a mapped file counts as memory."""
-            return model_folder.read_tensor(olds[names[name]], names[name])
-
-        old, new = read_old(), model_folder.read_tensor(news[name], name)
-        rows = torch.from_numpy(kept) if BY_PIECE.search(name) else torch.arange(len(old))
-        same = new.dtype == old.dtype and new.shape == (len(rows), *old.shape[1:])
+        old, new = (olds[names[name]], names[name]), (news[name], name)
+        before, after = model_folder.read_tensor(*old), model_folder.read_tensor(*new)
+        rows = kept if BY_PIECE.search(name) else np.arange(len(before))
+        same = after.dtype == before.dtype and after.shape == (len(rows), *before.shape[1:])
         # As bytes, since NaN does not equal itself.
-        for start, block in model_folder.read_blocks(news[name], name) if same else ():
-            expected = read_old()[rows[start : start + len(block)]]
-            same &= torch.equal(block.view(torch.uint8), expected.view(torch.uint8))
+        for start, block in model_folder.read_blocks(*old, rows) if same else ():
+            written = model_folder.read_rows(*new, start, start + len(block))
+            same &= torch.equal(written.view(torch.uint8), block.view(torch.uint8))
         if not same:
             failures.append(f"tensor {name} changed")
     return failures

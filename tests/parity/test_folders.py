@@ -46,8 +46,8 @@ def tokenizer() -> model_folder.Tokenizer:
     backend = model_folder.Tokenizer(stored, {}).backend
     used = [encoding.ids for encoding in backend.encode_batch([*TEXTS, "zoek: query: passage:"])]
     kept = np.unique([*sum(used, []), *range(4), *range(1000), backend.token_to_id("<mask>")])
-    files = trim_vocab.trim_files({"tokenizer.json": trim_vocab.parse_tokenizer(stored)}, {}, kept)
-    return model_folder.Tokenizer(trim_vocab.dump_tokenizer(files["tokenizer.json"]), {})
+    spec, _ = trim_vocab.trim_files(trim_vocab.parse_tokenizer(stored), {}, {}, kept)
+    return model_folder.Tokenizer(trim_vocab.dump_tokenizer(spec), {})
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ def test_lower_case_that_the_class_of_bert_adds(folder, tmp_path):
         ids[name] = AutoTokenizer.from_pretrained(tmp_path)("De Fiets")["input_ids"]
     assert ids["BertTokenizer"] != ids["PreTrainedTokenizerFast"] == backend.encode("De Fiets").ids
     edit(tmp_path / "tokenizer_config.json", tokenizer_class="BertTokenizer")
-    with pytest.raises(InputError, match="do_lower_case is not set, so True for BertTokenizer"):
+    with pytest.raises(InputError, match="BertTokenizer sets lowercase to True"):
         model_folder.read_tokenizer(tmp_path)
 
 
