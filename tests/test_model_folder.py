@@ -67,14 +67,20 @@ STORED, TABLE = "config_sentence_transformers.json", "embeddings.word_embeddings
         ({"query": "", "passage": "", "document": ""}, "", ""),  # as a folder without any is saved
     ],
 )
-def test_prefixes_are_e5s_only_where_the_folder_stores_no_text(folder, stored, query, passage):
+def test_prefixes_are_e5s_only_where_the_folder_stores_no_text(
+    folder, tmp_path, stored, query, passage
+):
     (folder / STORED).unlink()
-    if stored is not None:
-        edit(folder / STORED, prompts=stored)
-    config = model_folder.parse_config(folder)
-    assert dict(config.prompts) == {"query": query, "passage": passage, "none": ""}
     line = f"prefixes {query!r} (queries) and {passage!r} (passages)"
-    assert line in e5nl.summary(*e5nl.load(folder)), "the first line of every command says them"
+    if stored is not None:
+        edit(folder / STORED, prompts=stored, similarity_fn_name="dot")
+        line += ", cosine similarity (the folder asks for dot)"
+    model, tokenizer = e5nl.load(folder)
+    assert dict(model.config.prompts) == {"query": query, "passage": passage, "none": ""}
+    assert line in e5nl.summary(model, tokenizer), "the first line of every command says them"
+    e5nl.save(model, tokenizer, tmp_path / "saved")
+    written = {"query": query, "passage": passage, "document": passage}
+    assert read(tmp_path / "saved" / STORED)["prompts"] == written
 
 
 LENGTH, TOKENS = "sentence_bert_config.json", "tokenizer_config.json"
@@ -126,12 +132,6 @@ def test_pooling_is_where_modules_json_says(folder, path, values, pooling):
     modules[1]["path"] = path
     (folder / "modules.json").write_text(json.dumps(modules))
     assert model_folder.parse_config(folder).pooling == pooling
-
-
-def test_another_similarity_is_reported(folder):
-    edit(folder / STORED, similarity_fn_name="dot")
-    summary = e5nl.summary(*e5nl.load(folder))
-    assert "cosine similarity (the folder asks for dot)" in summary
 
 
 def gamma_and_beta(name: str) -> str:
@@ -576,13 +576,6 @@ def test_settings_of_spaces_repeat_what_tokenizer_json_does(
     settings = model_folder.tokenizer_settings(tokenizer, 64)
     assert settings.get("add_prefix_space") == add_prefix_space
     assert settings.get("clean_up_tokenization_spaces") == joins_spaces
-
-
-def test_the_prefixes_that_are_applied_are_written(folder, tmp_path):
-    (folder / STORED).unlink()  # multilingual-e5 has no such file
-    e5nl.save(*e5nl.load(folder), tmp_path / "saved")
-    prompts = {"query": "query: ", "passage": "passage: ", "document": "passage: "}
-    assert read(tmp_path / "saved" / STORED)["prompts"] == prompts
 
 
 def test_a_model_is_not_overwritten_unless_asked(folder, make_model, tokenizer):
