@@ -161,14 +161,6 @@ def test_substrings_by_hand(pieces, words, expected):
     }
 
 
-def test_marks_of_pieces_do_not_matter():
-    sources = sources_of(wordpiece("huis s"), wordpiece("house ##s"), "house huis")
-    assert sources["s"] == "identity: ##s 1"
-    words = "house huis, doctor boothuis"
-    sources = sources_of(wordpiece("boot huis ##huis"), wordpiece("house doctor"), words)
-    assert sources["boot"] == sources["##huis"] == "aligned: doctor 1"
-
-
 def test_the_longest_known_parts_of_a_text():
     assert doctest.testmod(transtokenize) == (0, 1)
     known = {"abc", "bca", "ca", "ab", "cab"}

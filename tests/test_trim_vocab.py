@@ -560,7 +560,6 @@ def test_segmentation_stays_when_other_pieces_go(layout, tokenizer_json, lines):
 # --- the proof ------------------------------------------------------------------------------------
 
 JSON, BIAS = "tokenizer.json", "encoder.layer.1.output.LayerNorm.bias"
-CLS = {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
 PIECES = "all pieces of a text are kept, but"
 EMBEDDINGS = r"the embeddings of \d+ texts with the same pieces differ"
 
@@ -588,9 +587,7 @@ DAMAGE = [  # file, its change, what the proof says
     (JSON, change_a_score, "pieces or scores in tokenizer.json changed"),
     (JSON, swap_pieces, "are not the kept pieces in their order"),
     (JSON, leave_a_stale_template, PIECES),
-    (JSON, lambda spec: spec.update(normalizer={"type": "Lowercase"}), PIECES),
     ("config.json", lambda config: config.update(layer_norm_eps=1e-3), EMBEDDINGS),
-    ("1_Pooling/config.json", lambda config: config.update(CLS), EMBEDDINGS),
 ]
 
 
@@ -612,8 +609,6 @@ def test_damage_after_cutting_fails_the_proof_and_leaves_the_old_folder(
     assert re.search(expected, capsys.readouterr().err)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
     assert not list(tmp_path.glob(".out*"))
-    monkeypatch.undo()
-    assert run(folder) == 0
 
 
 def test_newly_unknown_characters_are_counted_one_by_one(greek, run, trim, tmp_path, capsys):
