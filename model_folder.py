@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,7 @@ class Config:
     prompts: tuple[tuple[str, str], ...] = tuple(PREFIXES.items())  # (kind of text, its prefix)
     similarity: str = "cosine"  # what the folder asks for; cosine is what is used
     truncate_dim: int | None = None  # only the first numbers of an embedding are used
-    # The whole config.json that was read, so that what is written loses no field of it.
+    # The complete config.json that was read, so that what is written loses no field of it.
     source: dict = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -448,7 +448,7 @@ class Tokenizer:
         # Of very long texts only the start: it has more tokens than are kept.
         starts = [self._start(text, max_length) for text in texts]
         ids = [encoding.ids for encoding in self.backend.encode_batch_fast(starts)]
-        # Where it has not (a text of long words), the whole text after all.
+        # Where it has not (a text of long words), the complete text after all.
         short = [
             i
             for i, start in enumerate(starts)
@@ -505,7 +505,7 @@ def _lowercases(tokenizer: Tokenizer) -> bool:
 # Classes of transformers that set up a part of the tokenizer anew: their own settings or defaults
 # count, not tokenizer.json. Without a class it is chosen by the model type.
 REBUILD_NORMALIZER = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
-REBUILD_SPACES = {  # pre-tokenizer: classes, and whether they add a space unless told otherwise
+REBUILD_SPACES = {  # pre-tokenizer: classes, and whether they add a space unless set otherwise
     "ByteLevel": (
         ("RobertaTokenizer", "BartTokenizer", "GPT2Tokenizer", "LongformerTokenizer"),
         False,
@@ -706,15 +706,6 @@ def is_finite(file: Path, name: str) -> bool:
     return all(torch.stack(pair).isfinite().all() for pair in extremes)
 
 
-def map_tensors(folder) -> dict[str, Tensor]:
-    """All tensors of a checkpoint under its names, memory-mapped."""
-    tensors = {}
-    for file in sorted(set(weight_files(folder).values())):
-        with safe_open(file, "pt") as stored:
-            tensors |= {name: stored.get_tensor(name) for name in stored.keys()}
-    return tensors
-
-
 def weights_hash(folder) -> str:
     """SHA-256 of the weight files: what tells one model from another in caches and results."""
     digest = hashlib.sha256()
@@ -873,6 +864,29 @@ def write_folder(folder, config: Config, tokenizer: Tokenizer, state: dict[str, 
     }
     write_tensors(folder, tensors)
     write_settings(folder, config, tokenizer, config.source | values)
+
+
+# Tensors with one row per piece: the embedding table, and a masked language model's head where the
+# checkpoint still has it.
+BY_PIECE = re.compile(
+    r"(^|\.)embeddings\.word_embeddings\.weight$"
+    r"|^(lm_head|cls\.predictions)\.(bias|decoder\.(weight|bias))$"
+)
+
+
+def write_other_pieces(folder, out, rows: Callable[[Path, str], Tensor], *settings) -> None:
+    """The model of `folder` with other pieces, in the folder `out`.
+
+    rows: the new rows of a tensor that has one per piece, by its file and name; all other tensors
+    stay as they are. settings: as for `write_settings`. Nothing else is carried along:
+    sentencepiece.bpe.model, ONNX and other exports would keep the old vocabulary.
+    """
+    tensors = {}
+    for name, file in weight_files(folder).items():
+        make = rows if BY_PIECE.search(name) else read_tensor
+        tensors[modern(name)] = make(file, name)
+    write_tensors(out, tensors)
+    write_settings(out, *settings)
 
 
 def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:

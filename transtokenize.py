@@ -67,7 +67,7 @@ from files import (
     whole_number,
     write_json,
 )
-from trim_vocab import BY_PIECE, refuse_inputs_in
+from trim_vocab import refuse_inputs_in
 
 # --- 3. from words to pieces ----------------------------------------------------------------------
 
@@ -272,14 +272,12 @@ def write_model(
         for key in (role, {"cls": "bos", "sep": "eos"}.get(role)):
             if values.get(f"{key}_token_id") is not None:
                 values[f"{key}_token_id"] = id
-    # Averages of rows where there is one per piece.
-    tensors = {}
-    for name, tensor in model_folder.map_tensors(folder).items():
-        if BY_PIECE.search(name):
-            tensor = torch.from_numpy(weights @ tensor.float().numpy()).to(tensor.dtype)
-        tensors[model_folder.modern(name)] = tensor
-    model_folder.write_tensors(out, tensors)
-    model_folder.write_settings(out, config, tokenizer, values)
+
+    def average(file: Path, name: str) -> torch.Tensor:
+        rows = model_folder.read_tensor(file, name)
+        return torch.from_numpy(weights @ rows.float().numpy()).to(rows.dtype)
+
+    model_folder.write_other_pieces(folder, out, average, config, tokenizer, values)
 
 
 # --- the report -----------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ Letters for dimensions: V pieces of the original tokenizer, N texts, D width.
 
 import argparse
 import copy
+import functools
 import itertools
 import json
 import re
@@ -357,14 +358,6 @@ def trim_files(
 
 # --- model folders --------------------------------------------------------------------------------
 
-# Tensors with one row per piece: the embedding table, and a masked language model's head where the
-# checkpoint still has it.
-BY_PIECE = re.compile(
-    r"(^|\.)embeddings\.word_embeddings\.weight$"
-    r"|^(lm_head|cls\.predictions)\.(bias|decoder\.(weight|bias))$"
-)
-
-
 def parameters(tensors: dict[str, Tensor]) -> int:
     """Numbers that can be learned: position_ids and other tensors of integers hold none."""
     return sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())
@@ -413,7 +406,8 @@ def read_model(folder: Path) -> Model:
 
     model_folder.check_pieces(folder, config, tokenizer)
     pieces = [backend.id_to_token(id) for id in range(size)]
-    tensors = model_folder.map_tensors(folder)
+    files = model_folder.weight_files(folder)
+    tensors = {name: model_folder.read_tensor(file, name) for name, file in files.items()}
     return Model(folder, spec, tokenizer, pieces, special, config, tensors)
 
 
@@ -441,20 +435,12 @@ def rank_candidates(
 
 
 def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
-    """The folder of the pieces `kept`: the rows of the tables, all other tensors as they are.
-
-    Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the
-    old vocabulary.
-    """
+    """The folder of the pieces `kept`: these rows of the tables, all other tensors as they are."""
     ids = model.tokenizer.special_ids
     spec, values = trim_files(model.spec, model.config.source, ids, kept)
     tokenizer = model_folder.Tokenizer(dump_tokenizer(spec), model.tokenizer.config)
-    tensors = {}
-    for name, file in model_folder.weight_files(model.folder).items():
-        rows = kept if BY_PIECE.search(name) else None
-        tensors[model_folder.modern(name)] = model_folder.read_tensor(file, name, rows=rows)
-    model_folder.write_tensors(out, tensors)
-    model_folder.write_settings(out, model.config, tokenizer, values)
+    rows = functools.partial(model_folder.read_tensor, rows=kept)
+    model_folder.write_other_pieces(model.folder, out, rows, model.config, tokenizer, values)
 
 
 # --- 4. prove -------------------------------------------------------------------------------------
@@ -557,7 +543,7 @@ def check_weights(folder: Path, out: Path, kept: np.ndarray) -> list[str]:
     for name in sorted(names.keys() & news.keys()):
         old, new = (olds[names[name]], names[name]), (news[name], name)
         before, after = model_folder.read_tensor(*old), model_folder.read_tensor(*new)
-        rows = kept if BY_PIECE.search(name) else np.arange(len(before))
+        rows = kept if model_folder.BY_PIECE.search(name) else np.arange(len(before))
         same = after.dtype == before.dtype and after.shape == (len(rows), *before.shape[1:])
         # As bytes, since NaN does not equal itself.
         for start, block in model_folder.read_blocks(*old, rows) if same else ():
