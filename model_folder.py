@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -700,10 +700,22 @@ def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=No
     return torch.cat([block.to(dtype or block.dtype, copy=True) for block in blocks])
 
 
-def is_finite(file: Path, name: str) -> bool:
-    """Whether a tensor holds neither NaN nor infinity, as float32 either."""
-    extremes = (block.float().aminmax() for _, block in read_blocks(file, name))
-    return all(torch.stack(pair).isfinite().all() for pair in extremes)
+def is_finite(blocks: Iterable[Tensor]) -> bool:
+    """Whether the blocks of a tensor hold neither NaN nor infinity, as float32 either."""
+    for block in map(Tensor.float, blocks):
+        # The sum is one pass without a copy; it can overflow, the second test cannot.
+        if not block.sum().isfinite() and not block.isfinite().all():
+            return False
+    return True
+
+
+def map_tensors(folder) -> dict[str, Tensor]:
+    """All tensors of a checkpoint under its names, memory-mapped."""
+    tensors = {}
+    for file in sorted(set(weight_files(folder).values())):
+        with safe_open(file, "pt") as stored:
+            tensors |= {name: stored.get_tensor(name) for name in stored.keys()}
+    return tensors
 
 
 def weights_hash(folder) -> str:
@@ -766,7 +778,7 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
     Tensors of that dtype that are one parameter alone stay in the memory-mapped file (copied on
     write).
     """
-    files, names, state = weight_files(folder), {}, {}
+    files, mapped, names, state = weight_files(folder), map_tensors(folder), {}, {}
     # {tensor's name without a prefix and as it is called today: its name in the file}
     for name in files:
         plain = modern(PREFIXED.sub("", name))
@@ -784,14 +796,17 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
                 layers = f"config.json asks for {config.num_hidden_layers} layers"
                 raise InputError(f"{folder}: tensor {part} is missing; {layers}")
             name = names.pop(part)
-            value = read_tensor(files[name], name)
+            value = mapped[name]
             if value.dtype not in FLOATS:
                 kinds = ", ".join(map(str, FLOATS))
                 raise InputError(f"{folder}: tensor {part} is {value.dtype}; expected {kinds}")
             if value.shape != shape:
                 stored = f"tensor {part} is {tuple(value.shape)}"
                 raise InputError(f"{folder}: {stored}, config.json asks for {shape}")
-            if not is_finite(files[name], name):
+            # A large table is checked, and turned into another dtype, block by block.
+            small = value.numel() <= BLOCK
+            blocks = [value] if small else (b for _, b in read_blocks(files[name], name))
+            if not is_finite(blocks):
                 advice = "the training that made it diverged, or the file is damaged"
                 raise InputError(f"{folder}: tensor {part} holds NaN or infinity; {advice}")
             values.append(value if value.dtype == dtype else read_tensor(files[name], name, dtype))

@@ -120,14 +120,15 @@ def held_out(text: str) -> bool:
 
 def chunk_texts(texts: Iterable[str]) -> Iterator[list[str]]:
     """Texts in lists of about CHUNK_CHARACTERS, in order."""
-    characters = 0
-
-    def chunk_number(text: str) -> int:
-        nonlocal characters
+    chunk, characters = [], 0
+    for text in texts:
+        chunk.append(text)
         characters += len(text) + 64  # an empty text takes memory too
-        return characters // CHUNK_CHARACTERS
-
-    return (list(chunk) for _, chunk in itertools.groupby(texts, chunk_number))
+        if characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def tokenise(
@@ -406,8 +407,7 @@ def read_model(folder: Path) -> Model:
 
     model_folder.check_pieces(folder, config, tokenizer)
     pieces = [backend.id_to_token(id) for id in range(size)]
-    files = model_folder.weight_files(folder)
-    tensors = {name: model_folder.read_tensor(file, name) for name, file in files.items()}
+    tensors = model_folder.map_tensors(folder)
     return Model(folder, spec, tokenizer, pieces, special, config, tensors)
 
 
