@@ -347,8 +347,8 @@ def test_weights_that_do_not_fit_are_named(folder, name, dtype):
 def test_without_modules_the_library_reads_no_other_file_of_its_own(folder):
     (folder / "modules.json").unlink()
     edit(folder / STORED, prompts={"query": "zoek: "})
-    edit(folder / "sentence_bert_config.json", max_seq_length=9)
-    config = model_folder.parse_config(folder)
+    edit(folder / LENGTH, max_seq_length=9, do_lower_case=True)
+    config = e5nl.load(folder)[0].config
     assert dict(config.prompts)["query"] == "query: " and config.max_length == 64
 
 
