@@ -782,9 +782,10 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
     # {tensor's name without a prefix and as it is called today: its name in the file}
     for name in files:
         plain = modern(PREFIXED.sub("", name))
-        if plain in names:
-            raise InputError(f"{folder}: tensors {names[plain]} and {name} are the same; keep one")
-        names[plain] = name
+        first = names.setdefault(plain, name)
+        same = first == name or torch.equal(*(read_tensor(files[x], x) for x in (first, name)))
+        if not same:
+            raise InputError(f"{folder}: tensors {first} and {name} are one, and they differ")
     for parameter, parts in checkpoint_names(shapes).items():
         # The shape of each part, as the checkpoint has it.
         rows, *rest = shapes[parameter]

@@ -327,7 +327,7 @@ WEIGHTS = {  # change of the tensors, what the message says
     "beyond float32": (lambda tensors: tensors.update({TABLE: tensors[TABLE].double() * 1e300}),
                        f"tensor {TABLE} holds NaN or infinity"),
     "one tensor twice": (lambda tensors: tensors.update({TWICE: torch.ones(24)}),
-                         "embeddings.LayerNorm.bias .* are the same; keep one"),
+                         "embeddings.LayerNorm.bias .* are one, and they differ"),
 } | {
     str(kind): (lambda tensors, kind=kind: tensors.update({TABLE: tensors[TABLE].to(kind)}),
                 f"tensor {TABLE} is {kind}; {EXPECTED}")
@@ -350,6 +350,14 @@ def test_without_modules_the_library_reads_no_other_file_of_its_own(folder):
     edit(folder / LENGTH, max_seq_length=9, do_lower_case=True)
     config = e5nl.load(folder)[0].config
     assert dict(config.prompts)["query"] == "query: " and config.max_length == 64
+
+
+def test_a_tensor_given_twice_alike_is_read(folder):
+    def change(tensors):
+        tensors["roberta.embeddings.LayerNorm.bias"] = tensors["embeddings.LayerNorm.bias"].clone()
+
+    rewrite(folder, change)
+    e5nl.load(folder)
 
 
 def test_the_positions_of_roberta_under_a_bert_are_refused(folder, make_model, tokenizer, tmp_path):
