@@ -170,7 +170,7 @@ def unpack(path: Path, out: Path) -> None:
     config, place = read_header(data)
     tokenizer = Tokenizer(lzma.decompress(TOKENIZER.read_bytes()), {}, TOKENIZER)
     model_folder.write_tensors(out, dict(read_tensors(data, config, place)))
-    values = {name: getattr(config, name) for name in model_folder.LIMITS}
+    values = {name: getattr(config, name) for name in model_folder.NUMBERS}
     values |= {"model_type": "bert", "architectures": ["BertModel"], "hidden_act": "gelu"}
     model_folder.write_settings(out, config, tokenizer, values | {"torch_dtype": "float32"})
 
