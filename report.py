@@ -95,17 +95,17 @@ def _short_name(name) -> str:
     return " ".join(str(model.get("name") or of_folder).split())
 
 
-def read_results(name, notes: list[str]) -> Results:
-    """The results in a folder that `run` or mteb wrote, or of a model with published scores (main
-    scores only).
+def note(line: str) -> None:
+    """Tell the user, not whoever reads the table."""
+    print(line, file=sys.stderr)
 
-    notes: gets a line for each file of the folder that is no result file.
-    """
+
+def read_results(name) -> Results:
+    """The results in a folder that `run` or mteb wrote, or of a model with published scores (main
+    scores only). Other files of the folder are skipped, and named."""
     if not Path(name).is_dir():
         return _published(str(name))
-
-    # A file of another kind is skipped, unless there is nothing else
-    results, refused = {}, []
+    results = {}
     for path in sorted(Path(name).glob("*.json")):
         if path.name in ("summary.json", MODEL_META):
             continue
@@ -115,11 +115,10 @@ def read_results(name, notes: list[str]) -> Results:
                 raise InputError(f"{path}: task_name is {task!r}, and so is that of another file")
             results[task] = result
         except InputError as error:
-            refused.append(f"{error}")
+            note(f"skipped: {error}")
     if not results:
         expected = "expected a folder that `run` wrote, or mteb (results/<model>/<revision>)"
-        raise InputError(refused[0] if refused else f"{name}: no result files; {expected}")
-    notes += [f"skipped: {line}" for line in refused]
+        raise InputError(f"{name}: no result files; {expected}")
     return results
 
 
@@ -177,16 +176,16 @@ def _mean(scores) -> float | None:
     return None if None in scores else float(np.mean(scores))
 
 
-def name_columns(names: list) -> dict:
-    """{short name: name} of several folders or published models; as given where two have one."""
+def column_names(names: list) -> list[str]:
+    """Short names of folders or published models; those that two would share are as given."""
     shorts = [_short_name(name) for name in names]
     pairs = zip(names, shorts, strict=True)
-    return {str(name) if shorts.count(short) > 1 else short: name for name, short in pairs}
+    return [str(name) if shorts.count(short) > 1 else short for name, short in pairs]
 
 
-def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
-    """{short name: results} of several folders or published models. notes: see `read_results`."""
-    return {short: read_results(name, notes) for short, name in name_columns(names).items()}
+def read_columns_of(names: list) -> dict[str, Results]:
+    """{short name: results} of several folders or published models."""
+    return dict(zip(column_names(names), map(read_results, names), strict=True))
 
 
 def _every(columns: dict[str, Results]) -> Results:
@@ -300,49 +299,51 @@ def plot(path, columns: dict[str, Results]) -> None:
 # --- comparing two --------------------------------------------------------------------------------
 
 
-def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[str]]:
+def compare(a, b, resamples: int) -> tuple[list[dict], list[str]]:
     """What B has over A: a row for each task that both have, and a line for each difference in
     settings.
 
-    A row has the scores, their difference, and the ends of its 95 % interval (None where there are
-    no items to draw from). notes: gets a line for each file that cannot be used.
+    A row has the scores, their difference, and the ends of its 95 % interval (None: see
+    `interval`).
     """
-    first, second = read_results(a, notes), read_results(b, notes)
+    first, second = read_results(a), read_results(b)
     tasks = [name for name in first if name in second]
     if not tasks:
         raise InputError(f"{a} and {b} have no task in common")
     rows = []
     for name in tasks:
-        # Without an interval the scores can be compared all the same
-        low, high = None, None
-        try:
-            low, high = interval(Path(a), Path(b), first[name], second[name], resamples)
-        except InputError as error:
-            notes.append(f"no interval for {name}: {error}")
+        low, high = interval([(a, first[name]), (b, second[name])], resamples)
         x, y = first[name]["main_score"], second[name]["main_score"]
         row = {"task": name, "type": first[name]["task_type"], "a": x, "b": y, "difference": y - x}
         rows.append(row | {"low": low, "high": high})
     return rows, differences([(first[name], second[name]) for name in tasks])
 
 
-def interval(
-    a: Path, b: Path, first: dict, second: dict, resamples: int
-) -> tuple[float | None, float | None]:
-    """The 2.5th and 97.5th percentile of the difference between two results of a task when its
-    texts, queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
+def interval(runs: list[tuple], resamples: int) -> tuple[float | None, float | None]:
+    """The 2.5th and 97.5th percentile of a score, or of the difference between two of one task,
+    when its texts, queries or pairs are drawn with replacement (two: the same ones for both, a
+    paired bootstrap).
 
-    None where the two have no items or not the same, or where a draw has no score.
+    runs: (folder, result). None where there are no items, two runs have not the same, or a draw has
+    no score.
     """
-    type, score = first["task_type"], first.get("main_score_name")
-    if (type, score) != (second["task_type"], second.get("main_score_name")):
+    # A score can be shown without its interval too
+    task = runs[0][1]
+    try:
+        items = [read_items(Path(folder), result) for folder, result in runs]
+    except InputError as error:
+        note(f"no interval for {task['task_name']}: {error}")
         return None, None
-    items = [read_items(folder, result) for folder, result in ((a, first), (b, second))]
-    about = [_about(splits) for splits in items]
-    if not about[0] or about[0] != about[1]:
+    scores = {(result["task_type"], result.get("main_score_name")) for _, result in runs}
+    if not items[0] or len(scores) > 1 or any(_about(x) != _about(items[0]) for x in items):
         return None, None
 
-    draws = resample(type, score, items, resamples)
-    return _ends((draws[1] - draws[0]).mean(1))
+    # Of very few items a draw may be one item alone, which has no score
+    draws = resample(*scores.pop(), items, resamples)
+    draws = (draws[1] - draws[0] if len(runs) > 1 else draws[0]).mean(1)
+    if not np.isfinite(draws).all():
+        return None, None
+    return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
 
 
 def resample(type: str, score: str, models: list[dict[str, Items]], resamples: int) -> np.ndarray:
@@ -358,13 +359,6 @@ def resample(type: str, score: str, models: list[dict[str, Items]], resamples: i
                 items = {name: array[chosen] for name, array in splits[split].items()}
                 scores[model, draw, number] = metrics.score_items(type, score, items)
     return scores
-
-
-def _ends(draws: np.ndarray) -> tuple[float | None, float | None]:
-    """The 95 % interval. None where some draw of very few items has no score: all may be one."""
-    if not np.isfinite(draws).all():
-        return None, None
-    return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
 
 
 def _about(splits: dict[str, Items]) -> dict:
@@ -420,17 +414,9 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
                 x, y = (value and str(value)[:12] for value in (x, y))
             name = "data or protocol" if field == "task" else field
             where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
-            lines.setdefault(f"{name}{where}: {x!r} and {y!r}")
-        if {_new_batches(a), _new_batches(b)} == {True, False}:
-            advice = "clustering scores of the two cannot be compared"
-            lines.setdefault(f"scikit-learn draws other batches from 1.9 on: {advice}")
+            clusters = "; from 1.9 on clustering draws other batches" if field == "sklearn" else ""
+            lines.setdefault(f"{name}{where}: {x!r} and {y!r}{clusters}")
     return list(lines)
-
-
-def _new_batches(settings: dict) -> bool | None:
-    """Whether scikit-learn was 1.9 or later; None if the version does not say."""
-    version = re.match(r"(\d+)\.(\d+)", str(settings.get("sklearn")))
-    return version and (int(version[1]), int(version[2])) >= (1, 9)
 
 
 def _settings(result: dict) -> dict:
@@ -495,25 +481,23 @@ td { text-align: right; white-space: nowrap } details { overflow: auto; max-heig
 """
 # By Okabe and Ito: colour-blind readers can tell them apart, on light and on dark
 HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7fd1", "#a0a000"]
-CURVE_POINTS = 60  # of a training run; a longer one is drawn as means of neighbouring steps
+CURVE_POINTS = 60  # of a source in training; more are drawn as means of neighbouring steps
 
 
-def page(
-    columns: dict[str, Results], names: dict, runs: list, resamples: int, notes: list[str]
-) -> str:
+def page(columns: dict[str, Results], folders: dict, runs: list, resamples: int) -> str:
     """Results as an HTML page that needs no other file. Every number that is drawn is text too.
 
-    names: see `name_columns`. runs: folders with a `log.jsonl` of training or reports of mining.
-    notes: see `compare`.
+    folders: {short name: folder} of the columns. runs: folders with a `log.jsonl` of training or
+    reports of mining.
     """
-    scores = _bars_of_tasks(columns, names, resamples, notes)
+    scores = _bars_of_tasks(columns, folders, resamples)
     sections = [
         ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
         ("Native and translated text", "Paler: text that was translated to Dutch.",
          bars(_bars_of_types(columns, ["native", "translated"]))),
         ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.",
          bars(scores, [0, 1])),
-        *_size_section(columns, names),
+        *_size_section(columns, folders),
         *(section for run in runs for section in _run_sections(Path(run))),
     ]  # fmt: skip
     body = "".join(
@@ -626,62 +610,45 @@ def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, l
     return groups
 
 
-def _bars_of_tasks(columns: dict[str, Results], names: dict, resamples: int, notes) -> dict:
+def _bars_of_tasks(columns: dict[str, Results], folders: dict, resamples: int) -> dict:
     groups = {}
     for name, type, *_ in report_tasks(columns)[1:]:
         for hue, (model, results) in enumerate(columns.items()):
             if name in results:
                 score = results[name]["main_score"]
-                low, high = _score_interval(names[model], results[name], resamples, notes)
-                note = "" if low is None else f"{_cell(low)} to {_cell(high)}"
-                bar = Bar(model, _cell(score), note, hue, score, interval=(low, high))
+                low, high = interval([(folders[model], results[name])], resamples)
+                ends = "" if low is None else f"{_cell(low)} to {_cell(high)}"
+                bar = Bar(model, _cell(score), ends, hue, score, interval=(low, high))
                 groups.setdefault(f"{name}, {type}", []).append(bar)
     return groups
 
 
-def _score_interval(folder, result: dict, resamples: int, notes: list[str]):
-    """The 95 % interval of one result; None twice where there are no items to draw from."""
-    try:
-        if items := read_items(Path(folder), result):
-            type, score = result["task_type"], result["main_score_name"]
-            return _ends(resample(type, score, [items], resamples)[0].mean(1))
-    except InputError as error:
-        notes.append(f"no interval for {result['task_name']}: {error}")
-    return None, None
-
-
 def _parameters(folder, results: Results) -> int | None:
     """Of the model as it was scored: `run` and mteb write it for mteb."""
-    folder, result = Path(folder), next(iter(results.values()))
-    revision = str(result["settings"].get("weights"))[:40]
-    for path in (*folder.glob(MODEL_META), *sorted(folder.glob(f"results/*/*/{MODEL_META}"))):
-        if path.parent.name in (folder.name, revision):
-            size = read_json(path).get("n_parameters")
-            return size if is_number(size) and size > 0 else None
+    revision = str(next(iter(results.values()))["settings"].get("weights"))[:40]
+    for name in (MODEL_META, f"results/*/{revision}/{MODEL_META}"):
+        for path in Path(folder).glob(name):
+            return read_json(path).get("n_parameters")
     return None
 
 
-def _size_section(columns: dict[str, Results], names: dict) -> Iterator[tuple]:
+def _size_section(columns: dict[str, Results], folders: dict) -> Iterator[tuple]:
     """Every model with published scores, and these, on the tasks that all have."""
     published = read_json(PUBLISHED)
     tasks = [name for name in published["tasks"] if all(name in x for x in columns.values())]
     if not tasks:
         return
 
-    # {model: (parameters, {task: score})}, {model: (size, mean)}
-    models = {
-        name: (model.get("parameters"), dict(zip(published["tasks"], model["scores"], strict=True)))
-        for name, model in published["models"].items()
-    }
+    # {model: (parameters, mean score)}
+    points = {}
+    for name, model in published["models"].items():
+        scores = dict(zip(published["tasks"], model["scores"], strict=True))
+        points[name] = model.get("parameters"), np.mean([scores[task] for task in tasks])
     for name, results in columns.items():
-        scores = {task: results[task]["main_score"] for task in tasks}
-        size = _parameters(names[name], results) or models.get(name, [None])[0]
-        models[name] = size, scores
-    points = {
-        name: (math.log10(size), 100 * np.mean([scores[task] for task in tasks]))
-        for name, (size, scores) in models.items()
-        if size
-    }
+        size = _parameters(folders[name], results) or points.get(name, [None])[0]
+        points[name] = size, np.mean([results[task]["main_score"] for task in tasks])
+    cells = [[name, f"{x / 1e6:,.1f}", f"{100 * y:.2f}"] for name, (x, y) in points.items() if x]
+    points = {name: (math.log10(x), 100 * y) for name, (x, y) in points.items() if x}
 
     # Drawn, and as a table
     series = [("published", -1, [points[name] for name in points if name not in columns])]
@@ -692,7 +659,6 @@ def _size_section(columns: dict[str, Results], names: dict) -> Iterator[tuple]:
         series, powers, even_marks(ys), True,
         lambda x: f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M",
     )  # fmt: skip
-    cells = [[name, f"{models[name][0] / 1e6:,.1f}", f"{y:.2f}"] for name, (_, y) in points.items()]
     cells.sort(key=lambda row: -float(row[2]))
     about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
     drawn += folded_table([["model", "parameters (M)", "mean"], *cells])
@@ -711,33 +677,31 @@ def _run_sections(folder: Path) -> Iterator[tuple]:
 
 def _training_section(path: Path) -> tuple:
     """Loss and in-batch accuracy of each source."""
-    content, lines = "", [line for _, line in read_jsonl(path)]
-    size = math.ceil(len(lines) / CURVE_POINTS)
-    windows = [lines[start : start + size] for start in range(0, len(lines), size)]
-    steps = [window[-1]["step"] for window in windows]
-    sources = sorted({line["source"] for line in lines})
-    for what in ("loss", "accuracy"):
-        # Means of each source in each window; NaN where it has no batch there
-        means = np.array([
-            [np.mean([x[what] for x in window if x["source"] == source] or np.nan)
-             for source in sources]
-            for window in windows
-        ])  # fmt: skip
+    sources = {}
+    for _, line in read_jsonl(path):
+        point = line["step"], line["loss"], line["accuracy"]
+        sources.setdefault(line["source"], []).append(point)
 
-        # Drawn, and as a table
+    # Of many steps the means of neighbouring ones
+    curves = {
+        source: [part.mean(0) for part in np.array_split(points, min(len(points), CURVE_POINTS))]
+        for source, points in sources.items()
+    }
+    marks = [even_marks([0, *column]) for column in zip(*sum(curves.values(), []), strict=True)]
+    content = ""
+    for place, what in ((1, "loss"), (2, "accuracy")):
         series = [
-            (source, hue, [(x, y) for x, y in zip(steps, means[:, hue], strict=True) if y == y])
-            for hue, source in enumerate(sources)
+            (source, hue, [(point[0], point[place]) for point in curve])
+            for hue, (source, curve) in enumerate(curves.items())
         ]
-        ys = even_marks([0, *means[np.isfinite(means)]])
-        rows = [
-            [str(step), *("" if x != x else f"{x:.3f}" for x in row)]
-            for step, row in zip(steps, means, strict=True)
-        ]
-        table = folded_table([["step", *sources], *rows])
-        content += f"<h3>{what}</h3>{plot_html(series, even_marks([0, *steps]), ys)}{table}"
-    about = f"{len(lines):,} steps. A point is the mean of a source's batches in {size:,} of them."
-    return f"Training of {path.parent.resolve().name}", about, content
+        content += f"<h3>{what}</h3>{plot_html(series, marks[0], marks[place])}"
+
+    # The same as a table
+    cells = [["source", "step", "loss", "accuracy"]]
+    for source, curve in curves.items():
+        cells += [[source, f"{x:.0f}", f"{y:.3f}", f"{z:.3f}"] for x, y, z in curve]
+    about = f"Means of each source's steps, in at most {CURVE_POINTS} groups."
+    return f"Training of {path.parent.resolve().name}", about, content + folded_table(cells)
 
 
 def _mining_section(path: Path) -> tuple:
@@ -772,8 +736,7 @@ def print_report(args) -> None:
         raise InputError("--runs is for the page: add --html FILE")
     if args.html:
         refuse_existing(args.html, args.overwrite)
-    notes = []
-    columns = read_columns_of(args.results, notes)
+    columns = read_columns_of(args.results)
     if args.tasks:
         columns = only_tasks(columns, args.tasks)
     cells = report_types(columns) if args.by == "type" else report_tasks(columns)
@@ -781,23 +744,14 @@ def print_report(args) -> None:
     if args.plot:
         plot(args.plot, columns)
     if args.html:
-        names = name_columns(args.results)
-        content = page(columns, names, args.runs, args.resamples, notes)
+        folders = dict(zip(column_names(args.results), args.results, strict=True))
+        content = page(columns, folders, args.runs, args.resamples)
         with new_file(args.html) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    print_notes(notes)
-
-
-def print_notes(notes: list[str]) -> None:
-    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
 
 
 def print_comparison(args) -> None:
-    notes = []
-    rows, lines = compare(args.a, args.b, args.resamples, notes)
-    names = [_short_name(args.a), _short_name(args.b)]
-    if names[0] == names[1]:
-        names = [str(args.a), str(args.b)]
+    rows, lines = compare(args.a, args.b, args.resamples)
+    names = column_names([args.a, args.b])
     print(table(describe_comparison(rows, *names), args.format, 2))
     print("\nsettings that differ:" if lines else "\nno settings differ", *lines, sep="\n  ")
-    print_notes(notes)
