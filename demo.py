@@ -277,7 +277,7 @@ def main(argv=None) -> None:
     print("\nMain scores x 100; the first and the last column are published scores, quoted.")
     call("evaluate.py", "report --by task --format markdown", PUBLISHED[0], *results, PUBLISHED[1],
          f"--tasks {tasks}")  # fmt: skip
-    summaries = (report.summarise(report.read_results(x, [])) for x in results[1:])
+    summaries = (report.summarise(report.read_results(x)) for x in results[1:])
     print(verdict(*(summary["tasks"] for summary in summaries)))
     seconds = stages.seconds
     parts = ", ".join(f"{name} {time:.0f}" for name, time in seconds.items())

@@ -61,6 +61,7 @@ from files import (
 )
 from metrics import SEED, Embeddings, Items, Scores
 from mteb_nl import (
+    NAMED,
     RANKING,
     TASKS,
     TRAINED,
@@ -332,11 +333,10 @@ def write_for_mteb(out: Path, results: list[dict], settings: dict, about: dict) 
     name = HUB_NAME.fullmatch(model)[1] if is_from_hub else f"local/{Path(model).resolve().name}"
     revision = settings.get("weights", "no_revision_available")[:40]
     folder = out / "results" / name.replace("/", "__").replace(" ", "_") / revision
-    subsets = {task.name: task.subset for task in TASKS}
-    known = [result for result in results if result["task_name"] in subsets]
+    known = [result for result in results if result["task_name"] in NAMED]
     for result in known:
         # A task file may have the benchmark's data, but has no subsets
-        subset = {"hf_subset": subsets[result["task_name"]]}
+        subset = {"hf_subset": NAMED[result["task_name"]].subset}
         scores = {split: [values[0] | subset] for split, values in result["scores"].items()}
         write_json(folder / f"{result['task_name']}.json", result | {"scores": scores})
     if known:
@@ -447,7 +447,6 @@ def _card(args) -> None:
 def model_index(results: Results) -> list[dict]:
     """Entries of the hub's model-index: the main score of each split of each task, as mteb names
     and scales them."""
-    repositories = {task.name: task.repository.partition("@")[0] for task in TASKS}
     entries = []
     for name, result in results.items():
         with reading(f"result of {name}"):
@@ -455,7 +454,8 @@ def model_index(results: Results) -> list[dict]:
             for split, (scores, *_) in result["scores"].items():
                 data = {"name": f"{name} ({scores['hf_subset']})", "type": name, "split": split}
                 if revision != "local":
-                    data |= {"type": repositories[name], "config": scores["hf_subset"]}
+                    repository = NAMED[name].repository.partition("@")[0]
+                    data |= {"type": repository, "config": scores["hf_subset"]}
                     data |= {"revision": revision}
                 value = {"name": metric, "type": metric, "value": round(scores["main_score"], 6)}
                 task = {"name": result["task_type"], "type": result["task_type"]}

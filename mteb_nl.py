@@ -120,7 +120,6 @@ TYPES = {
         "cosine_spearman", "((cosine|manhattan|euclidean)_)?(spearman|pearson)",
         PAIR | {"score": (["score"], NUMBER)}, "Retrieve semantically similar text."),
 }  # fmt: skip
-PUBLISHED = Path(__file__).with_name("published.json")  # what mteb publishes of tasks and models
 TRAINED, RANKING = ("Classification", "MultilabelClassification"), ("Retrieval", "Reranking")
 # What a task or a split may be called: it becomes part of a file's name; summary.json is taken
 FILE_NAME = r"(?!summary$)\w[\w.-]*"
@@ -417,6 +416,13 @@ TASKS = [
         subset="nl", splits=("dev", "test"), config="default", only_lang="nl",
         columns={"score": "similarity_score"}, translated=True),
 ]  # fmt: skip
+NAMED = {task.name: task for task in TASKS}
+
+
+@functools.cache
+def published() -> dict:
+    """What mteb publishes of tasks and models."""
+    return read_json(Path(__file__).with_name("published.json"))
 
 
 # --- which tasks ----------------------------------------------------------------------------------
@@ -793,7 +799,7 @@ def remarks(task: Task, split: str, content: dict | Ranking) -> list[str]:
         sizes[split] = [len(columns[0]), sum(len(text) for texts in columns for text in texts)]
 
     # As many as mteb counts?
-    expected = read_json(PUBLISHED)["sizes"][task.name] if task.repository else {}
+    expected = published()["sizes"][task.name] if task.repository else {}
     for what, size in sizes.items():
         if size != expected.get(what, size):
             ours, mtebs = ("{:,} with {:,} characters".format(*x) for x in (size, expected[what]))

@@ -33,7 +33,7 @@ from files import (
     refuse_plot,
 )
 from metrics import SEED, Items
-from mteb_nl import FILE_NAME, PUBLISHED, TASKS, TYPES, is_number, nearest
+from mteb_nl import FILE_NAME, NAMED, TYPES, is_number, nearest, published
 
 # --- result files ---------------------------------------------------------------------------------
 
@@ -47,28 +47,25 @@ def read_result(path: Path) -> dict:
     result = read_json(path)
     if "mteb_version" in result and "settings" not in result:
         result = _from_mteb(path, result)
-    settings = result.get("settings")
-    checks = {
-        "task_name": re.fullmatch(FILE_NAME, str(result.get("task_name") or "")),
-        "task_type": str(result.get("task_type")) in TYPES,
-        "main_score": is_number(result.get("main_score")),
-        "scores": isinstance(result.get("scores"), dict),
-        "settings": isinstance(settings, dict) and isinstance(settings.get("versions", {}), dict),
-    }
-    for field, fits in checks.items():
-        if not fits:
-            value = str(result.get(field))[:60]
-            raise InputError(f"{path}: not a result file of evaluate.py: {field} is {value!r}")
+    with reading(path):
+        settings, scores = result["settings"], result["scores"]
+        fits = (
+            re.fullmatch(FILE_NAME, result["task_name"])
+            and result["task_type"] in TYPES
+            and is_number(result["main_score"])
+            and all(isinstance(x, dict) for x in (scores, settings, settings.get("versions", {})))
+        )
+    if not fits:
+        raise InputError(f"{path}: not a result file of evaluate.py")
     return result
 
 
 def _from_mteb(path: Path, result: dict) -> dict:
     """A result file that mteb wrote, with the fields of ours. Its main score is that of the Dutch
     part of a task of the benchmark."""
-    facts, name = {task.name: task for task in TASKS}, result.get("task_name")
-    if name not in facts:
-        raise InputError(f"{path}: task {name!r} is not in MTEB-NL")
-    task = facts[name]
+    task = NAMED.get(result.get("task_name"))
+    if not task:
+        raise InputError(f"{path}: task {result.get('task_name')!r} is not in MTEB-NL")
 
     # Its mean as the benchmark takes it: other languages and splits may be in the file too
     with reading(path):
@@ -123,20 +120,20 @@ def read_results(name) -> Results:
 
 
 def _published(name: str) -> Results:
-    published = read_json(PUBLISHED)
-    if name not in published["models"]:
-        close = nearest(name, published["models"]) if "/" in name else "e.g. clips/e5-small-trm-nl"
+    models = published()["models"]
+    if name not in models:
+        close = nearest(name, models) if "/" in name else "e.g. clips/e5-small-trm-nl"
         raise FileNotFoundError(
             f"{name}: no such folder, and no model with published scores; {close}"
         )
-    model, facts = published["models"][name], {task.name: task for task in TASKS}
-    settings = {"by mteb": f"{name}, revision {model['revision'][:8]}, published"}
+    settings = {"by mteb": f"{name}, revision {models[name]['revision'][:8]}, published"}
+    scores = zip(published()["tasks"], models[name]["scores"], strict=True)
     return {
         task: {
-            "task_name": task, "task_type": facts[task].type, "main_score": score,
-            "translated": facts[task].translated, "settings": settings,
+            "task_name": task, "task_type": NAMED[task].type, "main_score": score,
+            "translated": NAMED[task].translated, "settings": settings,
         }
-        for task, score in zip(published["tasks"], model["scores"], strict=True)
+        for task, score in scores
     }  # fmt: skip
 
 
@@ -244,12 +241,11 @@ def report_tasks(columns: dict[str, Results]) -> list[list[str]]:
     summaries = [summarise(results, tasks) for results in columns.values()]
     cells = [["task", "type", *columns]]
     for name, type in tasks.items():
-        cells.append([name, type, *(_cell(summary["tasks"][name]) for summary in summaries)])
+        cells.append([name, type, *(_cell(x["tasks"][name]) for x in summaries)])
     for type in dict.fromkeys(tasks.values()):
         cells.append([f"mean {type}", "", *(_cell(x["types"][type]) for x in summaries)])
     for name in ("tasks", "types"):
-        scores = (_cell(summary[f"mean_{name}"]) for summary in summaries)
-        cells.append([f"mean over {name}", "", *scores])
+        cells.append([f"mean over {name}", "", *(_cell(x[f"mean_{name}"]) for x in summaries)])
     return cells
 
 
@@ -299,12 +295,12 @@ def plot(path, columns: dict[str, Results]) -> None:
 # --- comparing two --------------------------------------------------------------------------------
 
 
-def compare(a, b, resamples: int) -> tuple[list[dict], list[str]]:
-    """What B has over A: a row for each task that both have, and a line for each difference in
-    settings.
+def compare(a, b, resamples: int) -> tuple[list[tuple], list[str]]:
+    """What B has over A: a row for each task that both have and for the two means, and a line for
+    each difference in settings.
 
-    A row has the scores, their difference, and the ends of its 95 % interval (None: see
-    `interval`).
+    A row: name, type, the scores of A and B, the ends of the 95 % interval of their difference
+    (None: see `interval`).
     """
     first, second = read_results(a), read_results(b)
     tasks = [name for name in first if name in second]
@@ -312,10 +308,13 @@ def compare(a, b, resamples: int) -> tuple[list[dict], list[str]]:
         raise InputError(f"{a} and {b} have no task in common")
     rows = []
     for name in tasks:
-        low, high = interval([(a, first[name]), (b, second[name])], resamples)
-        x, y = first[name]["main_score"], second[name]["main_score"]
-        row = {"task": name, "type": first[name]["task_type"], "a": x, "b": y, "difference": y - x}
-        rows.append(row | {"low": low, "high": high})
+        x, y = first[name], second[name]
+        ends = interval([(a, x), (b, y)], resamples)
+        rows.append((name, x["task_type"], x["main_score"], y["main_score"], *ends))
+    means = [summarise({name: results[name] for name in tasks}) for results in (first, second)]
+    for mean in ("tasks", "types"):
+        scores = (summary[f"mean_{mean}"] for summary in means)
+        rows.append((f"mean over {mean}", "", *scores, None, None))
     return rows, differences([(first[name], second[name]) for name in tasks])
 
 
@@ -424,24 +423,13 @@ def _settings(result: dict) -> dict:
     return settings | settings.pop("versions", {})
 
 
-def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
-    """Cells: the rows of `compare`, then the two means."""
+def describe_comparison(rows: list[tuple], a: str, b: str) -> list[list[str]]:
+    """Cells: the rows of `compare`, with a star where an interval excludes 0."""
     cells = [["task", "type", a, b, "difference", "95 % interval", ""]]
-    for row in rows:
-        low, high = row["low"], row["high"]
+    for name, type, x, y, low, high in rows:
         ends = "-" if low is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
         mark = "" if low is None or low <= 0 <= high else "*"
-        scores = _cell(row["a"]), _cell(row["b"]), f"{100 * row['difference']:+.2f}"
-        cells.append([row["task"], row["type"], *scores, ends, mark])
-
-    # The means of the tasks that both have
-    summaries = []
-    for side in "ab":
-        results = {x["task"]: {"task_type": x["type"], "main_score": x[side]} for x in rows}
-        summaries.append(summarise(results))
-    for name in ("tasks", "types"):
-        x, y = (summary[f"mean_{name}"] for summary in summaries)
-        cells.append([f"mean over {name}", "", _cell(x), _cell(y), f"{100 * (y - x):+.2f}", "", ""])
+        cells.append([name, type, _cell(x), _cell(y), f"{100 * (y - x):+.2f}", ends, mark])
     return cells
 
 
@@ -634,21 +622,18 @@ def _parameters(folder, results: Results) -> int | None:
 
 def _size_section(columns: dict[str, Results], folders: dict) -> Iterator[tuple]:
     """Every model with published scores, and these, on the tasks that all have."""
-    published = read_json(PUBLISHED)
-    tasks = [name for name in published["tasks"] if all(name in x for x in columns.values())]
+    tasks = [name for name in NAMED if all(name in results for results in columns.values())]
     if not tasks:
         return
 
-    # {model: (parameters, mean score)}
-    points = {}
-    for name, model in published["models"].items():
-        scores = dict(zip(published["tasks"], model["scores"], strict=True))
-        points[name] = model.get("parameters"), np.mean([scores[task] for task in tasks])
-    for name, results in columns.items():
-        size = _parameters(folders[name], results) or points.get(name, [None])[0]
-        points[name] = size, np.mean([results[task]["main_score"] for task in tasks])
-    cells = [[name, f"{x / 1e6:,.1f}", f"{100 * y:.2f}"] for name, (x, y) in points.items() if x]
-    points = {name: (math.log10(x), 100 * y) for name, (x, y) in points.items() if x}
+    # {model: (parameters, mean score x 100)}
+    models, points = published()["models"], {}
+    for name, results in ({name: _published(name) for name in models} | columns).items():
+        size = _parameters(folders.get(name, name), results)
+        if size := size or models.get(name, {}).get("parameters"):
+            points[name] = size, 100 * np.mean([results[task]["main_score"] for task in tasks])
+    cells = [[name, f"{size / 1e6:,.1f}", f"{y:.2f}"] for name, (size, y) in points.items()]
+    points = {name: (math.log10(size), y) for name, (size, y) in points.items()}
 
     # Drawn, and as a table
     series = [("published", -1, [points[name] for name in points if name not in columns])]

@@ -105,7 +105,7 @@ def test_without_the_package_the_demo_starts_from_random_weights(
     names = [f"random-{stage}" for stage in ("untrimmed", "trimmed", "trained", "mined")]
     assert {folder.name for folder in (out / "results").iterdir()} == set(names)
     for name in names:
-        results = report.read_results(out / "results" / name, [])
+        results = report.read_results(out / "results" / name)
         assert set(results) == set(demo.QUICK_TASKS.split())
     header = next(line for line in printed.splitlines() if line.startswith("| task"))
     assert [cell.strip() for cell in header.split("|")[3:-1]] == [
