@@ -25,10 +25,9 @@ from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
 import metrics
 import mteb_nl
 from files import InputError
-from mteb_nl import RANKING, TASKS, TYPES, read_columns, read_ranking, read_tasks, select_tasks
+from mteb_nl import NAMED, RANKING, TASKS, TYPES, read_columns, read_ranking, read_tasks, select_tasks
 
 DEMO = Path(__file__).parent.parent / "demo"
-NAMED = {task.name: task for task in TASKS}
 
 
 # --- the table ------------------------------------------------------------------------------------
