@@ -499,7 +499,7 @@ def _parse_task(entry: dict, folder: Path, where) -> Task:
         fields["train"] = Kind(bool, "a file or a list of files")
     for field, value in entry.items():
         if field not in fields:
-            raise InputError(f"{where}: field {field!r} is unknown; {nearest(field, fields)}")
+            raise InputError(f"{where}: {type} has no field {field!r}; {nearest(field, fields)}")
         if not fields[field].fits(value):
             raise InputError(f"{where}: {field} is {value!r}; expected {fields[field].expected}")
 

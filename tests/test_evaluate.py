@@ -257,7 +257,7 @@ def test_download_then_run_without_the_hub(tmp_path, folder, hub, capsys):
     evaluate.main(["download", "--tasks", *names])
     paths = ["--model", str(folder), "--out", str(tmp_path / "one")]
     evaluate.main(["run", *paths, "--tasks", *names])
-    size = "6 with 12 characters, mteb counts 701 with 101,519 characters"
+    size = "6 with 30 characters, mteb counts 701 with 101,519 characters"
     printed = capsys.readouterr().out
     assert printed.count(f"train: {size}") == 2, "by the download and by the run"
     results = report.read_results(tmp_path / "one")
