@@ -363,7 +363,7 @@ def test_files_that_a_repository_lacks_are_named(hub):
 
 def test_stratified_split_is_that_of_datasets():
     """datasets 5.2: train_test_split(train_size=23, test_size=17, seed=42, stratify_by_column=…),
-    of all 40 rows; parity/test_mteb.py has more."""
+    of all 40 rows."""
     strata = [f"s{i * i % 7 * (i % 3)}" for i in range(40)]
     expected = (
         "34 7 15 5 0 38 21 39 12 33 16 8 37 17 14 1 28 36 24 2 31 25 4",
