@@ -497,9 +497,7 @@ def main(argv=None) -> None:
     add("--by", choices=["type", "task"], default="type", help="types of tasks, or each task")
     add("--format", choices=["text", "markdown"], default="text", help="of the table")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
-    add("--html", metavar="FILE", help="a page with bars, intervals, sizes, training, mining")
-    runs = "folders for --html: with a log of training, or reports of mining"
-    add("--runs", nargs="+", default=[], metavar="FOLDER", help=runs)
+    add("--html", metavar="FILE", help="a page with bars, intervals, sizes")
     add("--resamples", type=whole_number(1), default=200, help="draws of the intervals of --html")
     add("--overwrite", action="store_true", help="replace --plot and --html")
 

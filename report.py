@@ -15,7 +15,6 @@ and over types (of their means).
 import math
 import re
 import sys
-from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +26,6 @@ from files import (
     InputError,
     new_file,
     read_json,
-    read_jsonl,
     reading,
     refuse_existing,
     refuse_plot,
@@ -441,7 +439,7 @@ STYLE = """
   :root { --ink: #e6e6e6; --dim: #9a9a9a; --line: #3a3a3a; --paper: #161616 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .3rem } h3 { font-size: 1rem; font-weight: normal }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .3rem }
 p, summary, th[colspan], .plot span { color: var(--dim) }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem }
 th, td { text-align: left; font-weight: normal; padding: .1rem .7rem .1rem 0 }
@@ -469,24 +467,21 @@ td { text-align: right; white-space: nowrap } details { overflow: auto; max-heig
 """
 # By Okabe and Ito: colour-blind readers can tell them apart, on light and on dark
 HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7fd1", "#a0a000"]
-CURVE_POINTS = 60  # of a source in training; more are drawn as means of neighbouring steps
 
 
-def page(columns: dict[str, Results], folders: dict, runs: list, resamples: int) -> str:
+def page(columns: dict[str, Results], folders: dict, resamples: int) -> str:
     """Results as an HTML page that needs no other file. Every number that is drawn is text too.
 
-    folders: {short name: folder} of the columns. runs: folders with a `log.jsonl` of training or
-    reports of mining.
+    folders: {short name: folder} of the columns.
     """
-    scores = _bars_of_tasks(columns, folders, resamples)
     sections = [
         ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
         ("Native and translated text", "Paler: text that was translated to Dutch.",
          bars(_bars_of_types(columns, ["native", "translated"]))),
         ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.",
-         bars(scores, [0, 1])),
-        *_size_section(columns, folders),
-        *(section for run in runs for section in _run_sections(Path(run))),
+         bars(_bars_of_tasks(columns, folders, resamples))),
+        ("Size and score", "Mean of main scores x 100 over the tasks that all have, by parameters.",
+         _sizes(columns, folders)),
     ]  # fmt: skip
     body = "".join(
         f"<h2>{escape(title)}</h2>\n<p>{escape(about)}</p>\n{content}\n"
@@ -502,37 +497,29 @@ def page(columns: dict[str, Results], folders: dict, runs: list, resamples: int)
     )
 
 
-def folded_table(cells: list[list[str]]) -> str:
-    """A table of words and numbers, that a click opens."""
-    content = "\n".join("<tr><th>" + "<td>".join(map(escape, row)) for row in cells)
-    return f"<details><summary>numbers</summary><table>{content}</table></details>"
-
-
 class Bar(NamedTuple):
-    """A number, drawn from `start` to `end`, with a line over it where there is an interval."""
+    """A score of 0 to 100, with a line over its bar where it has an interval."""
 
     label: str
     text: str
     note: str
     hue: int
-    end: float
-    start: float = 0
     interval: tuple[float | None, float | None] = (None, None)
     opacity: float = 1
 
 
-def bars(groups: dict[str, list[Bar]], scale=(0, 100)) -> str:
-    """A table of bars in groups. scale: its least number and its greatest."""
+def bars(groups: dict[str, list[Bar]]) -> str:
+    """A table of bars in groups."""
 
     def drawn(tag: str, start: float, end: float, style: str = "") -> str:
-        left, right = np.clip([_percent(x, scale) for x in (start, end)], 0, 100)
+        left, right = np.clip([start, end], 0, 100)
         return f'<{tag} style="left:{left:.2f}%;width:{right - left:.2f}%;{style}"></{tag}>'
 
     noted, lines = any(row.note for rows in groups.values() for row in rows), []
     for group, rows in groups.items():
         lines.append(f'<tr><th colspan="4">{escape(group)}')
         for row in rows:
-            bar = drawn("i", row.start, row.end, f"{_hue(row.hue)};opacity:{row.opacity}")
+            bar = drawn("i", 0, float(row.text), f"{_hue(row.hue)};opacity:{row.opacity}")
             bar += "" if None in row.interval else drawn("b", *row.interval)
             note = f"<td>{escape(row.note)}" if noted else ""
             lines.append(
@@ -543,44 +530,8 @@ def bars(groups: dict[str, list[Bar]], scale=(0, 100)) -> str:
     return f'<table class="bars{" noted" * noted}">{content}</table>' if lines else ""
 
 
-def _percent(x: float, scale) -> float:
-    return 100 * (x - scale[0]) / (scale[-1] - scale[0])
-
-
 def _hue(number: int) -> str:
     return f"--hue:{HUES[number % len(HUES)]}" if number >= 0 else "--hue:var(--dim)"
-
-
-def plot_html(series: list[tuple[str, int, list]], xs, ys, dots=False, label="{:g}".format) -> str:
-    """Curves or dots. series: (name, hue, points); xs, ys: the marks, from end to end; label: what
-    is written at those of x."""
-    # A line of no length, with round ends, is a dot whose shape does not depend on the page's
-    paths, legend = [], []
-    for name, hue, points in series:
-        places = [f"{_percent(x, xs):.2f} {100 - _percent(y, ys):.2f}" for x, y in points]
-        path = ("h0M" if dots else "L").join(places)
-        width = (6 if hue < 0 else 9) if dots else 1.5
-        paths.append(f'<path d="M{path}h0" stroke-width="{width}" style="{_hue(hue)}"/>')
-        legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
-    marks = [f'<span class="x" style="left:{_percent(x, xs):.2f}%">{label(x)}</span>' for x in xs]
-    marks += [f'<span style="top:{100 - _percent(y, ys):.2f}%">{y:g}</span>' for y in ys]
-    svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>'
-    plot = f'<div class="plot">{svg}{"".join(marks)}</div>'
-    return f'<div class="legend">{"".join(legend)}</div>{plot}'
-
-
-def even_marks(values) -> list[float]:
-    """Round numbers from below the least value to above the greatest, about five."""
-    low, high = min(values), max(values)
-    least = (high - low or 1) / 4
-    size = 10 ** math.floor(math.log10(least))
-    step = next(x * size for x in (1, 2, 5, 10) if x * size >= least)
-    first = math.floor(low / step)
-    last = max(math.ceil(high / step), first + 1)
-    return [n * step for n in range(first, last + 1)]
-
-
-# Sections of the page
 
 
 def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, list[Bar]]:
@@ -592,7 +543,7 @@ def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, l
         if {text for _, text, *_ in scores} == set(texts):
             groups[name] = [
                 Bar(row[0], row[place], row[1] if texts[1:] else "", models.index(row[0]),
-                    float(row[place]), opacity=0.5 if row[1] == "translated" else 1)
+                    opacity=0.5 if row[1] == "translated" else 1)
                 for row in scores
             ]  # fmt: skip
     return groups
@@ -603,11 +554,12 @@ def _bars_of_tasks(columns: dict[str, Results], folders: dict, resamples: int) -
     for name, type, *_ in report_tasks(columns)[1:]:
         for hue, (model, results) in enumerate(columns.items()):
             if name in results:
-                score = results[name]["main_score"]
+                score = _cell(results[name]["main_score"])
                 low, high = interval([(folders[model], results[name])], resamples)
-                ends = "" if low is None else f"{_cell(low)} to {_cell(high)}"
-                bar = Bar(model, _cell(score), ends, hue, score, interval=(low, high))
-                groups.setdefault(f"{name}, {type}", []).append(bar)
+                note, ends = "", (None, None)
+                if low is not None:
+                    note, ends = f"{_cell(low)} to {_cell(high)}", (100 * low, 100 * high)
+                groups.setdefault(f"{name}, {type}", []).append(Bar(model, score, note, hue, ends))
     return groups
 
 
@@ -620,11 +572,12 @@ def _parameters(folder, results: Results) -> int | None:
     return None
 
 
-def _size_section(columns: dict[str, Results], folders: dict) -> Iterator[tuple]:
-    """Every model with published scores, and these, on the tasks that all have."""
+def _sizes(columns: dict[str, Results], folders: dict) -> str:
+    """Every model with published scores, and these, on the tasks that all have: dots, and a table
+    that a click opens."""
     tasks = [name for name in NAMED if all(name in results for results in columns.values())]
     if not tasks:
-        return
+        return ""
 
     # {model: (parameters, mean score x 100)}
     models, points = published()["models"], {}
@@ -632,84 +585,43 @@ def _size_section(columns: dict[str, Results], folders: dict) -> Iterator[tuple]
         size = _parameters(folders.get(name, name), results)
         if size := size or models.get(name, {}).get("parameters"):
             points[name] = size, 100 * np.mean([results[task]["main_score"] for task in tasks])
-    cells = [[name, f"{size / 1e6:,.1f}", f"{y:.2f}"] for name, (size, y) in points.items()]
-    points = {name: (math.log10(size), y) for name, (size, y) in points.items()}
 
-    # Drawn, and as a table
+    # One colour for those of others, and one for each column
     series = [("published", -1, [points[name] for name in points if name not in columns])]
     series += [(name, hue, [points[name]]) for hue, name in enumerate(columns) if name in points]
-    xs, ys = zip(*points.values(), strict=True)
-    powers = range(math.floor(min(xs)), math.ceil(max(xs)) + 1)
-    drawn = plot_html(
-        series, powers, even_marks(ys), True,
-        lambda x: f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M",
-    )  # fmt: skip
-    cells.sort(key=lambda row: -float(row[2]))
-    about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
-    drawn += folded_table([["model", "parameters (M)", "mean"], *cells])
-    yield "Size and score", about, drawn
+    rows = ["<tr><th>model<td>parameters (M)<td>mean"]
+    for name, (size, y) in sorted(points.items(), key=lambda item: -item[1][1]):
+        rows.append(f"<tr><th>{escape(name)}<td>{size / 1e6:,.1f}<td>{y:.2f}")
+    content = "\n".join(rows)
+    table = f"<details><summary>numbers</summary><table>{content}</table></details>"
+    return _dots(series) + table
 
 
-def _run_sections(folder: Path) -> Iterator[tuple]:
-    """What a folder has of training and of mining."""
-    paths = [*folder.glob("log.jsonl"), *sorted(folder.glob("*.jsonl*.json"))]
-    if not paths:
-        raise InputError(f"--runs {folder}: no log.jsonl of training, no report of mining there")
-    for path in paths:
-        with reading(path):
-            yield _training_section(path) if path.name == "log.jsonl" else _mining_section(path)
+def _dots(series: list[tuple[str, int, list]]) -> str:
+    """series: (name, hue, points), of which x is drawn by its logarithm."""
+    # The marks of the axes, from end to end
+    xs, ys = zip(*(point for *_, points in series for point in points), strict=True)
+    powers = range(math.floor(math.log10(min(xs))), math.ceil(math.log10(max(xs))) + 1)
+    tens = range(10 * math.floor(min(ys) / 10), 10 * math.ceil(max(ys) / 10) + 1, 10)
 
+    def right(power: float) -> str:
+        return f"{100 * (power - powers[0]) / (powers[-1] - powers[0]):.2f}"
 
-def _training_section(path: Path) -> tuple:
-    """Loss and in-batch accuracy of each source."""
-    sources = {}
-    for _, line in read_jsonl(path):
-        point = line["step"], line["loss"], line["accuracy"]
-        sources.setdefault(line["source"], []).append(point)
+    def down(score: float) -> str:
+        return f"{100 * (tens[-1] - score) / (tens[-1] - tens[0]):.2f}"
 
-    # Of many steps the means of neighbouring ones
-    curves = {
-        source: [part.mean(0) for part in np.array_split(points, min(len(points), CURVE_POINTS))]
-        for source, points in sources.items()
-    }
-    marks = [even_marks([0, *column]) for column in zip(*sum(curves.values(), []), strict=True)]
-    content = ""
-    for place, what in ((1, "loss"), (2, "accuracy")):
-        series = [
-            (source, hue, [(point[0], point[place]) for point in curve])
-            for hue, (source, curve) in enumerate(curves.items())
-        ]
-        content += f"<h3>{what}</h3>{plot_html(series, marks[0], marks[place])}"
-
-    # The same as a table
-    cells = [["source", "step", "loss", "accuracy"]]
-    for source, curve in curves.items():
-        cells += [[source, f"{x:.0f}", f"{y:.3f}", f"{z:.3f}"] for x, y, z in curve]
-    about = f"Means of each source's steps, in at most {CURVE_POINTS} groups."
-    return f"Training of {path.parent.resolve().name}", about, content + folded_table(cells)
-
-
-def _mining_section(path: Path) -> tuple:
-    """What became of the candidates of a source, and how scores lie."""
-    figures = read_json(path).get("report") or {}
-    if "became of them" not in figures or not figures["candidates"]:
-        return "", "", ""
-    total = figures["candidates"]
-    reasons = [
-        Bar(reason, f"{count:,}", f"{count / total:.1%}", 0, count)
-        for reason, count in figures["became of them"].items()
-    ]
-    scores = [
-        Bar(name, f"{x['50%']:.3f}", f"{x['5%']:.3f} to {x['95%']:.3f}", 1, x["75%"], x["25%"],
-            (x["5%"], x["95%"]))
-        for name, x in figures.items()
-        if name.startswith("s(") and x
-    ]  # fmt: skip
-    scale = even_marks([end for bar in scores for end in bar.interval])
-    drawn = bars({"candidates": reasons}, [0, total])
-    drawn += bars({"scores: median, and 5 % to 95 %": scores}, scale)
-    about = f"{total:,} candidates of {figures['queries']:,} queries; of scores the middle half."
-    return f"Mining of {path.name}", about, drawn
+    # A line of no length, with round ends, is a dot whose shape does not depend on the page's
+    paths, legend = [], []
+    for name, hue, points in series:
+        path = "h0M".join(f"{right(math.log10(x))} {down(y)}" for x, y in points)
+        width = 6 if hue < 0 else 9
+        paths.append(f'<path d="M{path}h0" stroke-width="{width}" style="{_hue(hue)}"/>')
+        legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
+    marks = [f'<span class="x" style="left:{right(x)}%">{10**x / 1e6:g} M</span>' for x in powers]
+    marks += [f'<span style="top:{down(y)}%">{y}</span>' for y in tens]
+    svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>'
+    plot = f'<div class="plot">{svg}{"".join(marks)}</div>'
+    return f'<div class="legend">{"".join(legend)}</div>{plot}'
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -717,8 +629,6 @@ def _mining_section(path: Path) -> tuple:
 
 def print_report(args) -> None:
     refuse_plot(args.plot, args.overwrite)
-    if args.runs and not args.html:
-        raise InputError("--runs is for the page: add --html FILE")
     if args.html:
         refuse_existing(args.html, args.overwrite)
     columns = read_columns_of(args.results)
@@ -730,7 +640,7 @@ def print_report(args) -> None:
         plot(args.plot, columns)
     if args.html:
         folders = dict(zip(column_names(args.results), args.results, strict=True))
-        content = page(columns, folders, args.runs, args.resamples)
+        content = page(columns, folders, args.resamples)
         with new_file(args.html) as temporary:
             temporary.write_text(content, encoding="utf-8")
 

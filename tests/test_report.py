@@ -18,7 +18,7 @@ from parity.cases import STS_ROWS, sts_entry, write_tasks
 
 import evaluate
 import report
-from files import InputError, write_json, write_jsonl
+from files import InputError, write_json
 from mteb_nl import NAMED, published, read_tasks
 from report import compare, read_columns_of, report_tasks, report_types, table
 
@@ -381,10 +381,6 @@ def bars_of(page: str, tag: str) -> list[tuple[list[str], float, float]]:
     return [(cells, float(x[1]), float(x[2])) for cells, x in places if x]
 
 
-def paths_of(page: str) -> list[str]:
-    return re.findall('<path d="([^"]*)"', page)
-
-
 @pytest.fixture
 def page_of(tmp_path):
     """page_of(*words): the page that `report` writes."""
@@ -412,26 +408,16 @@ def test_bars_are_as_long_as_the_numbers_next_to_them_say(tmp_path, page_of):
     assert not bars_of(page, "b")
 
 
-MINED = {
-    "queries": 2,
-    "candidates": 40,
-    "became of them": {"taken": 10, "positive": 30},
-    "s(q,p)": {"5%": 0.5, "25%": 0.6, "50%": 0.7, "75%": 0.8, "95%": 1.0},
-    "s(q,n) taken": None,
-}
-
-
 def test_a_page_needs_nothing_else_and_escapes_what_files_say(tmp_path, page_of):
     name = 'a<script>&"'
-    write_results(tmp_path / name, S=0.5)
-    lines = [{"step": 1, "source": "<b>x</b>", "loss": 1.5, "accuracy": 0.5}]
-    write_jsonl(tmp_path / "run" / "log.jsonl", lines)
-    write_json(tmp_path / "run" / "<i>.jsonl.json", {"report": MINED | {"s(<u>)": MINED["s(q,p)"]}})
-    page = page_of(tmp_path / name, "--runs", tmp_path / "run")
+    write_result(tmp_path / name, "SICK-NL-STS", "STS", 0.5)
+    write_result(tmp_path / name, "<u>", "STS", 0.5)
+    write_json(tmp_path / name / report.MODEL_META, {"name": name, "n_parameters": 1})
+    page = page_of(tmp_path / name)
     assert not set(re.findall(r"<\s*(\w+)", page)) & set("script u link img iframe object".split())
     assert not re.search(r"https?:|url\(|@import|src=", page)
     assert sum(cells[:1] == [name] for cells, _ in rows_of(page)) >= 3
-    assert "&lt;b&gt;x&lt;/b&gt;</span>" in page and "<i>.jsonl" not in page
+    assert "&lt;script&gt;&amp;&quot;</span>" in page
 
 
 def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path, page_of):
@@ -450,44 +436,15 @@ def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path,
         mean = 50 * (scores["SICK-NL-STS"] + scores["SIB200ClusteringS2S"])
         assert rows[name] == [size, f"{mean:.2f}"]
     assert len([name for name in rows if "/" in name]) == 128
-    assert [path.count("M") for path in paths_of(page)] == [127, 1, 1]
+    paths = re.findall('<path d="([^"]*)"', page)
+    assert [path.count("M") for path in paths] == [127, 1, 1]
 
-
-def test_curves_of_training(tmp_path, page_of):
-    """130 steps, two of them of the source b; those of a in 60 groups of 3 or 2."""
-    write_results(tmp_path / "a", S=0.5)
-    lines = [
-        {"step": n, "source": "b" if n in (5, 6) else "a", "loss": n, "accuracy": n / 130}
-        for n in range(1, 131)
-    ]
-    write_jsonl(tmp_path / "run" / "log.jsonl", lines)
-    page = page_of(tmp_path / "a", "--runs", tmp_path / "run")
-    rows = [cells for cells, _ in rows_of(page) if len(cells) == 4 and cells[0] in "ab"]
-    rows = [cells for cells in rows if cells[1].isdigit()]
-    assert len(rows) == 60 + 2
-    assert rows[:2] == [["a", "2", "2.000", "0.015"], ["a", "6", "6.333", "0.049"]]
-    assert rows[60:] == [["b", "5", "5.000", "0.038"], ["b", "6", "6.000", "0.046"]]
-    a, b, *_ = paths_of(page)
-    assert (a.count("L"), b) == (59, "M3.33 96.67L4.00 96.00h0")
-
-
-def test_reports_of_mining(tmp_path, page_of):
-    write_results(tmp_path / "a", S=0.5)
-    write_json(tmp_path / "run" / "x.jsonl.gz.json", {"report": MINED})
-    write_json(tmp_path / "run" / "y.jsonl.gz.json", {"other": 1})
-    page = page_of(tmp_path / "a", "--runs", tmp_path / "run")
-    drawn = {cells[0]: (cells[2:], left, width) for cells, left, width in bars_of(page, "i")}
-    assert drawn["taken"] == (["10", "25.0%"], 0, 25)
-    assert drawn["s(q,p)"] == (["0.700", "0.500 to 1.000"], 33.33, 33.33), "on a scale from 0.4"
-    assert bars_of(page, "b")[-1][1:] == (16.67, 83.33)
-
-
-@pytest.mark.parametrize("values", [[0, 40], [0.52], [0.1, 0.13], [-3, 4.2], [33.1, 89.4], [0, 0]])
-def test_marks_of_an_axis_are_round_and_hold_all_values(values):
-    marks = report.even_marks(values)
-    assert marks[0] <= min(values) and max(values) <= marks[-1] and 2 <= len(marks) <= 7
-    digits = f"{marks[1] - marks[0]:.0e}"[0]
-    assert digits in "125" and np.allclose(np.diff(marks), marks[1] - marks[0])
+    # Where the marks of the axes say
+    x, y = map(float, re.fullmatch(r"M([\d.]+) ([\d.]+)h0", paths[1]).groups())
+    marks = re.findall(r'(?:left|top):([\d.]+)%">([^<]+)<', page)
+    at = {name: float(place) for place, name in marks}
+    ends = at["10 M"], at["100 M"]
+    assert x == pytest.approx(np.interp(np.log10(29.1), [1, 2], ends), abs=0.1) and y == at["50"]
 
 
 # --- mistakes -------------------------------------------------------------------------------------
@@ -500,10 +457,6 @@ MISTAKES = [  # arguments, message
     ("report results --plot x.txt", "expected a name that ends in .png, .svg or .pdf"),
     ("report results --plot bars.svg", "bars.svg: exists already"),
     ("report results --html bars.svg", "bars.svg: exists already"),
-    ("report results --runs run", "--runs is for the page: add --html FILE"),
-    ("report results --html x --runs x", "--runs x: no log.jsonl of training, no report"),
-    ("report results --html x --runs run", "--runs run: no log.jsonl of training, no report"),
-    ("report results --html x --runs mined", "x.jsonl.gz.json: no field 'candidates'"),
     ("compare results clips/e5-base-trm-nl", "results and clips/.* have no task in common"),
 ]
 
@@ -514,7 +467,5 @@ def test_mistakes_are_one_clear_line(tmp_path, monkeypatch, arguments, message):
     (tmp_path / "bars.svg").write_text("another picture")
     write_results(tmp_path / "results", S=0.5)
     write_json(tmp_path / "run" / "summary.json", {})
-    write_json(tmp_path / "mined" / "x.jsonl.gz.json", {"report": {"became of them": {}}})
     with pytest.raises((InputError, FileNotFoundError), match=message):
         evaluate.main(arguments.split())
-    assert not (tmp_path / "x").exists()
