@@ -275,6 +275,7 @@ def plot(path, columns: dict[str, Results]) -> None:
     for a model and what was made of it."""
     import matplotlib.figure  # optional: only --plot needs it
 
+    # The lines on all texts; an open mean has no bar
     head, *rows = [row for row in report_types(columns) if row[1] in ("text", "all")]
     places, width = np.arange(len(head) - 3), 0.8 / len(columns)
     axes = matplotlib.figure.Figure((1.5 + 1.1 * len(places), 4), layout="constrained").subplots()
@@ -304,6 +305,8 @@ def compare(a, b, resamples: int) -> tuple[list[tuple], list[str]]:
     tasks = [name for name in first if name in second]
     if not tasks:
         raise InputError(f"{a} and {b} have no task in common")
+
+    # Task by task, then the means over these tasks
     rows = []
     for name in tasks:
         x, y = first[name], second[name]
@@ -376,12 +379,15 @@ def read_items(folder: Path, result: dict) -> dict[str, Items]:
     path = folder / "items" / f"{result['task_name']}.npz"
     if not path.is_file():
         return {}
+
+    # Its arrays are called split/item
     splits = {}
     with reading(path):
         with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
             for name in stored.files:
                 split, _, item = name.partition("/")
                 splits.setdefault(split, {})[item] = stored[name]
+        # Items of other results would give an interval that is silently wrong
         type, score = result["task_type"], result["main_score_name"]
         again = [metrics.score_items(type, score, items) for items in splits.values()]
     if splits and not abs((again := np.mean(again)) - result["main_score"]) < 1e-6:
@@ -515,6 +521,7 @@ def bars(groups: dict[str, list[Bar]]) -> str:
         left, right = np.clip([start, end], 0, 100)
         return f'<{tag} style="left:{left:.2f}%;width:{right - left:.2f}%;{style}"></{tag}>'
 
+    # Notes have a column of their own where there are any
     noted, lines = any(row.note for rows in groups.values() for row in rows), []
     for group, rows in groups.items():
         lines.append(f'<tr><th colspan="4">{escape(group)}')
@@ -536,6 +543,7 @@ def _hue(number: int) -> str:
 
 def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, list[Bar]]:
     """Types and means, of tasks on such text; of several texts those that have a score on each."""
+    # A group for each column of the table that is filled on all these texts
     head, *rows = report_types(columns)
     models, groups = list(columns), {}
     for place, name in enumerate(head[3:], 3):
@@ -582,8 +590,8 @@ def _sizes(columns: dict[str, Results], folders: dict) -> str:
     # {model: (parameters, mean score x 100)}
     models, points = published()["models"], {}
     for name, results in ({name: _published(name) for name in models} | columns).items():
-        size = _parameters(folders.get(name, name), results)
-        if size := size or models.get(name, {}).get("parameters"):
+        known = models.get(name, {}).get("parameters")
+        if size := _parameters(folders.get(name, name), results) or known:
             points[name] = size, 100 * np.mean([results[task]["main_score"] for task in tasks])
 
     # One colour for those of others, and one for each column
