@@ -22,14 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 import metrics
-from files import (
-    InputError,
-    new_file,
-    read_json,
-    reading,
-    refuse_existing,
-    refuse_plot,
-)
+from files import InputError, new_file, read_json, reading, refuse_existing, refuse_plot
 from metrics import SEED, Items
 from mteb_nl import FILE_NAME, NAMED, TYPES, is_number, nearest, published
 
