@@ -776,7 +776,7 @@ def _check(args) -> None:
 
 
 def _refuse_out(args) -> None:
-    refuse_other_suffix(args.out)
+    refuse_other_suffix(args.out, ".jsonl", ".jsonl.gz")
     refuse_existing(args.out, args.overwrite)
 
 

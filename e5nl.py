@@ -56,7 +56,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import card
@@ -80,12 +79,11 @@ from files import (
     digest_of,
     new_file,
     read_json,
-    read_jsonl,
     read_lines,
     read_texts,
     real_number,
     refuse_existing,
-    refuse_plot,
+    refuse_other_suffix,
     remove_leftovers,
     whole_number,
     write_array,
@@ -1092,7 +1090,6 @@ def _init(args) -> None:
 def _train(args) -> None:
     settings = Settings(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Settings)})
     out = Path(args.out)
-    refuse_plot(args.plot, args.overwrite or args.resume)
     remove_leftovers(out)
     # A short run writes no checkpoints.
     signs = ["checkpoints", "settings.json"] if args.resume else ["checkpoints"]
@@ -1209,8 +1206,6 @@ def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict) ->
         # The model comes last: a folder that has one is complete.
         card.write(out, find(args.model), config=model.config)
         save(model, tokenizer, out, overwrite=True)
-        if args.plot:
-            plot(args.plot, [line for _, line in read_jsonl(out / "log.jsonl")])
     wait()
     return stopped
 
@@ -1283,21 +1278,6 @@ def _take_steps(args, settings, model, tokenizer, sources, optimizer, done: int)
     return 0
 
 
-def plot(path, lines: list[dict]) -> None:
-    """Loss and in-batch accuracy over the steps, one curve per source."""
-    import matplotlib.figure  # optional: only --plot needs it
-
-    figure = matplotlib.figure.Figure((9, 4), layout="constrained")
-    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for source in sorted({line["source"] for line in lines}):
-            points = [(line["step"], line[what]) for line in lines if line["source"] == source]
-            axes.plot(*zip(*points, strict=True), label=source, linewidth=0.8)
-        axes.set(xlabel="step", ylabel=what)
-    axes.legend(fontsize="small")
-    with new_file(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix[1:])
-
-
 class _Texts:
     """The texts of a file (see `files.read_texts`), read from the disk each time.
 
@@ -1323,8 +1303,7 @@ def _average(args) -> None:
 
 def _embed(args) -> None:
     out = Path(args.out)
-    if out.suffix not in (".npy", ".safetensors"):
-        raise InputError(f"--out {out}: expected a name that ends in .npy or .safetensors")
+    refuse_other_suffix(out, ".npy")
     refuse_existing(out, args.overwrite)
     texts = _Texts(args.input, args.field)
     if not len(texts):
@@ -1335,17 +1314,13 @@ def _embed(args) -> None:
         print(summary(model, tokenizer))
         given = model, tokenizer, texts, args.kind
         shape = len(texts), model.config.width
-        if world == 1 and out.suffix == ".npy":
+        if world == 1:
             # Window by window: a million embeddings need not be in memory.
             windows = (window for _, window in embed_windows(*given, progress=True))
-            write_array(out, shape, windows, digest_of(texts))
         else:
-            embeddings = embed(*given, progress=True, together=True)
-            if rank == 0 and out.suffix == ".npy":
-                write_array(out, shape, [embeddings], digest_of(texts))
-            elif rank == 0:
-                with new_file(out) as temporary:
-                    save_file({"embeddings": torch.from_numpy(embeddings)}, temporary)
+            windows = [embed(*given, progress=True, together=True)]
+        if rank == 0:
+            write_array(out, shape, windows, digest_of(texts))
         wait()
         print(
             f"{out}: {shape[0]:,} x {shape[1]} float32; "
@@ -1392,9 +1367,6 @@ def _train_options(command) -> None:
     command.add_argument(
         "--every", type=whole_number(1), default=20, help="steps between printed lines"
     )
-    command.add_argument(
-        "--plot", help="a picture of loss and accuracy by source; needs matplotlib"
-    )
     settings = command.add_argument_group("settings: the paper's released command line")
     for field in dataclasses.fields(Settings):
         name = f"--{field.name.replace('_', '-')}"
@@ -1420,9 +1392,7 @@ def _embed_options(command) -> None:
     command.add_argument("--kind", required=True, choices=list(PREFIXES), help="sets the prefix")
     help = "width of the embeddings: their first numbers, normalised again"
     command.add_argument("--dim", type=whole_number(1), help=help)
-    command.add_argument(
-        "--out", required=True, help=".npy, or .safetensors with one tensor, embeddings"
-    )
+    command.add_argument("--out", required=True, help="a .npy file")
     command.add_argument("--overwrite", action="store_true", help="replace --out")
     command.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
 

@@ -497,7 +497,9 @@ def main(argv=None) -> None:
     add("--by", choices=["type", "task"], default="type", help="types of tasks, or each task")
     add("--format", choices=["text", "markdown"], default="text", help="of the table")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
-    add("--html", metavar="FILE", help="a page with bars, intervals, sizes")
+    add("--html", metavar="FILE", help="a page with bars, intervals, sizes, training")
+    runs = "folders for --html, with a log of training"
+    add("--runs", nargs="+", default=[], metavar="FOLDER", help=runs)
     add("--resamples", type=whole_number(1), default=200, help="draws of the intervals of --html")
     add("--overwrite", action="store_true", help="replace --plot and --html")
 

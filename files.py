@@ -172,10 +172,10 @@ def refuse_existing(path, overwrite: bool, folder: bool = False) -> None:
         raise InputError(f"{path}: {parent} is no folder that you may write to")
 
 
-def refuse_other_suffix(path) -> None:
-    """Stop where the name of a training source to write does not say what it holds."""
-    if not str(path).endswith((".jsonl", ".jsonl.gz")):
-        raise InputError(f"--out {path}: expected a name that ends in .jsonl or .jsonl.gz")
+def refuse_other_suffix(path, *suffixes: str) -> None:
+    """Stop where the name of a file to write does not say what it will hold."""
+    if not str(path).endswith(suffixes):
+        raise InputError(f"--out {path}: expected a name that ends in {' or '.join(suffixes)}")
 
 
 def output_folder(path) -> None:

@@ -689,7 +689,7 @@ def main(argv=None) -> None:
 
     # Mistakes that can be seen before anything is read
     if args.out:
-        refuse_other_suffix(args.out)
+        refuse_other_suffix(args.out, ".jsonl", ".jsonl.gz")
         if Path(args.out).resolve() == Path(args.data).resolve():
             raise InputError(f"--out {args.out} is the source itself; choose another name")
         for path in (args.out, f"{args.out}.json"):

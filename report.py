@@ -22,7 +22,15 @@ from typing import NamedTuple
 import numpy as np
 
 import metrics
-from files import InputError, new_file, read_json, reading, refuse_existing, refuse_plot
+from files import (
+    InputError,
+    new_file,
+    read_json,
+    read_jsonl,
+    reading,
+    refuse_existing,
+    refuse_plot,
+)
 from metrics import SEED, Items
 from mteb_nl import FILE_NAME, NAMED, TYPES, is_number, nearest, published
 
@@ -438,7 +446,7 @@ STYLE = """
   :root { --ink: #e6e6e6; --dim: #9a9a9a; --line: #3a3a3a; --paper: #161616 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .3rem }
+h2 { font-size: 1.2rem; margin: 2.5rem 0 .3rem } h3 { font-size: 1rem; font-weight: normal }
 p, summary, th[colspan], .plot span { color: var(--dim) }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem }
 th, td { text-align: left; font-weight: normal; padding: .1rem .7rem .1rem 0 }
@@ -466,12 +474,13 @@ td { text-align: right; white-space: nowrap } details { overflow: auto; max-heig
 """
 # By Okabe and Ito: colour-blind readers can tell them apart, on light and on dark
 HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7fd1", "#a0a000"]
+CURVE_POINTS = 60  # of a source in training; more are drawn as means of neighbouring steps
 
 
-def page(columns: dict[str, Results], folders: dict, resamples: int) -> str:
+def page(columns: dict[str, Results], folders: dict, runs: list, resamples: int) -> str:
     """Results as an HTML page that needs no other file. Every number that is drawn is text too.
 
-    folders: {short name: folder} of the columns.
+    folders: {short name: folder} of the columns. runs: folders with a `log.jsonl` of training.
     """
     sections = [
         ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
@@ -481,6 +490,9 @@ def page(columns: dict[str, Results], folders: dict, resamples: int) -> str:
          bars(_bars_of_tasks(columns, folders, resamples))),
         ("Size and score", "Mean of main scores x 100 over the tasks that all have, by parameters.",
          _sizes(columns, folders)),
+        *((f"Training of {Path(run).resolve().name}",
+           f"Means of each source's steps, in at most {CURVE_POINTS} groups.",
+           _training(Path(run) / "log.jsonl")) for run in runs),
     ]  # fmt: skip
     body = "".join(
         f"<h2>{escape(title)}</h2>\n<p>{escape(about)}</p>\n{content}\n"
@@ -574,8 +586,8 @@ def _parameters(folder, results: Results) -> int | None:
 
 
 def _sizes(columns: dict[str, Results], folders: dict) -> str:
-    """Every model with published scores, and these, on the tasks that all have: dots, and a table
-    that a click opens."""
+    """Every model with published scores, and these, on the tasks that all have: dots and
+    a table."""
     tasks = [name for name in NAMED if all(name in results for results in columns.values())]
     if not tasks:
         return ""
@@ -587,42 +599,83 @@ def _sizes(columns: dict[str, Results], folders: dict) -> str:
         if size := _parameters(folders.get(name, name), results) or known:
             points[name] = size, 100 * np.mean([results[task]["main_score"] for task in tasks])
 
-    # One colour for those of others, and one for each column
-    series = [("published", -1, [points[name] for name in points if name not in columns])]
-    series += [(name, hue, [points[name]]) for hue, name in enumerate(columns) if name in points]
-    rows = ["<tr><th>model<td>parameters (M)<td>mean"]
-    for name, (size, y) in sorted(points.items(), key=lambda item: -item[1][1]):
-        rows.append(f"<tr><th>{escape(name)}<td>{size / 1e6:,.1f}<td>{y:.2f}")
-    content = "\n".join(rows)
-    table = f"<details><summary>numbers</summary><table>{content}</table></details>"
-    return _dots(series) + table
+    # Dots by the logarithm of the size: one colour for those of others, one for each column
+    dots = {name: [(math.log10(size), y)] for name, (size, y) in points.items()}
+    series = [("published", -1, sum((dots[name] for name in dots if name not in columns), []))]
+    series += [(name, hue, dots[name]) for hue, name in enumerate(columns) if name in dots]
+    xs, ys = zip(*sum(dots.values(), []), strict=True)
+    powers = range(math.floor(min(xs)), math.ceil(max(xs)) + 1)
+    drawn = drawing(series, powers, even_marks(ys), True, lambda x: f"{10**x / 1e6:g} M")
+    ordered = sorted(points.items(), key=lambda item: -item[1][1])
+    cells = [[name, f"{size / 1e6:,.1f}", f"{y:.2f}"] for name, (size, y) in ordered]
+    return drawn + folded_table([["model", "parameters (M)", "mean"], *cells])
 
 
-def _dots(series: list[tuple[str, int, list]]) -> str:
-    """series: (name, hue, points), of which x is drawn by its logarithm."""
-    # The marks of the axes, from end to end
-    xs, ys = zip(*(point for *_, points in series for point in points), strict=True)
-    powers = range(math.floor(math.log10(min(xs))), math.ceil(math.log10(max(xs))) + 1)
-    tens = range(10 * math.floor(min(ys) / 10), 10 * math.ceil(max(ys) / 10) + 1, 10)
+def _training(path: Path) -> str:
+    """Loss and in-batch accuracy of each source."""
+    sources = {}
+    for number, line in read_jsonl(path):
+        with reading(path, number):
+            point = line["step"], line["loss"], line["accuracy"]
+            sources.setdefault(line["source"], []).append(point)
 
-    def right(power: float) -> str:
-        return f"{100 * (power - powers[0]) / (powers[-1] - powers[0]):.2f}"
+    # Of many steps the means of neighbouring ones
+    curves = {
+        source: [part.mean(0) for part in np.array_split(points, min(len(points), CURVE_POINTS))]
+        for source, points in sources.items()
+    }
+    marks = [even_marks([0, *column]) for column in zip(*sum(curves.values(), []), strict=True)]
+    drawn = ""
+    for place, what in ((1, "loss"), (2, "accuracy")):
+        series = [
+            (source, hue, [(point[0], point[place]) for point in curve])
+            for hue, (source, curve) in enumerate(curves.items())
+        ]
+        drawn += f"<h3>{what}</h3>{drawing(series, marks[0], marks[place])}"
 
-    def down(score: float) -> str:
-        return f"{100 * (tens[-1] - score) / (tens[-1] - tens[0]):.2f}"
+    cells = [["source", "step", "loss", "accuracy"]]
+    for source, curve in curves.items():
+        cells += [[source, f"{x:.0f}", f"{y:.3f}", f"{z:.3f}"] for x, y, z in curve]
+    return drawn + folded_table(cells)
+
+
+def folded_table(cells: list[list[str]]) -> str:
+    """A table of words and numbers, that a click opens."""
+    content = "\n".join("<tr><th>" + "<td>".join(map(escape, row)) for row in cells)
+    return f"<details><summary>numbers</summary><table>{content}</table></details>"
+
+
+def drawing(series: list[tuple[str, int, list]], xs, ys, dots=False, label="{:g}".format) -> str:
+    """Curves or dots. series: (name, hue, points); xs, ys: the marks, from end to end; label: what
+    is written at those of x."""
+
+    def percent(x: float, marks) -> float:
+        return 100 * (x - marks[0]) / (marks[-1] - marks[0])
 
     # A line of no length, with round ends, is a dot whose shape does not depend on the page's
     paths, legend = [], []
     for name, hue, points in series:
-        path = "h0M".join(f"{right(math.log10(x))} {down(y)}" for x, y in points)
-        width = 6 if hue < 0 else 9
+        places = [f"{percent(x, xs):.2f} {100 - percent(y, ys):.2f}" for x, y in points]
+        path = ("h0M" if dots else "L").join(places)
+        width = (6 if hue < 0 else 9) if dots else 1.5
         paths.append(f'<path d="M{path}h0" stroke-width="{width}" style="{_hue(hue)}"/>')
         legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
-    marks = [f'<span class="x" style="left:{right(x)}%">{10**x / 1e6:g} M</span>' for x in powers]
-    marks += [f'<span style="top:{down(y)}%">{y}</span>' for y in tens]
+    marks = [f'<span class="x" style="left:{percent(x, xs):.2f}%">{label(x)}</span>' for x in xs]
+    marks += [f'<span style="top:{100 - percent(y, ys):.2f}%">{y:g}</span>' for y in ys]
     svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>'
     plot = f'<div class="plot">{svg}{"".join(marks)}</div>'
     return f'<div class="legend">{"".join(legend)}</div>{plot}'
+
+
+def even_marks(values) -> list[float]:
+    """Round numbers from below the least value to above the greatest, about five."""
+    low, high = min(values), max(values)
+    least = (high - low or 1) / 4
+    size = 10 ** math.floor(math.log10(least))
+    step = next(x * size for x in (1, 2, 5, 10) if x * size >= least)
+    first = math.floor(low / step)
+    last = max(math.ceil(high / step), first + 1)
+    return [n * step for n in range(first, last + 1)]
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -630,6 +683,8 @@ def _dots(series: list[tuple[str, int, list]]) -> str:
 
 def print_report(args) -> None:
     refuse_plot(args.plot, args.overwrite)
+    if args.runs and not args.html:
+        raise InputError("--runs is for the page: add --html FILE")
     if args.html:
         refuse_existing(args.html, args.overwrite)
     columns = read_columns_of(args.results)
@@ -641,7 +696,7 @@ def print_report(args) -> None:
         plot(args.plot, columns)
     if args.html:
         folders = dict(zip(column_names(args.results), args.results, strict=True))
-        content = page(columns, folders, args.resamples)
+        content = page(columns, folders, args.runs, args.resamples)
         with new_file(args.html) as temporary:
             temporary.write_text(content, encoding="utf-8")
 

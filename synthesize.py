@@ -524,8 +524,7 @@ def show_table(rows: list[list[str]]) -> str:
 def clean(args) -> None:
     if args.out:
         files.refuse_existing(args.out, args.overwrite)
-    if args.out and Path(args.out).suffix != ".jsonl":
-        raise InputError(f"--out {args.out}: expected a name that ends in .jsonl")
+        files.refuse_other_suffix(args.out, ".jsonl")
 
     # First pass: what becomes of every row.
     excluded = excluded_runs(args.exclude, RUN)

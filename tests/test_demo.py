@@ -90,8 +90,8 @@ def test_the_time_left_is_in_proportion(monkeypatch, capsys):
     stages.begin("mine", "something")
     assert sum(demo.STAGES.values()) == 100 and stages.seconds["train"] == 69
     lines = capsys.readouterr().out.strip().split("\n\n")
-    # 19 parts of 100 took 78 seconds.
-    assert "left" not in lines[0] and lines[3].endswith("(about 333 s left in all)")
+    # 23 parts of 100 took 78 seconds.
+    assert "left" not in lines[0] and lines[3].endswith("(about 261 s left in all)")
 
 
 def test_without_the_package_the_demo_starts_from_random_weights(

@@ -18,7 +18,7 @@ from parity.cases import STS_ROWS, sts_entry, write_tasks
 
 import evaluate
 import report
-from files import InputError, write_json
+from files import InputError, write_json, write_jsonl
 from mteb_nl import NAMED, published, read_tasks
 from report import compare, read_columns_of, report_tasks, report_types, table
 
@@ -381,6 +381,10 @@ def bars_of(page: str, tag: str) -> list[tuple[list[str], float, float]]:
     return [(cells, float(x[1]), float(x[2])) for cells, x in places if x]
 
 
+def paths_of(page: str) -> list[str]:
+    return re.findall('<path d="([^"]*)"', page)
+
+
 @pytest.fixture
 def page_of(tmp_path):
     """page_of(*words): the page that `report` writes."""
@@ -411,13 +415,13 @@ def test_bars_are_as_long_as_the_numbers_next_to_them_say(tmp_path, page_of):
 def test_a_page_needs_nothing_else_and_escapes_what_files_say(tmp_path, page_of):
     name = 'a<script>&"'
     write_result(tmp_path / name, "SICK-NL-STS", "STS", 0.5)
-    write_result(tmp_path / name, "<u>", "STS", 0.5)
-    write_json(tmp_path / name / report.MODEL_META, {"name": name, "n_parameters": 1})
-    page = page_of(tmp_path / name)
+    lines = [{"step": 1, "source": "<u>x</u>", "loss": 1.5, "accuracy": 0.5}]
+    write_jsonl(tmp_path / "<b>" / "log.jsonl", lines)
+    page = page_of(tmp_path / name, "--runs", tmp_path / "<b>")
     assert not set(re.findall(r"<\s*(\w+)", page)) & set("script u link img iframe object".split())
     assert not re.search(r"https?:|url\(|@import|src=", page)
     assert sum(cells[:1] == [name] for cells, _ in rows_of(page)) >= 3
-    assert "&lt;script&gt;&amp;&quot;</span>" in page
+    assert "&lt;u&gt;x&lt;/u&gt;</span>" in page and "&lt;b&gt;</h2>" in page
 
 
 def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path, page_of):
@@ -436,7 +440,7 @@ def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path,
         mean = 50 * (scores["SICK-NL-STS"] + scores["SIB200ClusteringS2S"])
         assert rows[name] == [size, f"{mean:.2f}"]
     assert len([name for name in rows if "/" in name]) == 128
-    paths = re.findall('<path d="([^"]*)"', page)
+    paths = paths_of(page)
     assert [path.count("M") for path in paths] == [127, 1, 1]
 
     # Where the marks of the axes say
@@ -445,6 +449,31 @@ def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path,
     at = {name: float(place) for place, name in marks}
     ends = at["10 M"], at["100 M"]
     assert x == pytest.approx(np.interp(np.log10(29.1), [1, 2], ends), abs=0.1) and y == at["50"]
+
+
+def test_curves_of_training(tmp_path, page_of):
+    """130 steps, two of them of the source b; those of a in 60 groups of 3 or 2."""
+    write_results(tmp_path / "a", S=0.5)
+    lines = [
+        {"step": n, "source": "b" if n in (5, 6) else "a", "loss": n, "accuracy": n / 130}
+        for n in range(1, 131)
+    ]
+    write_jsonl(tmp_path / "run" / "log.jsonl", lines)
+    page = page_of(tmp_path / "a", "--runs", tmp_path / "run")
+    rows = [cells for cells, _ in rows_of(page) if len(cells) == 4 and cells[1].isdigit()]
+    assert len(rows) == 60 + 2
+    assert rows[:2] == [["a", "2", "2.000", "0.015"], ["a", "6", "6.333", "0.049"]]
+    assert rows[60:] == [["b", "5", "5.000", "0.038"], ["b", "6", "6.000", "0.046"]]
+    a, b, *_ = paths_of(page)
+    assert (a.count("L"), b) == (59, "M3.33 96.67L4.00 96.00h0")
+
+
+@pytest.mark.parametrize("values", [[0, 40], [0.52], [0.1, 0.13], [-3, 4.2], [33.1, 89.4], [0, 0]])
+def test_marks_of_an_axis_are_round_and_hold_all_values(values):
+    marks = report.even_marks(values)
+    assert marks[0] <= min(values) and max(values) <= marks[-1] and 2 <= len(marks) <= 7
+    assert f"{marks[1] - marks[0]:.0e}"[0] in "125"
+    assert np.allclose(np.diff(marks), marks[1] - marks[0])
 
 
 # --- mistakes -------------------------------------------------------------------------------------
@@ -457,6 +486,8 @@ MISTAKES = [  # arguments, message
     ("report results --plot x.txt", "expected a name that ends in .png, .svg or .pdf"),
     ("report results --plot bars.svg", "bars.svg: exists already"),
     ("report results --html bars.svg", "bars.svg: exists already"),
+    ("report results --runs run", "--runs is for the page: add --html FILE"),
+    ("report results --html x --runs run", "run/log.jsonl: no such file"),
     ("compare results clips/e5-base-trm-nl", "results and clips/.* have no task in common"),
 ]
 

@@ -2,7 +2,7 @@
 
 In: nothing. Every command makes its results from a little bundled text, undisturbed, and then again
 and again with a disturbance, followed by the same command (`e5nl.py train` with `--resume`;
-`mine.py` and `filter`, which refuse to replace what is there, with `--overwrite`). Out: a table
+those that refuse to replace what is there with `--overwrite`). Out: a table
 (docs/reliability.md); the exit status is 1 if a disturbance changed anything.
 
     kills    SIGKILL before each change of the file system in turn (a file opened for writing,
@@ -57,16 +57,18 @@ SIZES = 8  # of disks that are too small
 
 
 class Command(NamedTuple):
-    """A command that writes to OUT, and the option that its rerun gets."""
+    """A command that writes to OUT, the option that its rerun gets, and what is in OUT before."""
 
     script: str
     words: str
     again: str = ""
+    given: Path | None = None
 
 
 def commands(base: Path, url: str) -> dict[str, Command]:
     """name -> command. base: a folder with a small model and small data, see `prepare`."""
     model, source, topics = base / "model", base / "source.jsonl", base / "topics.txt"
+    scored, results = base / "scored.jsonl", base / "results"
     train = f"train --model {model} --data {source} --out OUT/model --batch-size 8 --steps 8 "
     train += "--lr 1e-3 --passage-length 32 --query-length 32 --save-every 2 --every 1"
     generate = f"generate --llm x --base-url {url} --topics {topics} --rows 12"
@@ -89,14 +91,27 @@ def commands(base: Path, url: str) -> dict[str, Command]:
                                 "--out OUT/mined.jsonl.gz", "--overwrite"),
         "evaluate": Command("evaluate", f"run --model {model} --tasks all --out OUT/results "
                                         f"--tasks-file {base}/tasks.json"),
+        "report": Command("evaluate", "report clips/e5-small-trm-nl clips/e5-base-trm-nl "
+                                      "--html OUT/page.html", "--overwrite"),
+        "card": Command("evaluate", f"card {results} --model OUT/model", given=model),
         "generate": Command("synthesize", f"{generate} --out OUT/rows.jsonl"),
-        "filter": Command("synthesize", f"filter --data {base}/scored.jsonl --out OUT/kept",
-                          "--overwrite"),
+        "clean": Command("synthesize", f"clean --data {scored} --out OUT/rows.jsonl",
+                         "--overwrite"),
+        "score": Command("synthesize", f"score --data {scored} --base-url {url} --reranker x "
+                                       "--out OUT/rows.jsonl"),
+        "filter": Command("synthesize", f"filter --data {scored} --out OUT/kept", "--overwrite"),
     }  # fmt: skip
 
 
+def answer(handler, body: dict, prompt: str, nth: int) -> None:
+    """Of the server: scores of a passage and a negative, or what an LLM says."""
+    scores = [{"index": i, "relevance_score": 0.9 - i / 2} for i in (0, 1)]
+    reply = handler.message(200, {"results": scores}) if "documents" in body else None
+    handler.wfile.write(reply or handler.good(prompt))
+
+
 def prepare(base: Path) -> None:
-    """A small model, another with the same tokenizer, and data of every kind."""
+    """A small model, another with the same tokenizer, data of every kind, and results."""
     bundled = itertools.islice(read_jsonl(DEMO / "train/tldr_description_examples.jsonl.gz"), 64)
     rows = [{"query": row["query"], "pos": row["pos"]} for _, row in bundled]
     write_jsonl(base / "source.jsonl", rows)
@@ -121,6 +136,7 @@ def prepare(base: Path) -> None:
         words = f"--model {base}/large{seed} --corpus {base}/source.jsonl {topics} --field query "
         words += f"--check {topics} --min-frequency 1 --out {base}/{name}"
         finished(Command("trim_vocab", words))
+    finished(commands(base, "")["evaluate"], base)
 
 
 # --- a command in a process of its own ------------------------------------------------------------
@@ -222,9 +238,12 @@ class Count(NamedTuple):
     faults: list[str]
 
 
-def emptied(folder: Path) -> Path:
+def emptied(folder: Path, given: Path | None = None) -> Path:
+    """The folder, with a copy of `given` and nothing else."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    if given:
+        shutil.copytree(given, folder / given.name)
     return folder
 
 
@@ -244,19 +263,19 @@ def kills(command: Command, out: Path, random_kills: int) -> tuple[Count, Count]
     """SIGKILL before each change, and at random moments."""
     counter = out.with_name("changes")
     began = time.perf_counter()
-    finished(command, emptied(out), counter=counter)
+    finished(command, emptied(out, command.given), counter=counter)
     seconds, expected = time.perf_counter() - began, files_in(out)
     changes, faults, others = counter.stat().st_size, [], []
 
     for number in range(1, changes + 1):
-        status, printed = Process(command, emptied(out), die_at=number).wait()
+        status, printed = Process(command, emptied(out, command.given), die_at=number).wait()
         assert status == -signal.SIGKILL, f"{command}, change {number}: {status}\n{printed}"
         fault = fault_of(status, printed) or rerun(command, out, expected)
         faults += [f"change {number}: {fault}"] * bool(fault)
 
     draw = random.Random(0)
     for _ in range(random_kills):
-        process, delay = Process(command, emptied(out)), draw.random() * seconds
+        process, delay = Process(command, emptied(out, command.given)), draw.random() * seconds
         time.sleep(delay)
         process.kill()
         fault = fault_of(*process.wait()) or rerun(command, out, expected)
@@ -270,7 +289,12 @@ def mount(folder: Path, size: int, *options: str) -> None:
 
 
 def full_disks(command: Command, out: Path) -> Count | None:
-    """A disk that is too small for the result; then it gets larger. None: cannot mount."""
+    """A disk that is too small for the result; then it gets larger.
+
+    None: cannot mount, or the command changes what is on the disk already.
+    """
+    if command.given:
+        return None
     finished(command, emptied(out))
     expected = files_in(out)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
@@ -365,7 +389,7 @@ def main(argv=None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         base, out = Path(folder, "base"), Path(folder, "work/out")
         base.mkdir()
-        url, _ = fake_server.start()
+        url, _ = fake_server.start(answer)
         every = commands(base, url)
         for name in args.only or every:
             if name not in every:
