@@ -445,10 +445,10 @@ def test_size_and_score_of_published_models_on_the_tasks_that_all_have(tmp_path,
 
     # Where the marks of the axes say
     x, y = map(float, re.fullmatch(r"M([\d.]+) ([\d.]+)h0", paths[1]).groups())
-    marks = re.findall(r'(?:left|top):([\d.]+)%">([^<]+)<', page)
-    at = {name: float(place) for place, name in marks}
-    ends = at["10 M"], at["100 M"]
-    assert x == pytest.approx(np.interp(np.log10(29.1), [1, 2], ends), abs=0.1) and y == at["50"]
+    lefts = {float(n): float(place) for place, n in re.findall(r'left:([^%]*)%">([^<]*) M<', page)}
+    tops = {float(n): float(place) for place, n in re.findall(r'top:([^%]*)%">([^<]*)<', page)}
+    assert x == pytest.approx(np.interp(np.log10(29.1), [1, 2], [lefts[10], lefts[100]]), abs=0.1)
+    assert y == pytest.approx(np.interp(50, sorted(tops), [tops[n] for n in sorted(tops)]), abs=0.1)
 
 
 def test_curves_of_training(tmp_path, page_of):
