@@ -592,22 +592,24 @@ def _sizes(columns: dict[str, Results], folders: dict) -> str:
     if not tasks:
         return ""
 
-    # {model: (parameters, mean score x 100)}
+    # {model: (logarithm of its parameters, mean score x 100)}
     models, points = published()["models"], {}
     for name, results in ({name: _published(name) for name in models} | columns).items():
         known = models.get(name, {}).get("parameters")
         if size := _parameters(folders.get(name, name), results) or known:
-            points[name] = size, 100 * np.mean([results[task]["main_score"] for task in tasks])
+            mean = np.mean([results[task]["main_score"] for task in tasks])
+            points[name] = math.log10(size), 100 * mean
 
-    # Dots by the logarithm of the size: one colour for those of others, one for each column
-    dots = {name: [(math.log10(size), y)] for name, (size, y) in points.items()}
-    series = [("published", -1, sum((dots[name] for name in dots if name not in columns), []))]
-    series += [(name, hue, dots[name]) for hue, name in enumerate(columns) if name in dots]
-    xs, ys = zip(*sum(dots.values(), []), strict=True)
+    # One colour for those of others, and one for each column
+    series = [("published", -1, [points[name] for name in points if name not in columns])]
+    series += [(name, hue, [points[name]]) for hue, name in enumerate(columns) if name in points]
+    xs, ys = zip(*points.values(), strict=True)
     powers = range(math.floor(min(xs)), math.ceil(max(xs)) + 1)
     drawn = drawing(series, powers, even_marks(ys), True, lambda x: f"{10**x / 1e6:g} M")
+
+    # The same as a table, best first
     ordered = sorted(points.items(), key=lambda item: -item[1][1])
-    cells = [[name, f"{size / 1e6:,.1f}", f"{y:.2f}"] for name, (size, y) in ordered]
+    cells = [[name, f"{10**x / 1e6:,.1f}", f"{y:.2f}"] for name, (x, y) in ordered]
     return drawn + folded_table([["model", "parameters (M)", "mean"], *cells])
 
 
@@ -633,6 +635,7 @@ def _training(path: Path) -> str:
         ]
         drawn += f"<h3>{what}</h3>{drawing(series, marks[0], marks[place])}"
 
+    # The same as a table
     cells = [["source", "step", "loss", "accuracy"]]
     for source, curve in curves.items():
         cells += [[source, f"{x:.0f}", f"{y:.3f}", f"{z:.3f}"] for x, y, z in curve]
