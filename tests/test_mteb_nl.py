@@ -312,7 +312,6 @@ CARDS = [  # the head of a README.md, configuration, split, its patterns or a me
     ("configs: [a", "x", "test", "README.md: cannot be read .ParserError"),
     ("configs:\n- config_name: x", "x", "test", "README.md: no field 'data_files'"),
     ("- a", "x", "test", "README.md: cannot be read .ValueError"),
-    ("configs: 3", "x", "test", "README.md: cannot be read .TypeError"),
 ]  # fmt: skip
 
 
