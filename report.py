@@ -74,20 +74,12 @@ def _from_mteb(path: Path, result: dict) -> dict:
             for subset in subsets
         }
         main_score = float(np.mean([scores[split, task.subset] for split in task.splits]))
-    source = f"{_short_name(path.parent)}, mteb {result['mteb_version']}"
-    return result | _by_mteb(task.name, main_score, source)
-
-
-def _by_mteb(name: str, score: float, source: str) -> dict:
-    """What is known of a result of mteb's, in the fields of ours."""
-    task = NAMED[name]
-    return {
-        "task_name": name,
+    return result | {
         "task_type": task.type,
-        "main_score": score,
+        "main_score": main_score,
         "main_score_name": task.main_score,
         "translated": task.translated,
-        "settings": {"by mteb": source},
+        "settings": {"by mteb": f"{_short_name(path.parent)}, mteb {result['mteb_version']}"},
     }
 
 
@@ -133,9 +125,15 @@ def _published(name: str) -> Results:
         raise FileNotFoundError(
             f"{name}: no such folder, and no model with published scores; {close}"
         )
-    source = f"{name}, revision {models[name]['revision'][:8]}, published"
+    settings = {"by mteb": f"{name}, revision {models[name]['revision'][:8]}, published"}
     scores = zip(published()["tasks"], models[name]["scores"], strict=True)
-    return {task: _by_mteb(task, score, source) for task, score in scores}
+    return {
+        task: {
+            "task_name": task, "task_type": NAMED[task].type, "main_score": score,
+            "translated": NAMED[task].translated, "settings": settings,
+        }
+        for task, score in scores
+    }  # fmt: skip
 
 
 # --- tables ---------------------------------------------------------------------------------------
