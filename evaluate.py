@@ -24,8 +24,8 @@ A task's score is the plain mean over its evaluation splits. Which prefix a text
     python evaluate.py compare runs/e5-base-trm-nl runs/other
 
 Each distinct text is embedded once, prefix included, whatever tasks share it, and kept in
-`<out>/cache` (or `--cache`), so a killed run resumes. Finished tasks are skipped. Memory is that of
-the largest task: 371 thousand documents.
+`<out>/cache`, so a killed run resumes. Finished tasks are skipped. Memory is that of the largest
+task: 371 thousand documents.
 """
 
 import argparse
@@ -357,8 +357,7 @@ def _run_share(args, rank: int, world: int) -> None:
     # Mistakes that can be seen before the model is read
     tasks = read_tasks(args.tasks_file) if args.tasks_file else TASKS
     tasks, out, folder = select_tasks(tasks, args.tasks), Path(args.out), e5nl.find(args.model)
-    for path in filter(None, (args.out, args.cache)):
-        output_folder(path)
+    output_folder(out)
 
     # What decides the numbers
     dtype = getattr(torch, args.dtype)
@@ -373,7 +372,7 @@ def _run_share(args, rank: int, world: int) -> None:
         print(note)
 
     # Each process embeds its share, between the times when all read the files; then one scores
-    cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
+    cache = model_cache(out / "cache", model, tokenizer, weights)
     if world > 1:
         e5nl.wait()
         for task in tasks:
@@ -480,7 +479,6 @@ def main(argv=None) -> None:
     add("--tasks", nargs="+", default=["all"], help=wanted)
     add("--tasks-file", help="JSON file of tasks next to their data, instead of the benchmark's")
     add("--out", required=True, help="folder of the result files")
-    add("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
     add("--overwrite", action="store_true", help="evaluate finished tasks again")
     policy = "policy, see the top of evaluate.py (mteb, or instruct where the model was trained so)"
     add("--prefix", choices=list(POLICIES), help=policy)
