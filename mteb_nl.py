@@ -701,14 +701,11 @@ def read_columns(task: Task, split: str) -> dict[str, list]:
         whole = kind is LABEL
         columns[what] = [int(x) if whole and isinstance(x, float) else x for x in values]
 
-    # Labels, or scores, that can be told apart
-    labels = flat_labels(columns)
-    if len(set(labels)) < 2:
-        only = repr(labels[0]) if labels else "empty"
-        raise InputError(f"{files[-1]}: all labels are {only}; there is nothing to tell apart")
-    if len({isinstance(label, str) for label in labels}) == 2:
-        found = "some labels are texts and some are numbers"
-        raise InputError(f"{files[-1]}: {found}; write all in one way")
+    # Labels, or scores, that can be told apart; numpy would make texts of numbers next to texts
+    labels = set(flat_labels(columns))
+    if len(labels) < 2 or len({isinstance(label, str) for label in labels}) > 1:
+        found = f"the labels are {str(list(labels))[:60]}"
+        raise InputError(f"{files[-1]}: {found}; expected two or more, all texts or all numbers")
     return columns
 
 
