@@ -31,9 +31,14 @@ TEXT_COMMENT, HEAD_COMMENT = "<!-- {} -->", "# {}"
 
 
 def find_part(text: str, name: str, comment: str = TEXT_COMMENT) -> re.Match | None:
-    """A part, markers included; group 1 is its content. One marker without the other is text."""
+    """A part, markers included; group 1 is its content. One marker without the other is text, and
+    so are both in a block of code."""
     begin, end = (re.escape(comment.format(f"e5nl {word} {name}")) for word in ("begin", "end"))
-    return re.search(rf"{begin}\s*((?:(?!{begin}).)*?)\s*{end}\r?\n?", text, re.DOTALL)
+    pattern = re.compile(rf"{begin}\s*((?:(?!{begin}).)*?)\s*{end}\r?\n?", re.DOTALL)
+    for match in pattern.finditer(text):
+        if len(re.findall("^ *```", text[: match.start()], re.MULTILINE)) % 2 == 0:
+            return match
+    return None
 
 
 def replace_part(text: str, name: str, content: str, comment: str = TEXT_COMMENT) -> str:

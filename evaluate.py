@@ -24,8 +24,8 @@ A task's score is the plain mean over its evaluation splits. Which prefix a text
     python evaluate.py compare runs/e5-base-trm-nl runs/other
 
 Each distinct text is embedded once, prefix included, whatever tasks share it, and kept in
-`<out>/cache`, so a killed run resumes. Finished tasks are skipped. Memory is that of the largest
-task: 371 thousand documents.
+`<out>/cache` (or `--cache`), so a killed run resumes. Finished tasks are skipped. Memory is that of
+the largest task: 371 thousand documents.
 """
 
 import argparse
@@ -33,6 +33,7 @@ import functools
 import json
 import platform
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -157,6 +158,9 @@ def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tupl
     else:
         classify = metrics.multilabel_classification
         draws = metrics.draw_multilabel_rows(labels, task.samples_per_label, generator)
+        if (fewest := min(map(len, draws))) < (needed := metrics.NEIGHBOURS):
+            reason = f"{needed} nearest neighbours need as many"
+            raise InputError(f"{fewest} training rows with labels; {reason}")
 
     # Of the training texts keep those drawn; draws are then places among them
     used = sorted(set().union(*draws))
@@ -224,16 +228,20 @@ def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str,
 # --- the run --------------------------------------------------------------------------------------
 
 
-def finished(
-    task: Task, out: Path, settings: dict, overwrite: bool
-) -> tuple[dict, dict | None]:
+def finished(task: Task, out: Path, settings: dict, overwrite: bool) -> tuple[dict, dict | None]:
     """All settings of a task's result, and the result of an earlier run with these settings."""
     path, settings = out / f"{task.name}.json", settings | {"task": fingerprint(task)}
     if overwrite or not path.exists():
         return settings, None
 
+    # A damaged one is made again
+    try:
+        result = read_result(path)
+    except InputError as error:
+        print(f"{error}; it is made again")
+        return settings, None
+
     # The model's name does not matter where its weights are known
-    result = read_result(path)
     for field in (*settings, "truncate_dim"):
         value, before = settings.get(field), result["settings"].get(field)
         if before != value and not (field == "model" and "weights" in settings):
@@ -347,6 +355,14 @@ def write_for_mteb(out: Path, results: list[dict], settings: dict, about: dict) 
 # --- command line ---------------------------------------------------------------------------------
 
 
+def _tasks(args) -> list[Task]:
+    if args.language and not args.tasks_file:
+        advice = "the benchmark's are nld-Latn"
+        raise InputError(f"--language is for the tasks of a --tasks-file; {advice}")
+    tasks = read_tasks(args.tasks_file, args.language or "nld-Latn") if args.tasks_file else TASKS
+    return select_tasks(tasks, args.tasks)
+
+
 def _run(args) -> None:
     with e5nl.processes() as (rank, world):
         _run_share(args, rank, world)
@@ -355,9 +371,9 @@ def _run(args) -> None:
 def _run_share(args, rank: int, world: int) -> None:
     """The run, by one of `world` processes, which share the embedding."""
     # Mistakes that can be seen before the model is read
-    tasks = read_tasks(args.tasks_file) if args.tasks_file else TASKS
-    tasks, out, folder = select_tasks(tasks, args.tasks), Path(args.out), e5nl.find(args.model)
-    output_folder(out)
+    tasks, out, folder = _tasks(args), Path(args.out), e5nl.find(args.model)
+    for path in filter(None, (args.out, args.cache)):
+        output_folder(path)
 
     # What decides the numbers
     dtype = getattr(torch, args.dtype)
@@ -372,7 +388,7 @@ def _run_share(args, rank: int, world: int) -> None:
         print(note)
 
     # Each process embeds its share, between the times when all read the files; then one scores
-    cache = model_cache(out / "cache", model, tokenizer, weights)
+    cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
     if world > 1:
         e5nl.wait()
         for task in tasks:
@@ -396,8 +412,8 @@ def _run_share(args, rank: int, world: int) -> None:
     }
     results = run(tasks, cache, out, settings, args.overwrite, about)
     for number, (result, kept) in enumerate(results, 1):
-        name, score = result["main_score_name"], 100 * result["main_score"]
-        seconds = f"{result['evaluation_time']:.1f} s" + ", kept" * kept
+        name, score = result.get("main_score_name", "score"), 100 * result["main_score"]
+        seconds = f"{result.get('evaluation_time', 0):.1f} s" + ", kept" * kept
         line = f"{number}/{len(tasks)} {result['task_name']}: {name} {score:.2f} ({seconds})"
         print(line, flush=True)
         for split, (scores, *_) in result["scores"].items():
@@ -419,6 +435,8 @@ def _download(args) -> None:
 def _card(args) -> None:
     """Put results into the card of the model that was scored; perhaps upload both."""
     folder = Path(args.model)
+    if args.push and not re.fullmatch(r"[\w.-]+/[\w.-]+", args.push):
+        raise InputError(f"--push {args.push}: expected owner/name, as of a repository on the hub")
     results, config = read_results(args.results), model_folder.parse_config(folder)
 
     # Of this model, and all under the settings that the card states
@@ -478,7 +496,9 @@ def main(argv=None) -> None:
     wanted = "names or types of tasks, native, translated or all"
     add("--tasks", nargs="+", default=["all"], help=wanted)
     add("--tasks-file", help="JSON file of tasks next to their data, instead of the benchmark's")
+    add("--language", help="of the tasks in --tasks-file that name none (nld-Latn)")
     add("--out", required=True, help="folder of the result files")
+    add("--cache", help="folder of embeddings, which several runs may share; without it OUT/cache")
     add("--overwrite", action="store_true", help="evaluate finished tasks again")
     policy = "policy, see the top of evaluate.py (mteb, or instruct where the model was trained so)"
     add("--prefix", choices=list(POLICIES), help=policy)
@@ -495,8 +515,8 @@ def main(argv=None) -> None:
     add("--by", choices=["type", "task"], default="type", help="types of tasks, or each task")
     add("--format", choices=["text", "markdown"], default="text", help="of the table")
     add("--plot", metavar="FILE", help="bars of the types' means (.png, .svg, .pdf)")
-    add("--html", metavar="FILE", help="a page with bars, intervals, sizes, training")
-    runs = "folders for --html, with a log of training"
+    add("--html", metavar="FILE", help="a page with bars, intervals, sizes, training, mining")
+    runs = "folders for --html: with a log of training, or reports of mining"
     add("--runs", nargs="+", default=[], metavar="FOLDER", help=runs)
     add("--resamples", type=whole_number(1), default=200, help="draws of the intervals of --html")
     add("--overwrite", action="store_true", help="replace --plot and --html")

@@ -13,8 +13,9 @@ type is scored (all seeds are 42; read in mteb 2.20 to 2.26, compared in `tests/
     STS                       rank correlation of the cosine and the human score of the pairs
 
 Nothing given is changed, nothing is rounded. Departures from mteb: it rounds means of retrieval to
-5 decimals; multi-label splits are scored in full (mteb cuts some, none of this benchmark, to 3,000
-texts); the areas under abstention curves that mteb adds to retrieval (`nauc_…`) are not computed.
+5 decimals; a query that a ranking lacks counts as 0 here (mteb's rankings lack none); multi-label
+splits are scored in full (mteb cuts some, none of this benchmark, to 3,000 texts); the areas under
+abstention curves that mteb adds to retrieval (`nauc_…`) are not computed.
 """
 
 import math
@@ -362,24 +363,26 @@ def retrieval(ranking: Ranking, qrels: dict[str, dict[str, int]]) -> Scores:
     Documents are ranked by score as float32, ties by id in descending byte order. The gain of a
     document is its grade; grades of 0 and below are not relevant. Judged documents that were not
     ranked count in the ideal ranking and in the number of relevant ones. A query without relevant
-    documents scores 0. Items: the `query`, and every measure.
+    documents scores 0, and so does one that the ranking lacks; one without judgements is left out.
+    Items: the `query`, and every measure.
 
     >>> ranking = {"q": (["a", "b", "c"], np.float32([0.9, 0.9, 0.1]))}  # b is before a
     >>> scores, _ = retrieval(ranking, {"q": {"a": 1, "c": 0}})
     >>> scores["mrr_at_10"], scores["precision_at_1"], round(scores["ndcg_at_10"], 4)
     (0.5, 0.0, 0.6309)
     """
+    queries = [query for query in qrels if qrels[query]]
     measured = []
-    for query, judged in qrels.items():
-        ids, scores = ranking[query]
+    for query in queries:
+        ids, scores = ranking.get(query, ([], []))
         scores = np.asarray(scores, np.float32)
         if not (scores[1:] < scores[:-1]).all():  # else it is sorted, without ties
             ids = [id for _, id in sorted(zip(scores, ids, strict=True), reverse=True)]
-        measured.append(measures(ids, judged))
+        measured.append(measures(ids, qrels[query]))
     # Means over queries.
     items = {name: np.array([values[name] for values in measured]) for name in measured[0]}
     means = {name: float(np.mean(values)) for name, values in items.items()}
-    return means | {"accuracy": means["recall_at_1"]}, items | {"query": np.array([*qrels])}
+    return means | {"accuracy": means["recall_at_1"]}, items | {"query": np.array(queries)}
 
 
 def measures(ids: list[str], judged: dict[str, int]) -> dict[str, float]:

@@ -86,6 +86,17 @@ def text_like(pattern: str, expected: str) -> Kind:
     return Kind(lambda value: isinstance(value, str) and re.fullmatch(pattern, value), expected)
 
 
+def dict_like(pattern: str, kind: type, expected: str) -> Kind:
+    """One or more values of a kind, by names that a regular expression matches."""
+
+    def fits(key: str, value) -> bool:
+        return bool(re.fullmatch(pattern, key)) and isinstance(value, kind)
+
+    return Kind(
+        lambda x: isinstance(x, dict) and x and all(fits(*item) for item in x.items()), expected
+    )
+
+
 class Type(NamedTuple):
     """A type of tasks: its usual main score and the possible ones (a regular expression), {what:
     (names that its column may have, kind)}, and mteb's instruction where a task has none."""
@@ -438,12 +449,14 @@ def naming(where: str) -> Iterator[None]:
 
 
 def nearest(name, names) -> str:
-    """For a message: the names closest to an unknown one by their letters, or all."""
-    lower = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(str(name).lower(), lower, cutoff=0.4)
+    """For a message: the names closest to an unknown one, or those that contain it, or all."""
+    lower, unknown = {known.lower(): known for known in names}, str(name).lower()
+    close = difflib.get_close_matches(unknown, lower, cutoff=0.4)
+    close = close or [known for known in lower if unknown and unknown in known][:3]
     if close:
         return f"did you mean {' or '.join(lower[known] for known in close)}?"
-    return f"expected one of {', '.join(names)}"
+    listed, many = list(names), len(names) > 100
+    return f"expected one of {', '.join(listed[:3] if many else listed)}{', …' * many}"
 
 
 def select_tasks(tasks: list[Task], wanted: list[str]) -> list[Task]:
@@ -459,15 +472,21 @@ def select_tasks(tasks: list[Task], wanted: list[str]) -> list[Task]:
     return [task for task, names in zip(tasks, called, strict=True) if set(names) & set(wanted)]
 
 
-def read_tasks(path) -> list[Task]:
-    """The tasks of a task file, checked; their files exist."""
-    tasks = {}
+def read_tasks(path, language: str = "nld-Latn") -> list[Task]:
+    """The tasks of a task file, checked; their files exist. language: of tasks that name none."""
+    content, tasks = read_json(path), {}
+    entries = content.get("tasks")
+    fits = isinstance(entries, list) and {*map(type, entries)} == {dict}
+    if not fits or content.keys() != {"tasks"}:
+        expected = '{"tasks": [{"name": …, "type": …, "splits": …}, …]}'
+        raise InputError(f"{path}: expected {expected} and no other field")
     with reading(path):
-        for entry in read_json(path)["tasks"]:
+        for entry in entries:
             name = entry["name"]
             with reading(f"{path}: task {name!r}") as where:
                 if name in tasks:
                     raise InputError(f"{where}: is given more than once")
+                entry = {"language": language} | entry
                 tasks[name] = _parse_task(entry, Path(path).parent, where)
     return list(tasks.values())
 
@@ -475,7 +494,7 @@ def read_tasks(path) -> list[Task]:
 def _parse_task(entry: dict, folder: Path, where) -> Task:
     """A task from its entry in a task file. where: for messages."""
     type = entry["type"]
-    if type not in TYPES:
+    if str(type) not in TYPES:
         raise InputError(f"{where}: type {type!r} is unknown; {nearest(type, TYPES)}")
     columns, scores = TYPES[type].columns, TYPES[type].scores
 
@@ -483,12 +502,9 @@ def _parse_task(entry: dict, folder: Path, where) -> Task:
     fields = {
         "name": text_like(FILE_NAME, "letters, digits, '.', '_' and '-', and not summary"),
         "type": TEXT,
-        "splits": Kind(
-            lambda splits: splits and all(re.fullmatch(FILE_NAME, split) for split in splits),
-            "{split: files, …}",
-        ),
+        "splits": dict_like(FILE_NAME, object, "{split: files, …}"),
         "main_score": text_like(scores, f"a score of {type}, such as {TYPES[type].main_score}"),
-        "columns": Kind(lambda names: names.keys() <= columns.keys(), f"names of {list(columns)}"),
+        "columns": dict_like("|".join(columns), str, f"{{what: column}} of {list(columns)}"),
         "samples_per_label": Kind(lambda x: isinstance(x, int) and x > 0, "a whole number above 0"),
         "ignore_identical_ids": FLAG,
         "prompt": TEXT,
@@ -514,13 +530,16 @@ def _parse_task(entry: dict, folder: Path, where) -> Task:
 def _table_files(names, folder: Path, split: str, where) -> dict[str, list[Path]]:
     """The tables of a split: they exist, inside the folder."""
     names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not names:
+        raise InputError(f"{where}: {split}: found {names!r}; expected a file or a list of files")
     return {"rows": [_existing(inside(folder, name, where), where) for name in names]}
 
 
 def _ranking_files(names, folder: Path, split: str, where) -> dict[str, list[Path]]:
     """The files of a split in BEIR layout: they exist, inside the folder."""
     names = {"folder": names} if isinstance(names, str) else names
-    if not names.keys() <= {"folder", "corpus", "queries"}:
+    known = {"folder", "corpus", "queries"}
+    if not isinstance(names, dict) or "folder" not in names or not names.keys() <= known:
         expected = 'expected a folder, or {"folder": …, "corpus": file, "queries": file}'
         raise InputError(f"{where}: {split}: found {names!r}; {expected}")
 
@@ -761,12 +780,13 @@ def read_ranking(task: Task, split: str) -> Ranking:
 
     # The candidates of each query are documents
     ranked = files.get("top_ranked")
-    given = _top_ranked(ranked) if ranked else qrels
+    where, given = (ranked[0], _top_ranked(ranked)) if ranked else (files["qrels"][0], qrels)
     candidates = {query: list(given.get(query, ())) for query in queries}
     for query, ids in candidates.items():
-        if not ids or not corpus.keys() >= set(ids):
-            found = f"the candidates of query {query!r} are {str(ids)[:60]}"
-            raise InputError(f"{found}; expected ids of documents in {files['corpus'][0]}")
+        unknown = [id for id in ids if id not in corpus]
+        if unknown or not ids:
+            found = f"{unknown[0]!r} is not in {files['corpus'][0]}" if unknown else "none"
+            raise InputError(f"{where}: candidates of query {query!r}: {found}")
     return Ranking(queries, corpus, qrels, candidates)
 
 
@@ -774,9 +794,12 @@ def _top_ranked(files: list[Path]) -> dict[str, list[str]]:
     """{query id: ids of its candidates, each once}."""
     ranked = {}
     for file in files:
-        for number, row in read_rows(file, ["query-id", "corpus-ids"]):
-            with reading(file, number):
-                ranked[str(row["query-id"])] = list(dict.fromkeys(map(str, row["corpus-ids"])))
+        for number, row in read_rows(file):
+            query, ids = row.get("query-id"), row.get("corpus-ids")
+            if not isinstance(query, str | int) or not isinstance(ids, list):
+                expected = "expected 'query-id' and 'corpus-ids', a list of ids"
+                raise InputError(f"{file}:{number}: {expected}")
+            ranked[str(query)] = list(dict.fromkeys(map(str, ids)))
     return ranked
 
 

@@ -15,6 +15,7 @@ and over types (of their means).
 import math
 import re
 import sys
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -46,16 +47,18 @@ def read_result(path: Path) -> dict:
     result = read_json(path)
     if "mteb_version" in result and "settings" not in result:
         result = _from_mteb(path, result)
-    with reading(path):
-        settings, scores = result["settings"], result["scores"]
-        fits = (
-            re.fullmatch(FILE_NAME, result["task_name"])
-            and result["task_type"] in TYPES
-            and is_number(result["main_score"])
-            and all(isinstance(x, dict) for x in (scores, settings, settings.get("versions", {})))
-        )
-    if not fits:
-        raise InputError(f"{path}: not a result file of evaluate.py")
+    settings = result.get("settings")
+    checks = {
+        "task_name": re.fullmatch(FILE_NAME, str(result.get("task_name") or "")),
+        "task_type": str(result.get("task_type")) in TYPES,
+        "main_score": is_number(result.get("main_score")),
+        "scores": isinstance(result.get("scores"), dict),
+        "settings": isinstance(settings, dict) and isinstance(settings.get("versions", {}), dict),
+    }
+    for field, fits in checks.items():
+        if not fits:
+            value = str(result.get(field))[:60]
+            raise InputError(f"{path}: not a result file of evaluate.py: {field} is {value!r}")
     return result
 
 
@@ -335,12 +338,12 @@ def interval(runs: list[tuple], resamples: int) -> tuple[float | None, float | N
     except InputError as error:
         note(f"no interval for {task['task_name']}: {error}")
         return None, None
-    scores = {(result["task_type"], result.get("main_score_name")) for _, result in runs}
-    if not items[0] or len(scores) > 1 or any(_about(x) != _about(items[0]) for x in items):
+    scores = [(result["task_type"], result.get("main_score_name")) for _, result in runs]
+    if not items[0] or scores[0] != scores[-1] or _about(items[0]) != _about(items[-1]):
         return None, None
 
     # Of very few items a draw may be one item alone, which has no score
-    draws = resample(*scores.pop(), items, resamples)
+    draws = resample(*scores[0], items, resamples)
     draws = (draws[1] - draws[0] if len(runs) > 1 else draws[0]).mean(1)
     if not np.isfinite(draws).all():
         return None, None
@@ -418,8 +421,9 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
                 x, y = (value and str(value)[:12] for value in (x, y))
             name = "data or protocol" if field == "task" else field
             where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
-            clusters = "; from 1.9 on clustering draws other batches" if field == "sklearn" else ""
-            lines.setdefault(f"{name}{where}: {x!r} and {y!r}{clusters}")
+            advice = "; clustering scores from before 1.9 and from then on cannot be compared"
+            advice = advice if field == "sklearn" else ""
+            lines.setdefault(f"{name}{where}: {x!r} and {y!r}{advice}")
     return list(lines)
 
 
@@ -480,19 +484,17 @@ CURVE_POINTS = 60  # of a source in training; more are drawn as means of neighbo
 def page(columns: dict[str, Results], folders: dict, runs: list, resamples: int) -> str:
     """Results as an HTML page that needs no other file. Every number that is drawn is text too.
 
-    folders: {short name: folder} of the columns. runs: folders with a `log.jsonl` of training.
+    folders: {short name: folder} of the columns. runs: folders with a `log.jsonl` of training or
+    reports of mining.
     """
     sections = [
         ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
         ("Native and translated text", "Paler: text that was translated to Dutch.",
          bars(_bars_of_types(columns, ["native", "translated"]))),
         ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.",
-         bars(_bars_of_tasks(columns, folders, resamples))),
-        ("Size and score", "Mean of main scores x 100 over the tasks that all have, by parameters.",
-         _sizes(columns, folders)),
-        *((f"Training of {Path(run).resolve().name}",
-           f"Means of each source's steps, in at most {CURVE_POINTS} groups.",
-           _training(Path(run) / "log.jsonl")) for run in runs),
+         bars(_bars_of_tasks(columns, folders, resamples), [0, 1])),
+        *_size_section(columns, folders),
+        *(section for run in runs for section in _run_sections(Path(run))),
     ]  # fmt: skip
     body = "".join(
         f"<h2>{escape(title)}</h2>\n<p>{escape(about)}</p>\n{content}\n"
@@ -509,21 +511,23 @@ def page(columns: dict[str, Results], folders: dict, runs: list, resamples: int)
 
 
 class Bar(NamedTuple):
-    """A score of 0 to 100, with a line over its bar where it has an interval."""
+    """A number, drawn from `start` to `end`, with a line over it where it has an interval."""
 
     label: str
     text: str
     note: str
     hue: int
+    end: float
+    start: float = 0
     interval: tuple[float | None, float | None] = (None, None)
     opacity: float = 1
 
 
-def bars(groups: dict[str, list[Bar]]) -> str:
-    """A table of bars in groups."""
+def bars(groups: dict[str, list[Bar]], scale=(0, 100)) -> str:
+    """A table of bars in groups. scale: its least number and its greatest."""
 
     def drawn(tag: str, start: float, end: float, style: str = "") -> str:
-        left, right = np.clip([start, end], 0, 100)
+        left, right = np.clip([_percent(x, scale) for x in (start, end)], 0, 100)
         return f'<{tag} style="left:{left:.2f}%;width:{right - left:.2f}%;{style}"></{tag}>'
 
     # Notes have a column of their own where there are any
@@ -531,7 +535,7 @@ def bars(groups: dict[str, list[Bar]]) -> str:
     for group, rows in groups.items():
         lines.append(f'<tr><th colspan="4">{escape(group)}')
         for row in rows:
-            bar = drawn("i", 0, float(row.text), f"{_hue(row.hue)};opacity:{row.opacity}")
+            bar = drawn("i", row.start, row.end, f"{_hue(row.hue)};opacity:{row.opacity}")
             bar += "" if None in row.interval else drawn("b", *row.interval)
             note = f"<td>{escape(row.note)}" if noted else ""
             lines.append(
@@ -540,6 +544,10 @@ def bars(groups: dict[str, list[Bar]]) -> str:
             )
     content = "\n".join(lines)
     return f'<table class="bars{" noted" * noted}">{content}</table>' if lines else ""
+
+
+def _percent(x: float, scale) -> float:
+    return 100 * (x - scale[0]) / (scale[-1] - scale[0])
 
 
 def _hue(number: int) -> str:
@@ -556,7 +564,7 @@ def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, l
         if {text for _, text, *_ in scores} == set(texts):
             groups[name] = [
                 Bar(row[0], row[place], row[1] if texts[1:] else "", models.index(row[0]),
-                    opacity=0.5 if row[1] == "translated" else 1)
+                    float(row[place]), opacity=0.5 if row[1] == "translated" else 1)
                 for row in scores
             ]  # fmt: skip
     return groups
@@ -567,12 +575,11 @@ def _bars_of_tasks(columns: dict[str, Results], folders: dict, resamples: int) -
     for name, type, *_ in report_tasks(columns)[1:]:
         for hue, (model, results) in enumerate(columns.items()):
             if name in results:
-                score = _cell(results[name]["main_score"])
+                score = results[name]["main_score"]
                 low, high = interval([(folders[model], results[name])], resamples)
-                note, ends = "", (None, None)
-                if low is not None:
-                    note, ends = f"{_cell(low)} to {_cell(high)}", (100 * low, 100 * high)
-                groups.setdefault(f"{name}, {type}", []).append(Bar(model, score, note, hue, ends))
+                note = "" if low is None else f"{_cell(low)} to {_cell(high)}"
+                bar = Bar(model, _cell(score), note, hue, score, interval=(low, high))
+                groups.setdefault(f"{name}, {type}", []).append(bar)
     return groups
 
 
@@ -581,16 +588,17 @@ def _parameters(folder, results: Results) -> int | None:
     revision = str(next(iter(results.values()))["settings"].get("weights"))[:40]
     for name in (MODEL_META, f"results/*/{revision}/{MODEL_META}"):
         for path in Path(folder).glob(name):
-            return read_json(path).get("n_parameters")
+            size = read_json(path).get("n_parameters")
+            return size if is_number(size) and size > 0 else None
     return None
 
 
-def _sizes(columns: dict[str, Results], folders: dict) -> str:
+def _size_section(columns: dict[str, Results], folders: dict) -> Iterator[tuple]:
     """Every model with published scores, and these, on the tasks that all have: dots and
     a table."""
     tasks = [name for name in NAMED if all(name in results for results in columns.values())]
     if not tasks:
-        return ""
+        return
 
     # {model: (logarithm of its parameters, mean score x 100)}
     models, points = published()["models"], {}
@@ -605,15 +613,30 @@ def _sizes(columns: dict[str, Results], folders: dict) -> str:
     series += [(name, hue, [points[name]]) for hue, name in enumerate(columns) if name in points]
     xs, ys = zip(*points.values(), strict=True)
     powers = range(math.floor(min(xs)), math.ceil(max(xs)) + 1)
-    drawn = drawing(series, powers, even_marks(ys), True, lambda x: f"{10**x / 1e6:g} M")
+    drawn = drawing(
+        series, powers, even_marks(ys), True,
+        lambda x: f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M",
+    )  # fmt: skip
 
     # The same as a table, best first
     ordered = sorted(points.items(), key=lambda item: -item[1][1])
     cells = [[name, f"{10**x / 1e6:,.1f}", f"{y:.2f}"] for name, (x, y) in ordered]
-    return drawn + folded_table([["model", "parameters (M)", "mean"], *cells])
+    drawn += folded_table([["model", "parameters (M)", "mean"], *cells])
+    about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
+    yield "Size and score", about, drawn
 
 
-def _training(path: Path) -> str:
+def _run_sections(folder: Path) -> Iterator[tuple]:
+    """What a folder has of training and of mining."""
+    paths = [*folder.glob("log.jsonl"), *sorted(folder.glob("*.jsonl*.json"))]
+    if not paths:
+        raise InputError(f"--runs {folder}: no log.jsonl of training, no report of mining there")
+    for path in paths:
+        with reading(path):
+            yield _training_section(path) if path.name == "log.jsonl" else _mining_section(path)
+
+
+def _training_section(path: Path) -> tuple:
     """Loss and in-batch accuracy of each source."""
     sources = {}
     for number, line in read_jsonl(path):
@@ -639,7 +662,32 @@ def _training(path: Path) -> str:
     cells = [["source", "step", "loss", "accuracy"]]
     for source, curve in curves.items():
         cells += [[source, f"{x:.0f}", f"{y:.3f}", f"{z:.3f}"] for x, y, z in curve]
-    return drawn + folded_table(cells)
+    count = sum(map(len, sources.values()))
+    about = f"{count:,} steps; means of each source's, in at most {CURVE_POINTS} groups."
+    return f"Training of {path.parent.resolve().name}", about, drawn + folded_table(cells)
+
+
+def _mining_section(path: Path) -> tuple:
+    """What became of the candidates of a source, and how scores lie."""
+    figures = read_json(path).get("report") or {}
+    if "became of them" not in figures or not figures["candidates"]:
+        return "", "", ""
+    total = figures["candidates"]
+    reasons = [
+        Bar(reason, f"{count:,}", f"{count / total:.1%}", 0, count)
+        for reason, count in figures["became of them"].items()
+    ]
+    scores = [
+        Bar(name, f"{x['50%']:.3f}", f"{x['5%']:.3f} to {x['95%']:.3f}", 1, x["75%"], x["25%"],
+            (x["5%"], x["95%"]))
+        for name, x in figures.items()
+        if name.startswith("s(") and x
+    ]  # fmt: skip
+    scale = even_marks([end for bar in scores for end in bar.interval])
+    drawn = bars({"candidates": reasons}, [0, total])
+    drawn += bars({"scores: median, and 5 % to 95 %": scores}, scale)
+    about = f"{total:,} candidates of {figures['queries']:,} queries; of scores the middle half."
+    return f"Mining of {path.name}", about, drawn
 
 
 def folded_table(cells: list[list[str]]) -> str:
@@ -651,20 +699,16 @@ def folded_table(cells: list[list[str]]) -> str:
 def drawing(series: list[tuple[str, int, list]], xs, ys, dots=False, label="{:g}".format) -> str:
     """Curves or dots. series: (name, hue, points); xs, ys: the marks, from end to end; label: what
     is written at those of x."""
-
-    def percent(x: float, marks) -> float:
-        return 100 * (x - marks[0]) / (marks[-1] - marks[0])
-
     # A line of no length, with round ends, is a dot whose shape does not depend on the page's
     paths, legend = [], []
     for name, hue, points in series:
-        places = [f"{percent(x, xs):.2f} {100 - percent(y, ys):.2f}" for x, y in points]
+        places = [f"{_percent(x, xs):.2f} {100 - _percent(y, ys):.2f}" for x, y in points]
         path = ("h0M" if dots else "L").join(places)
         width = (6 if hue < 0 else 9) if dots else 1.5
         paths.append(f'<path d="M{path}h0" stroke-width="{width}" style="{_hue(hue)}"/>')
         legend.append(f'<span style="{_hue(hue)}">{escape(name)}</span>')
-    marks = [f'<span class="x" style="left:{percent(x, xs):.2f}%">{label(x)}</span>' for x in xs]
-    marks += [f'<span style="top:{100 - percent(y, ys):.2f}%">{y:g}</span>' for y in ys]
+    marks = [f'<span class="x" style="left:{_percent(x, xs):.2f}%">{label(x)}</span>' for x in xs]
+    marks += [f'<span style="top:{100 - _percent(y, ys):.2f}%">{y:g}</span>' for y in ys]
     svg = f'<svg viewBox="0 0 100 100" preserveAspectRatio="none">{"".join(paths)}</svg>'
     plot = f'<div class="plot">{svg}{"".join(marks)}</div>'
     return f'<div class="legend">{"".join(legend)}</div>{plot}'

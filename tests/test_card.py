@@ -157,6 +157,13 @@ def test_a_head_may_come_after_white_space(trained, base, before):
     assert read(of_base).split("---\n")[2].startswith("# Base\n")
 
 
+def test_markers_in_a_block_of_code_are_text():
+    text = "```\n<!-- e5nl begin x -->\nkept\n<!-- e5nl end x -->\n```\n"
+    once = card.replace_part(text, "x", "```\n1\n```")
+    assert once == f"{text}\n<!-- e5nl begin x -->\n```\n1\n```\n<!-- e5nl end x -->\n"
+    assert card.replace_part(once, "x", "") == f"{text}\n"
+
+
 def test_half_a_pair_of_markers_is_text():
     text = "a\n<!-- e5nl begin x -->\nkept\n"
     once = card.replace_part(text, "x", "1")

@@ -98,10 +98,13 @@ def test_retrieval_by_hand():
     qrels = {
         "q": {"a": 3, "b": 0, "c": 1, "d": -2, "not in the corpus": 2},
         "nothing relevant": {"a": 0},
+        "not ranked": {"a": 1},
+        "unjudged": {},
     }
     ranking = {
         "q": (["x", "b", "c", "d", "a"], [0.5, 0.9, 0.5, 0.5, 0.1]),  # b, x, d, c, a: ties by id
         "nothing relevant": (["a"], [1.0]),
+        "unjudged": (["a"], [1.0]),
     }
     scores, items = retrieval(ranking, qrels)
     log = np.log2
@@ -117,9 +120,9 @@ def test_retrieval_by_hand():
         "hit_rate_at_5": 1,
     }
     for name, value in expected.items():
-        assert items[name] == pytest.approx([value, 0]), name
-        assert scores[name] == pytest.approx(value / 2)
-    assert items["query"].tolist() == list(qrels)
+        assert items[name] == pytest.approx([value, 0, 0]), name
+        assert scores[name] == pytest.approx(value / 3)
+    assert items["query"].tolist() == ["q", "nothing relevant", "not ranked"]
     assert scores["accuracy"] == scores["recall_at_1"]
 
 

@@ -43,7 +43,7 @@ DEMO = Path(__file__).parent.parent / "demo"
 
 
 def test_the_table():
-    """parity/test_mteb.py compares every field with mteb's."""
+    """parity/test_mteb.py compares every field, and every size that is stored, with mteb's."""
     assert Counter(task.type for task in TASKS) == {
         "Classification": 12, "PairClassification": 2, "MultilabelClassification": 3,
         "Clustering": 8, "Reranking": 1, "Retrieval": 12, "STS": 2,
@@ -54,6 +54,8 @@ def test_the_table():
         assert re.fullmatch(TYPES[task.type].scores, task.main_score), task.name
         assert task.prompt and task.translated in (True, False) and task.language == "nld-Latn"
         assert re.fullmatch(mteb_nl.FILE_NAME, task.name)
+        parts = {"corpus", "queries"} if task.type in RANKING else {*mteb_nl.splits_read(task)}
+        assert mteb_nl.published()["sizes"][task.name].keys() == parts
 
 
 def test_the_scores_of_rankings_are_those_that_are_measured():
@@ -78,6 +80,7 @@ def test_tasks_are_chosen_by_name_type_and_origin():
 UNKNOWN = [
     ("SIB200Clasification", "did you mean SIB200Classification"),
     ("sick", "did you mean SICK-NL-STS"),
+    ("web", "did you mean WebFAQRetrieval"),
     ("zzz", "expected one of all, native, Classification, DutchBook.*"),
 ]
 
@@ -356,7 +359,7 @@ def test_files_that_a_repository_lacks_are_named(hub):
 
 def test_stratified_split_is_that_of_datasets():
     """datasets 5.2: train_test_split(train_size=23, test_size=17, seed=42, stratify_by_column=…),
-    of all 40 rows."""
+    of all 40 rows; parity/test_mteb.py has more."""
     strata = [f"s{i * i % 7 * (i % 3)}" for i in range(40)]
     expected = (
         "34 7 15 5 0 38 21 39 12 33 16 8 37 17 14 1 28 36 24 2 31 25 4",
@@ -413,19 +416,25 @@ BAD_ENTRIES = [  # changes of an entry (None: taken out), message
     ({"type": "Sts"}, TASK + "type 'Sts' is unknown; did you mean STS?"),
     ({"splits": {}}, TASK + r"splits is \{\}; expected {split: files"),
     ({"splits": {"../../geheim": "sts.jsonl"}}, TASK + "splits is .*expected {split: files"),
-    ({"splits": ["test"]}, TASK + "cannot be read .TypeError"),
+    ({"splits": ["test"]}, TASK + "splits is .*expected {split: files"),
+    ({"splits": {"test": []}}, TASK + r"test: found \[\]; expected a file or a list of files"),
+    ({"splits": {"test": 7}}, TASK + "test: found 7; expected a file or a list of files"),
     ({"splits": {"test": "../sts.jsonl"}}, TASK + "'../sts.jsonl' is not a file name inside"),
     ({"splits": {"test": "other.jsonl"}}, TASK + ".*other.jsonl: no such file"),
     ({"splits": None}, TASK + "no field 'splits'"),
     ({"train": "sts.jsonl"}, TASK + "STS has no field 'train'"),
     ({"main_score": "accuracy"}, TASK + "main_score is 'accuracy'; expected a score of STS, such"),
-    ({"columns": {"text": "zin"}}, TASK + "columns is .*; expected names of .*sentence2', 'score'"),
+    ({"columns": {"text": "zin"}}, TASK + "columns is .*; expected .* of .*sentence2', 'score'"),
+    ({"columns": {"score": ["x"]}}, TASK + "columns is .*; expected {what: column} of"),
+    ({"columns": "zin"}, TASK + "columns is 'zin'; expected {what: column} of"),
     ({"samples_per_label": 0}, TASK + "samples_per_label is 0; expected a whole number above 0"),
     ({"ignore_identical_ids": 1}, TASK + "ignore_identical_ids is 1; expected true or false"),
     ({"language": "nl"}, TASK + "language is 'nl'; expected a language and a script as in nld-L"),
     ({"mainscore": "x"}, TASK + "STS has no field 'mainscore'; did you mean main_score?"),
     ({"type": "Classification"}, TASK + "no field 'train'"),
     ({"type": "Retrieval", "splits": {"test": {"folder": ".", "x": "y"}}}, "expected a folder, or"),
+    ({"type": "Retrieval", "splits": {"test": ["sts.jsonl"]}}, TASK + "test: found .*a folder, or"),
+    ({"type": ["STS"]}, TASK + "type .'STS'. is unknown"),
     ({"type": "Retrieval", "splits": {"test": "."}}, "corpus.jsonl: no such file"),
 ]
 
@@ -438,9 +447,11 @@ def test_mistakes_in_a_task_file(tmp_path, changes, message):
 
 
 BAD_FILES = [
-    ('{"tasks": ["Sts"]}', "tasks.json: cannot be read .TypeError"),
     ('{"tasks": [{}]}', "tasks.json: no field 'name'"),
-    ("{}", "tasks.json: no field 'tasks'"),
+    ('{"tasks": ["Sts"]}', 'tasks.json: expected {"tasks"'),
+    ('{"tasks": []}', 'tasks.json: expected {"tasks"'),
+    ('{"tasks": [{}], "task": []}', 'tasks.json: expected {"tasks".*and no other field'),
+    ("{}", 'tasks.json: expected {"tasks"'),
 ]
 
 
@@ -453,9 +464,9 @@ def test_files_that_list_no_tasks(tmp_path, content, message):
 
 def test_task_files(tmp_path):
     entries = sts_entry(), sts_entry(name="Other", main_score="pearson", language="fry-Latn")
-    tasks = read_tasks(write_tasks(tmp_path, *entries, sts=STS_ROWS))
+    tasks = read_tasks(write_tasks(tmp_path, *entries, sts=STS_ROWS), "afr-Latn")
     fields = [(task.name, task.main_score, task.language) for task in tasks]
-    assert fields == [("Sts", "cosine_spearman", "nld-Latn"), ("Other", "pearson", "fry-Latn")]
+    assert fields == [("Sts", "cosine_spearman", "afr-Latn"), ("Other", "pearson", "fry-Latn")]
     for task in tasks:
         assert task.files == {"test": {"rows": [tmp_path / "sts.jsonl"]}}
     assert select_tasks(tasks, ["Other"]) == tasks[1:] and select_tasks(tasks, ["STS"]) == tasks
@@ -527,9 +538,10 @@ def test_retrieval_texts_and_shared_corpus(tmp_path):
 CANDIDATES = [  # rows of top_ranked.jsonl (None: no file), candidates or message
     (None, {"1": ["a", "b"], "2": ["c"]}),  # the judged documents, those of grade 0 included
     ([("1", ["c", "a", "c"]), ("2", ["b"])], {"1": ["c", "a"], "2": ["b"]}),
-    ([("1", ["c"])], r"the candidates of query '2' are \[\]; expected ids of documents"),
-    ([("1", ["x"])], r"the candidates of query '1' are \['x'\]; expected ids of documents in"),
-    ([("1", 7)], "top_ranked.jsonl:1: cannot be read .TypeError"),
+    ([("1", ["c"])], "top_ranked.jsonl: candidates of query '2': none"),
+    ([("1", ["c", "x"])], "candidates of query '1': 'x' is not in .*corpus"),
+    ([("1", "abc")], "top_ranked.jsonl:1: expected 'query-id' and 'corpus-ids', a list of ids"),
+    ([(None, ["a"])], "top_ranked.jsonl:1: expected 'query-id' and 'corpus-ids', a list of ids"),
 ]
 
 

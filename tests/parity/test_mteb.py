@@ -194,6 +194,20 @@ def test_transformations_are_mtebs(hub, name):
             assert in_order == sorted(in_order) or values == expected, (split, what)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_stratified_split_is_that_of_datasets(seed):
+    generator = np.random.default_rng(seed)
+    strata = [f"s{i}" for i in generator.integers(0, generator.integers(2, 9), 61)]
+    strata += ["s0", "s1"] * 2
+    sizes = [(20, 20), (45, 20), (12, 50), (33, 9)][seed % 4]
+    rows = table([{"row": i, "stratum": stratum} for i, stratum in enumerate(strata)])
+    rows = rows.class_encode_column("stratum")
+    split = rows.train_test_split(*sizes[::-1], seed=42, stratify_by_column="stratum")
+    ours = mteb_nl.stratified_split(strata, sizes, np.random.default_rng(42))
+    theirs = [list(split[name]["row"]) for name in ("train", "test")]
+    assert [part.tolist() for part in ours] == theirs
+
+
 def test_belebele_is_mtebs(monkeypatch):
     task = mteb_nl.NAMED["BelebeleRetrieval"]
     theirs = mteb.get_task(task.name, hf_subsets=[task.subset])
