@@ -707,8 +707,9 @@ def read_columns(task: Task, split: str) -> dict[str, list]:
     for what, (_, kind) in kinds.items():
         values = []
         for where, row in rows:
+            name = next((name for name in names[what] if name in row), names[what][-1])
             with reading(where):
-                values.append(row[next((x for x in names[what] if x in row), names[what][-1])])
+                values.append(row[name])
         # A CSV file has texts alone
         if kind is not TEXT and kind_of(files[0]) in (".csv", ".tsv"):
             values = _numbers(values, whole=kind is LABEL)
@@ -721,9 +722,10 @@ def read_columns(task: Task, split: str) -> dict[str, list]:
         columns[what] = [int(x) if whole and isinstance(x, float) else x for x in values]
 
     # Labels, or scores, that can be told apart; numpy would make texts of numbers next to texts
-    labels = set(flat_labels(columns))
-    if len(labels) < 2 or len({isinstance(label, str) for label in labels}) > 1:
-        found = f"the labels are {str(list(labels))[:60]}"
+    labels = flat_labels(columns)
+    examples = {isinstance(label, str): label for label in labels}
+    if len(set(labels)) < 2 or len(examples) > 1:
+        found = f"labels are like {str([*examples.values()])[:60]}"
         raise InputError(f"{files[-1]}: {found}; expected two or more, all texts or all numbers")
     return columns
 

@@ -185,9 +185,16 @@ def test_embeddings_that_cannot_be_scored(tmp_path, change, message):
         evaluate_task(task, encode)
 
 
-def test_labels_are_of_one_kind_in_training_and_test(tmp_path):
-    path = write_tasks(tmp_path, TRAINED, train=rows([0, 1]), test=rows(["0", "1"]))
-    with pytest.raises(InputError, match="^C: labels are texts in one of train and test, numbers"):
+UNFIT_LABELS = [  # type, labels of training and test, message
+    ("Classification", [0, 1], ["0", "1"], "labels are texts in one of train and test, numbers in"),
+    ("MultilabelClassification", [[0], [1]] * 2, [[0], [1]], "4 training rows with labels; 5 near"),
+]
+
+
+@pytest.mark.parametrize("type, train, test, message", UNFIT_LABELS)
+def test_labels_that_cannot_be_learned(tmp_path, type, train, test, message):
+    path = write_tasks(tmp_path, TRAINED | {"type": type}, train=rows(train), test=rows(test))
+    with pytest.raises(InputError, match=f"^C: {message}"):
         evaluate_task(*read_tasks(path), cases.embed)
 
 
@@ -230,6 +237,42 @@ def test_the_policy_is_that_of_the_folder_unless_given(
     printed = capsys.readouterr().out
     assert "1/1 Sts: cosine_spearman" in printed and printed.count("note:") == (note is not None)
     assert note is None or f"note: --prefix {policy}, but the folder {note}\n" in printed
+
+
+def test_runs_may_share_a_cache(tmp_path, folder, sts_file, monkeypatch):
+    shared = ["--cache", str(tmp_path / "shared")]
+    evaluate.main(run_of(folder, sts_file, tmp_path / "one", *shared))
+    monkeypatch.setattr(e5nl, "embed_windows", lambda *_, **__: pytest.fail("again"))
+    evaluate.main(run_of(folder, sts_file, tmp_path / "two", *shared))
+    assert not list(tmp_path.glob("*/cache"))
+
+
+LANGUAGES = [  # --language, of the tasks that name none; those of the results, or a message
+    (None, ["nld-Latn", "afr-Latn"]),
+    ("fry-Latn", ["fry-Latn", "afr-Latn"]),
+    ("nl", "language is 'nl'; expected a language and a script as in nld-Latn"),
+]
+
+
+@pytest.mark.parametrize("language, expected", LANGUAGES)
+def test_results_say_the_language_of_the_task(tmp_path, folder, language, expected):
+    entries = sts_entry(), sts_entry(name="Z", language="afr-Latn")
+    path = write_tasks(tmp_path, *entries, sts=STS_ROWS)
+    command = run_of(folder, path, tmp_path / "out")
+    command += ["--language", language] if language else []
+    if isinstance(expected, str):
+        with pytest.raises(InputError, match=expected):
+            evaluate.main(command)
+        return
+    evaluate.main(command)
+    results = [read_json(tmp_path / "out" / f"{name}.json") for name in ("Sts", "Z")]
+    assert [x["scores"]["test"][0]["languages"] for x in results] == [[x] for x in expected]
+
+
+def test_the_benchmark_has_its_own_language(tmp_path, folder):
+    command = ["run", "--model", str(folder), "--out", str(tmp_path), "--language", "fry-Latn"]
+    with pytest.raises(InputError, match="--language is for the tasks of a --tasks-file"):
+        evaluate.main(command)
 
 
 def test_results_of_another_width_are_other_results(tmp_path, folder):
@@ -321,7 +364,7 @@ def test_results_and_their_summary(tmp_path, two_tasks):
     assert summary["mean_tasks"] == pytest.approx(sum(summary["tasks"].values()) / 2)
 
 
-def test_results_are_kept_unless_something_decisive_differs(tmp_path, two_tasks):
+def test_results_are_kept_unless_something_decisive_differs(tmp_path, capsys, two_tasks):
     entries, tasks = two_tasks
 
     def fail(*_):
@@ -335,7 +378,10 @@ def test_results_are_kept_unless_something_decisive_differs(tmp_path, two_tasks)
     assert kept(encode=cases.embed) == [False, False]
     assert kept() == kept(model="./words") == [True, True], "the same weights"
     (tmp_path / "out" / "Other.json").unlink()
-    assert kept(encode=cases.embed) == [True, False]
+    assert kept(encode=cases.embed) == [True, False] and not capsys.readouterr().out
+    (tmp_path / "out" / "Other.json").write_text("{")
+    assert kept(encode=cases.embed) == [True, False] and kept() == [True, True]
+    assert re.search("out/Other.json:1: not JSON .*; it is made again\n", capsys.readouterr().out)
 
     scored = read_tasks(write_tasks(tmp_path, entries[0] | {"main_score": "pearson"}))
     for changes, message in (
@@ -393,6 +439,9 @@ def test_a_card_states_its_scores_and_their_settings(
     run, out, uploads = run_of(folder, sts_file, tmp_path / "out"), tmp_path / "out", []
     monkeypatch.setattr("card.push", lambda *arguments: uploads.append(arguments))
     evaluate.main([*run, "--tasks", "Sts", "--dim", "5"])
+    with pytest.raises(InputError, match="^--push a/b/c: expected owner/name"):
+        card_of("--push", "a/b/c")
+    assert not (folder / "README.md").exists()
     content = card_of("--push", "owner/name")
     assert uploads == [(folder, "owner/name")] and "name: owner/name" in content
     assert re.search(r"\| Sts +\| STS +\|", content)
@@ -422,6 +471,14 @@ def test_a_card_states_its_scores_and_their_settings(
         with pytest.raises(InputError, match=f"out: {message}.*; evaluate this model, all"):
             card_of()
         assert (folder / "README.md").read_text() == content
+
+
+@pytest.mark.parametrize("field", ["main_score_name", "dataset_revision"])
+def test_results_without_what_a_card_needs_are_named(field):
+    result = {"task_type": "STS", "main_score_name": "x", "dataset_revision": "local", "scores": {}}
+    del result[field]
+    with pytest.raises(InputError, match=f"^result of Sts: no field '{field}'$"):
+        evaluate.model_index({"Sts": result})
 
 
 def test_the_model_index_names_data_sets_of_the_hub():
