@@ -647,7 +647,7 @@ def _training_section(path: Path) -> tuple:
     # Of many steps the means of neighbouring ones
     curves = {
         source: [part.mean(0) for part in np.array_split(points, min(len(points), CURVE_POINTS))]
-        for source, points in sources.items()
+        for source, points in sorted(sources.items())  # of two runs in the same colours
     }
     marks = [even_marks([0, *column]) for column in zip(*sum(curves.values(), []), strict=True)]
     drawn = ""
