@@ -260,7 +260,7 @@ def main(argv=None) -> None:
     if args.quick:
         print(f"\nThis shows that it runs: {QUICK_STEPS} steps of training teach nothing.")
     else:
-        summaries = (report.summarise(report.read_results(x, [])) for x in results[1:])
+        summaries = (report.summarise(report.read_results(x)) for x in results[1:])
         print(verdict(*(summary["tasks"] for summary in summaries)))
     parts = ", ".join(f"{name} {time:.0f}" for name, time in seconds.items())
     print(f"\nseconds: {parts}; in all {sum(seconds.values()):.0f}")

@@ -100,7 +100,7 @@ def test_without_the_package_the_demo_starts_from_random_weights(
     assert "is not installed: random weights instead" in printed
     names = [f"random-{stage}" for stage in ("untrimmed", "trimmed", "trained", "mined")]
     for name in names:
-        results = report.read_results(out / "results" / name, [])
+        results = report.read_results(out / "results" / name)
         assert set(results) == set(demo.QUICK_TASKS.split())
     header = next(line for line in printed.splitlines() if line.startswith("| task"))
     assert header.split()[5:-1:2] == [demo.PUBLISHED[0], *names, demo.PUBLISHED[1]]
