@@ -99,9 +99,8 @@ class Vocabulary:
     def __init__(self, tokenizer: model_folder.Tokenizer, where):
         # The roles that an encoder needs, and what is not text.
         spec, self.backend = json.loads(tokenizer.json), tokenizer.backend
-        self.roles = dict(tokenizer.special_ids)
-        for role in ("bos", "eos"):
-            self.roles.pop(role, None)
+        ids = tokenizer.special_ids
+        self.roles = {role: ids[role] for role in ids if role not in ("bos", "eos")}
         for role in ("pad", "unk"):
             if role not in self.roles:
                 names = " or ".join(model_folder.ROLES[role])

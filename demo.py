@@ -15,6 +15,8 @@ settings --held-out`, docs/ablations.md), not by the tasks that the table at the
 """
 
 import argparse
+import glob
+import itertools
 import os
 import shlex
 import shutil
@@ -26,7 +28,7 @@ from typing import NamedTuple
 
 import e5nl
 import report
-from files import cli, read_jsonl, whole_number, write_jsonl
+from files import cli, read_jsonl, write_jsonl
 from tools import unpack
 
 # Relative: short names in the commands that are printed.
@@ -57,6 +59,7 @@ RANDOM = Recipe(
     share=1,
 )
 RANDOM_SHAPE = "--width 256 --layers 1 --heads 4 --intermediate 256 --dropout 0"
+PACKAGED = "4-bit"  # the encoder of tools/unpack.py
 PARAPHRASES = "tatoeba_paraphrases"  # get made contradictions
 # Captions of one picture tell of different things in it: as paraphrases they do harm.
 LEFT_OUT = "captions"
@@ -78,13 +81,15 @@ def call(script: str, *arguments, log=None) -> None:
     """Print a command of this project as a shell would take it, and run it.
 
     script: `mine.py`, or `-m tools.unpack`. A string may hold several words. A path is one word;
-    under DEMO its stars stand for all the files that match. log: an open file for what is printed.
+    its stars stand for all the files that match. log: an open file for what is printed.
     """
-    words = []
+    shown, words = [], []
     for argument in arguments:
-        words += argument.split() if isinstance(argument, str) else [argument]
-    print(f"$ python {script} {' '.join(map(_quoted, words))}", flush=True, file=log)
-    words = [str(name) for word in words for name in _files(word)]
+        for word in argument.split() if isinstance(argument, str) else [str(argument)]:
+            # Stars are left to the shell
+            shown.append("*".join(shlex.quote(part) if part else "" for part in word.split("*")))
+            words += sorted(glob.glob(word)) if "*" in word else [word]
+    print(f"$ python {script} {' '.join(shown)}", flush=True, file=log)
 
     # A process of its own, so that the memory of a stage ends with it. Its modules are next to this
     # file.
@@ -95,18 +100,6 @@ def call(script: str, *arguments, log=None) -> None:
     status = subprocess.call(command, env=environment, stdout=log)
     if status:
         sys.exit(status)
-
-
-def _quoted(word) -> str:
-    """As a shell takes it, with the stars left to the shell."""
-    parts = str(word).split("*")
-    return "*".join(shlex.quote(part) if part else "" for part in parts)
-
-
-def _files(word) -> list:
-    if "*" not in str(word):
-        return [word]
-    return sorted(DEMO.glob(str(word.relative_to(DEMO))))
 
 
 # What contradicts a sentence, by the first of these that it has. The paper's synthetic rows have
@@ -151,17 +144,16 @@ def verdict(trimmed: dict, trained: dict, mined: dict) -> str:
     )
 
 
-def make_base(given: str | None, out: Path, random: bool, seed: int, stages: "Stages") -> Path:
+def make_base(model: str, out: Path, began: dict[str, float]) -> Path:
     """The encoder that everything starts from."""
-    if given:
-        return e5nl.find(given)
-    if random:
-        stages.begin("base", "a small XLM-R with random weights and the real 250,002 pieces")
+    if model not in (PACKAGED, "random"):
+        return e5nl.find(model)
+    if model == "random":
+        begin("base", "a small XLM-R with random weights and the real 250,002 pieces", began)
         tokenizer = DEMO / "tokenizer.json.xz"
-        options = f"{RANDOM_SHAPE} --seed {seed} --overwrite --out"
-        call("e5nl.py", "init --tokenizer", tokenizer, options, out)
+        call("e5nl.py", "init --tokenizer", tokenizer, f"{RANDOM_SHAPE} --overwrite --out", out)
     else:
-        stages.begin("base", f"{unpack.NAME}, out of the package {unpack.PACKAGE}")
+        begin("base", f"{unpack.NAME}, out of the package {unpack.PACKAGE}", began)
         call("-m tools.unpack", "--overwrite --out", out)
     return out
 
@@ -174,24 +166,19 @@ def train(start: Path, data: list, settings: str, share: float, out: Path) -> No
         call("e5nl.py", "average", start, last, f"--share {share} --overwrite --out", out)
 
 
-class Stages:
-    """Prints each stage as it begins, with the time that is left, and keeps how long it took."""
+def begin(stage: str, about: str, began: dict[str, float]) -> None:
+    """Print a stage as it begins, with the time that is left. began: when each of them did."""
+    done = sum(STAGES[earlier] for earlier in began)
+    began[stage] = time.perf_counter()
+    spent = began[stage] - next(iter(began.values()))
+    left = f" (about {spent / done * (100 - done):.0f} s left in all)" if done > 5 else ""
+    print(f"\n== {stage}: {about}{left}", flush=True)
 
-    def __init__(self):
-        self.seconds, self.name = {}, ""
-        self.start = self.began = time.perf_counter()
 
-    def begin(self, name: str, about: str) -> None:
-        self.end()
-        done = sum(STAGES[stage] for stage in self.seconds)
-        spent = time.perf_counter() - self.start
-        left = f" (about {spent / done * (100 - done):.0f} s left in all)" if done > 5 else ""
-        self.name, self.began = name, time.perf_counter()
-        print(f"\n== {name}: {about}{left}", flush=True)
-
-    def end(self) -> None:
-        if self.name:
-            self.seconds[self.name] = time.perf_counter() - self.began
+def durations(began: dict[str, float]) -> dict[str, float]:
+    """The seconds of each stage, of which the last has just ended."""
+    times = itertools.pairwise([*began.values(), time.perf_counter()])
+    return {stage: end - start for stage, (start, end) in zip(began, times, strict=True)}
 
 
 def main(argv=None) -> None:
@@ -199,8 +186,9 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument(
         "--model",
-        help="start from this model folder or hub repository, or from `random` weights, instead "
-        f"of {unpack.NAME} of the package {unpack.PACKAGE}",
+        default=PACKAGED,
+        help=f"what is started from: {PACKAGED} ({unpack.NAME}, of the package {unpack.PACKAGE}; "
+        "the default), a model folder or hub repository, or `random` weights",
     )
     parser.add_argument(
         "--out",
@@ -208,39 +196,31 @@ def main(argv=None) -> None:
         help="where everything goes; replaced (default: %(default)s)",
     )
     parser.add_argument("--quick", action="store_true", help="fewer steps and tasks")
-    parser.add_argument("--seed", type=whole_number(0), default=42)
     args = parser.parse_args(argv)
 
-    # What is started from.
-    name, given = args.model or "4-bit", args.model
-    if not given and not unpack.packaged():
+    model = args.model
+    if model == PACKAGED and not unpack.packaged():
         print(f"{unpack.PACKAGE} is not installed: random weights instead of {unpack.NAME}")
-        name = "random"
-    random = name == "random"
-    if random:
-        given = None
-    elif given:
-        name = Path(given).name
+        model = "random"
 
     # Settings.
-    recipe, tasks, mined = RANDOM if random else PRETRAINED, TASKS, MINED
+    recipe, tasks, mined = RANDOM if model == "random" else PRETRAINED, TASKS, MINED
     if args.quick:
         recipe, tasks, mined = recipe._replace(steps=QUICK_STEPS), QUICK_TASKS, MINED[:1]
     dtype = f"--dtype {e5nl.fastest_dtype()}"
     settings = f"{recipe.options} {recipe.lengths} {dtype} --steps {recipe.steps}"
-    settings += f" --seed {args.seed}"
-    out, stages = Path(args.out), Stages()
+    out, began = Path(args.out), {}
     trimmed, trained, on_mined = (out / part for part in ("trimmed", "trained", "trained-on-mined"))
 
-    base = make_base(given, out / "base", random, args.seed, stages)
+    base = make_base(model, out / "base", began)
 
-    stages.begin("trim", "keep the pieces that Dutch uses, and prove that nothing else changed")
+    begin("trim", "keep the pieces that Dutch uses, and prove that nothing else changed", began)
     corpus = ["--corpus", DEMO / "corpus/*.jsonl.gz", DEMO / "train/*.jsonl.gz"]
     # The evaluation's files with a field `text`.
     check = ["--check", *(DEMO / f"eval/*/{letter}*.jsonl.gz" for letter in "cqtv")]
     call("trim_vocab.py", "--model", base, *corpus, *check, "--overwrite --out", trimmed)
 
-    stages.begin("train", "InfoNCE, every batch from one source")
+    begin("train", "InfoNCE, every batch from one source", began)
     sources = {file.name.partition(".")[0]: file for file in sorted(DEMO.glob("train/*.jsonl.gz"))}
     del sources[LEFT_OUT]
     rows = out / "contradictions" / sources[PARAPHRASES].name
@@ -249,7 +229,7 @@ def main(argv=None) -> None:
     sources[PARAPHRASES] = rows
     train(trimmed, list(sources.values()), settings, recipe.share, trained)
 
-    stages.begin("mine", "hard negatives for some of the sources, with TopK-STDMarginPos")
+    begin("mine", "hard negatives for some of the sources, with TopK-STDMarginPos", began)
     for name_of_source in mined:
         source, options = sources[name_of_source], f"{recipe.lengths} {dtype} --examples 1"
         negatives = out / "mined" / source.name
@@ -257,22 +237,22 @@ def main(argv=None) -> None:
         call("mine.py", "--model", trained, "--data", source, *words)
         sources[name_of_source] = negatives
 
-    stages.begin("train on mined", "the same again, with these negatives")
+    begin("train on mined", "the same again, with these negatives", began)
     train(trimmed, list(sources.values()), settings, recipe.share, on_mined)
 
-    stages.begin("evaluate", "seven types of tasks; those of SIB-200 and SICK-NL are MTEB-NL's own")
+    begin("evaluate", "seven types of tasks; those of SIB-200 and SICK-NL are MTEB-NL's own", began)
     results = []
-    for model, stage, chosen in (
+    for folder, stage, chosen in (
         (base, "untrimmed", QUICK_TASKS if args.quick else COMPARED),
         (trimmed, "trimmed", tasks),
         (trained, "trained", tasks),
         (on_mined, "mined", tasks),
     ):
-        results.append(out / "results" / f"{name}-{stage}")
+        results.append(out / "results" / f"{Path(model).name}-{stage}")
         shutil.rmtree(results[-1], ignore_errors=True)  # of an earlier run, with other tasks
         words = f"--tasks {chosen} {dtype} --out", results[-1]
-        call("evaluate.py", "run --model", model, "--tasks-file", DEMO / "tasks.json", *words)
-    stages.end()
+        call("evaluate.py", "run --model", folder, "--tasks-file", DEMO / "tasks.json", *words)
+    seconds = durations(began)
 
     print("\nMain scores x 100; the first and the last column are published scores, quoted.")
     call("evaluate.py", "report --by task --format markdown", PUBLISHED[0], *results, PUBLISHED[1],
@@ -280,9 +260,8 @@ def main(argv=None) -> None:
     if args.quick:
         print(f"\nThis shows that it runs: {QUICK_STEPS} steps of training teach nothing.")
     else:
-        summaries = (report.summarise(report.read_results(x, [])) for x in results[1:])
+        summaries = (report.summarise(report.read_results(x)) for x in results[1:])
         print(verdict(*(summary["tasks"] for summary in summaries)))
-    seconds = stages.seconds
     parts = ", ".join(f"{name} {time:.0f}" for name, time in seconds.items())
     print(f"\nseconds: {parts}; in all {sum(seconds.values()):.0f}")
 

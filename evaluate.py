@@ -30,6 +30,7 @@ the largest task: 371 thousand documents.
 
 import argparse
 import functools
+import json
 import platform
 import random
 import re
@@ -46,7 +47,7 @@ import card
 import e5nl
 import metrics
 import model_folder
-from cache import Cache, check_embeddings, model_cache
+from cache import check_embeddings, model_cache
 from data import INSTRUCT
 from files import (
     HUB_NAME,
@@ -61,6 +62,7 @@ from files import (
 )
 from metrics import SEED, Embeddings, Items, Scores
 from mteb_nl import (
+    NAMED,
     RANKING,
     TASKS,
     TRAINED,
@@ -78,7 +80,6 @@ from report import (
     MODEL_META,
     Results,
     print_comparison,
-    print_notes,
     print_report,
     read_result,
     read_results,
@@ -87,7 +88,7 @@ from report import (
     table,
 )
 
-# The kind of text (see `e5nl.embed`) by its role in a task; see also `with_policy`
+# The kind of text (see `e5nl.embed`) by its role in a task; see also `_with_policy`
 POLICIES = {
     "mteb": {"symmetric": "none", "query": "query", "document": "passage"},
     "e5": {"symmetric": "query", "query": "query", "document": "passage"},
@@ -105,13 +106,13 @@ class Job(NamedTuple):
     """One split of a task: what to embed, and the function that makes scores of the embeddings."""
 
     split: str
-    texts: list[tuple[str, list[str]]]  # (role, texts)
-    score: Callable[..., Scores]  # of the embeddings, in the order of `texts`
+    inputs: list[tuple[list[str], str]]  # (texts, kind) for the encoder
+    score: Callable[..., Scores]  # of the embeddings, in the order of `inputs`
     remarks: list[str]  # on the data
 
 
-def jobs(task: Task) -> Iterator[Job]:
-    """The splits of a task, in the order in which they have to be scored.
+def jobs(task: Task, policy: str) -> Iterator[Job]:
+    """The splits of a task under a prefix policy, in the order in which they have to be scored.
 
     Random draws start afresh with each task and continue from one split to the next, as those of a
     new task object of mteb do.
@@ -121,7 +122,7 @@ def jobs(task: Task) -> Iterator[Job]:
     for split in task.splits:
         # Queries in a corpus, or in lists of candidates
         if task.type in RANKING:
-            yield _ranking_job(task, split)
+            yield _ranking_job(task, split, policy)
             continue
 
         # What is said of the data: of the training texts with the first split
@@ -140,7 +141,8 @@ def jobs(task: Task) -> Iterator[Job]:
             texts = [rows["sentence1"], rows["sentence2"]]
             score = metrics.sts if task.type == "STS" else metrics.pair_classification
             score = functools.partial(score, gold=flat_labels(rows))
-        yield Job(split, [("symmetric", column) for column in texts], score, lines)
+        inputs = [_with_policy(task, policy, "symmetric", column) for column in texts]
+        yield Job(split, inputs, score, lines)
 
 
 def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tuple[list, Callable]:
@@ -172,7 +174,7 @@ def _trained(task: Task, split: str, train: dict, rows: dict, generator) -> tupl
     return [[train["text"][row] for row in used], rows["text"]], score
 
 
-def _ranking_job(task: Task, split: str) -> Job:
+def _ranking_job(task: Task, split: str, policy: str) -> Job:
     # Documents by descending id: see `metrics.rank_corpus`
     content = read_ranking(task, split)
     queries, ids = list(content.queries), sorted(content.corpus, reverse=True)
@@ -190,28 +192,26 @@ def _ranking_job(task: Task, split: str) -> Job:
         return metrics.retrieval(ranking, content.qrels)
 
     documents = [content.corpus[id] for id in ids]
-    texts = [("query", list(content.queries.values())), ("document", documents)]
-    return Job(split, texts, score, remarks(task, split, content))
+    texts = {"query": list(content.queries.values()), "document": documents}
+    inputs = [_with_policy(task, policy, *item) for item in texts.items()]
+    return Job(split, inputs, score, remarks(task, split, content))
 
 
-def with_policy(task: Task, job: Job, policy: str) -> list[tuple[list[str], str]]:
-    """(texts, kind) for the encoder, of a job under a prefix policy."""
-    inputs = []
-    for role, texts in job.texts:
-        if policy == "instruct" and role != "document":
-            texts = [INSTRUCT.format(task.prompt) + text for text in texts]
-        inputs.append((texts, POLICIES[policy][role]))
-    return inputs
+def _with_policy(task: Task, policy: str, role: str, texts: list[str]) -> tuple[list[str], str]:
+    """Texts as the encoder gets them, and their kind."""
+    if policy == "instruct" and role != "document":
+        texts = [INSTRUCT.format(task.prompt) + text for text in texts]
+    return texts, POLICIES[policy][role]
 
 
 def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str, Scores]:
     """{split: (scores with `main_score` and `remarks`, items)} of one task."""
     with naming(task.name):
         results = {}
-        for job in jobs(task):
+        for job in jobs(task, prefix):
             # All texts of a split with embeddings of one width
             embeddings, width = [], None
-            for texts, kind in with_policy(task, job, prefix):
+            for texts, kind in job.inputs:
                 embeddings.append(check_embeddings(encode(texts, kind), texts, width))
                 width = embeddings[0].shape[1]
 
@@ -228,28 +228,27 @@ def evaluate_task(task: Task, encode: Encode, prefix: str = "mteb") -> dict[str,
 # --- the run --------------------------------------------------------------------------------------
 
 
-def finished(
-    task: Task, out: Path, settings: dict, overwrite: bool
-) -> tuple[dict, dict | None, str]:
-    """All settings of a task's result; the result of an earlier run, if it is complete and of these
-    settings; 'done', 'kept' or 'damaged file replaced', for the log."""
-    # Is there one that can be read?
+def finished(task: Task, out: Path, settings: dict, overwrite: bool) -> tuple[dict, dict | None]:
+    """All settings of a task's result, and the result of an earlier run with these settings."""
     path, settings = out / f"{task.name}.json", settings | {"task": fingerprint(task)}
     if overwrite or not path.exists():
-        return settings, None, "done"
+        return settings, None
+
+    # A damaged one is made again
     try:
         result = read_result(path)
-    except InputError:
-        return settings, None, "damaged file replaced"
+    except InputError as error:
+        print(f"{error}; it is made again")
+        return settings, None
 
-    # Of the same settings: the model's name does not matter where its weights are known
+    # The model's name does not matter where its weights are known
     for field in (*settings, "truncate_dim"):
         value, before = settings.get(field), result["settings"].get(field)
         if before != value and not (field == "model" and "weights" in settings):
             found = f"result of another run ({field} {before!r}, now it is {value!r})"
             advice = "choose another output folder, or add --overwrite to replace it"
             raise InputError(f"{path}: {found}; {advice}")
-    return settings, result, "kept"
+    return settings, result
 
 
 # The fields of mteb's `model_meta.json` (`ModelMeta`), unless `run` is given more
@@ -265,34 +264,35 @@ def run(
     encode: Encode,
     out,
     settings: dict,
-    prefix="mteb",
     overwrite=False,
     about: dict | None = None,
-) -> Iterator[tuple[dict, str]]:
-    """Evaluate tasks; write `<out>/<task>.json` and `<out>/summary.json`. Yields (result, state).
+) -> Iterator[tuple[dict, bool]]:
+    """Evaluate tasks; write `<out>/<task>.json` and `<out>/summary.json`. Yields (result, whether
+    it was kept from an earlier run).
 
-    settings: what decides the numbers apart from the data (model, weights, dtype, …); it is stored
-    with the prefix policy, the task's fingerprint and the versions. An earlier result is kept when
+    settings: what decides the numbers apart from the data (prefix policy, model, weights, dtype,
+    …); it is stored with the task's fingerprint and the versions. An earlier result is kept when
     all of it agrees, unless `overwrite`; versions may differ, and the model's name may where the
-    weights are known. about: facts on the model for `write_for_mteb`. state: see `finished`.
+    weights are known. about: facts on the model for `write_for_mteb`.
     """
-    out, settings, results = Path(out), {"prefix": prefix} | settings, []
+    out, settings, results = Path(out), {"prefix": "mteb"} | settings, []
     versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)}
     versions["python"] = platform.python_version()
     for task in tasks:
         with naming(task.name):
-            decisive, result, state = finished(task, out, settings, overwrite)
-        if result is None:
+            decisive, earlier = finished(task, out, settings, overwrite)
+        result = earlier
+        if not earlier:
             start = time.perf_counter()
-            splits = evaluate_task(task, encode, prefix)
+            splits = evaluate_task(task, encode, settings["prefix"])
             seconds = time.perf_counter() - start
             # The result file last: where it is, everything is
             write_items(out, task, {split: items for split, (_, items) in splits.items()})
             scores = {split: scores for split, (scores, _) in splits.items()}
-            result = _plain(result_of(task, scores, seconds, decisive | {"versions": versions}))
+            result = result_of(task, scores, seconds, decisive | {"versions": versions})
             write_json(out / f"{task.name}.json", result)
         results.append(result)
-        yield result, state
+        yield result, bool(earlier)
     summary = summarise({result["task_name"]: result for result in results})
     write_for_mteb(out, results, settings, about or {})
     write_json(out / "summary.json", {"settings": settings | {"versions": versions}, **summary})
@@ -301,7 +301,7 @@ def run(
 def result_of(task: Task, scores: dict[str, dict], seconds: float, settings: dict) -> dict:
     """A result file's content, in mteb's layout with fields of our own."""
     about = {"hf_subset": task.subset, "languages": [task.language]}
-    return {
+    result = {
         "task_name": task.name,
         "task_type": task.type,
         "dataset_revision": task.revision,
@@ -314,6 +314,8 @@ def result_of(task: Task, scores: dict[str, dict], seconds: float, settings: dic
         "scores": {split: [values | about] for split, values in scores.items()},
         "settings": settings,
     }
+    # For strict JSON: numpy's numbers become Python's, NaN becomes null
+    return json.loads(json.dumps(result, default=float), parse_constant=lambda name: None)
 
 
 def write_items(out: Path, task: Task, splits: dict[str, Items]) -> None:
@@ -339,27 +341,15 @@ def write_for_mteb(out: Path, results: list[dict], settings: dict, about: dict) 
     name = HUB_NAME.fullmatch(model)[1] if is_from_hub else f"local/{Path(model).resolve().name}"
     revision = settings.get("weights", "no_revision_available")[:40]
     folder = out / "results" / name.replace("/", "__").replace(" ", "_") / revision
-    subsets = {task.name: task.subset for task in TASKS}
-    known = [result for result in results if result["task_name"] in subsets]
+    known = [result for result in results if result["task_name"] in NAMED]
     for result in known:
         # A task file may have the benchmark's data, but has no subsets
-        subset = {"hf_subset": subsets[result["task_name"]]}
+        subset = {"hf_subset": NAMED[result["task_name"]].subset}
         scores = {split: [values[0] | subset] for split, values in result["scores"].items()}
         write_json(folder / f"{result['task_name']}.json", result | {"scores": scores})
     if known:
         meta = MTEB_META | {"name": name, "revision": revision} | about
         write_json(folder / MODEL_META, meta)
-
-
-def _plain(value):
-    """For strict JSON: numpy numbers become Python's, NaN becomes null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float | np.floating):
-        return float(value) if np.isfinite(value) else None
-    return value
 
 
 # --- command line ---------------------------------------------------------------------------------
@@ -388,13 +378,13 @@ def _run_share(args, rank: int, world: int) -> None:
     # What decides the numbers
     dtype = getattr(torch, args.dtype)
     model, tokenizer = e5nl.load(folder, dtype=dtype, truncate_dim=args.dim)
-    args.prefix = args.prefix or ("mteb" if model.config.policy == "e5" else "instruct")
+    prefix = args.prefix or ("mteb" if model.config.policy == "e5" else "instruct")
     prompts, weights = dict(model.config.prompts), model_folder.weights_hash(folder)
-    settings = {"model": str(args.model), "weights": weights, "dtype": args.dtype}
-    settings |= {"prompts": prompts} | model.config.cut
-    prefixes = f"--prefix {args.prefix}, {model_folder.describe_prefixes(model.config)}"
+    settings = {"prefix": prefix, "model": str(args.model), "weights": weights}
+    settings |= {"dtype": args.dtype, "prompts": prompts} | model.config.cut
+    prefixes = f"--prefix {prefix}, {model_folder.describe_prefixes(model.config)}"
     print(f"{args.model}: {len(tasks)} tasks, {prefixes}, {args.dtype}, weights {weights[:12]}")
-    if note := model_folder.other_policy(model.config, args.prefix):
+    if note := model_folder.other_policy(model.config, prefix):
         print(note)
 
     # Each process embeds its share, between the times when all read the files; then one scores
@@ -402,8 +392,12 @@ def _run_share(args, rank: int, world: int) -> None:
     if world > 1:
         e5nl.wait()
         for task in tasks:
-            if finished(task, out, {"prefix": args.prefix} | settings, args.overwrite)[1] is None:
-                _embed_share(task, cache, args.prefix, (rank, world))
+            with naming(task.name):
+                if finished(task, out, settings, args.overwrite)[1]:
+                    continue
+                for job in jobs(task, prefix):
+                    for texts, kind in job.inputs:
+                        cache.fill(texts, kind, (rank, world))
         e5nl.wait()
         cache.read()
     if rank:
@@ -416,11 +410,10 @@ def _run_share(args, rank: int, world: int) -> None:
         "max_tokens": config.max_length,
         "embed_dim": config.width,
     }
-    results = run(tasks, cache, out, settings, args.prefix, args.overwrite, about)
-    for number, (result, state) in enumerate(results, 1):
+    results = run(tasks, cache, out, settings, args.overwrite, about)
+    for number, (result, kept) in enumerate(results, 1):
         name, score = result.get("main_score_name", "score"), 100 * result["main_score"]
-        seconds = f"{result.get('evaluation_time', 0):.1f} s"
-        seconds += "" if state == "done" else f", {state}"
+        seconds = f"{result.get('evaluation_time', 0):.1f} s" + ", kept" * kept
         line = f"{number}/{len(tasks)} {result['task_name']}: {name} {score:.2f} ({seconds})"
         print(line, flush=True)
         for split, (scores, *_) in result["scores"].items():
@@ -430,19 +423,11 @@ def _run_share(args, rank: int, world: int) -> None:
     print(f"{out}: {len(tasks)} results and summary.json; {embeddings}")
 
 
-def _embed_share(task: Task, cache: Cache, prefix: str, share: tuple[int, int]) -> None:
-    """Embed one process's share of a task's texts."""
-    with naming(task.name):
-        for job in jobs(task):
-            for texts, kind in with_policy(task, job, prefix):
-                cache.fill(texts, kind, share)
-
-
 def _download(args) -> None:
     tasks = select_tasks(TASKS, args.tasks)
     for number, task in enumerate(tasks, 1):
         with naming(task.name):
-            lines = [remark for job in jobs(task) for remark in job.remarks]
+            lines = [remark for job in jobs(task, "none") for remark in job.remarks]
         about = "; ".join(lines) or "texts and characters as mteb counts them"
         print(f"{number}/{len(tasks)} {task.name}: {about}", flush=True)
 
@@ -452,21 +437,18 @@ def _card(args) -> None:
     folder = Path(args.model)
     if args.push and not re.fullmatch(r"[\w.-]+/[\w.-]+", args.push):
         raise InputError(f"--push {args.push}: expected owner/name, as of a repository on the hub")
-    weights, results = model_folder.weights_hash(folder), read_results(args.results, notes := [])
-    config = model_folder.parse_config(folder)
+    results, config = read_results(args.results), model_folder.parse_config(folder)
 
     # Of this model, and all under the settings that the card states
     settings = next(iter(results.values()))["settings"]
     prefix, dtype, width = (settings.get(name) for name in ("prefix", "dtype", "truncate_dim"))
-    model = {"weights": weights, "prompts": dict(config.prompts)}
-    stated = {"prefix": prefix, "dtype": dtype, "truncate_dim": width}
+    model = {"weights": model_folder.weights_hash(folder), "prompts": dict(config.prompts)}
+    expected = {"prefix": prefix, "dtype": dtype, "truncate_dim": width} | model
     for name, result in results.items():
-        for field, expected in (model | stated).items():
-            if (value := result["settings"].get(field)) != expected:
-                other = folder if field in model else "another result"
-                found = f"{name} is of {field} {str(value)[:80]}, {other} has {str(expected)[:80]}"
+        for field, value in expected.items():
+            if (other := result["settings"].get(field)) != value:
+                found = f"{name} is of {field} {str(other)[:80]}, expected {str(value)[:80]}"
                 raise InputError(f"{args.results}: {found}; evaluate this model, all tasks alike")
-    print_notes(notes)
     if not (folder / card.CARD).is_file():
         card.write(folder)
     name = args.push or folder.resolve().name
@@ -482,7 +464,6 @@ def _card(args) -> None:
 def model_index(results: Results) -> list[dict]:
     """Entries of the hub's model-index: the main score of each split of each task, as mteb names
     and scales them."""
-    repositories = {task.name: task.repository.partition("@")[0] for task in TASKS}
     entries = []
     for name, result in results.items():
         with reading(f"result of {name}"):
@@ -490,7 +471,8 @@ def model_index(results: Results) -> list[dict]:
             for split, (scores, *_) in result["scores"].items():
                 data = {"name": f"{name} ({scores['hf_subset']})", "type": name, "split": split}
                 if revision != "local":
-                    data |= {"type": repositories[name], "config": scores["hf_subset"]}
+                    repository = NAMED[name].repository.partition("@")[0]
+                    data |= {"type": repository, "config": scores["hf_subset"]}
                     data |= {"revision": revision}
                 value = {"name": metric, "type": metric, "value": round(scores["main_score"], 6)}
                 task = {"name": result["task_type"], "type": result["task_type"]}

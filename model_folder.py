@@ -18,14 +18,15 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tokenizers
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
+from tokenizers.models import WordPiece
 from torch import Tensor
 
 from data import PREFIXES
@@ -74,7 +75,7 @@ class Config:
     prompts: tuple[tuple[str, str], ...] = tuple(PREFIXES.items())  # (kind of text, its prefix)
     similarity: str = "cosine"  # what the folder asks for; cosine is what is used
     truncate_dim: int | None = None  # only the first numbers of an embedding are used
-    # The whole config.json that was read, so that what is written loses no field of it.
+    # The complete config.json that was read, so that what is written loses no field of it.
     source: dict = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -121,29 +122,16 @@ class Config:
         return dataclasses.replace(self, truncate_dim=None if full else width)
 
 
-# Fields that config.json does not hold.
-ELSEWHERE = ("pooling", "max_seq_length", "prompts", "similarity", "truncate_dim", "source")
-
-# What a number in config.json may be: beyond it is a mistake, or more than any memory holds.
-LIMITS = {
-    "vocab_size": (1, 2**24),
-    "hidden_size": (1, 2**16),
-    "num_hidden_layers": (1, 1000),
-    "num_attention_heads": (1, 2**12),
-    "intermediate_size": (1, 2**20),
-    "max_position_embeddings": (3, 2**20),
-    "type_vocab_size": (1, 2**10),
-    "layer_norm_eps": (0, 1),
-    "pad_token_id": (0, 2**24),
-    "hidden_dropout_prob": (0, 0.999),
-    "attention_probs_dropout_prob": (0, 0.999),
+# The numbers of config.json, which the encoder needs, and their types.
+NUMBERS = {
+    field.name: field.type for field in dataclasses.fields(Config) if field.type in (int, float)
 }
+LARGEST = 2**24  # beyond it a number is a mistake, or asks for more than any memory holds
 SHORTEST = 3  # tokens of a longest input that makes sense: start, one piece, end
 
 # Settings that change embeddings where the judges obey them, and the only values that the encoder
 # here implements. Where a setting is absent, its default is among them.
 TEXT_ONLY = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
-NOTHING = [{}, None]
 IMPLEMENTED = {
     "config.json": {
         "model_type": list(ARCHITECTURES),
@@ -151,7 +139,7 @@ IMPLEMENTED = {
         "position_embedding_type": ["absolute", None],
         "is_decoder": [False, None],
         "add_cross_attention": [False, None],
-        "pruned_heads": NOTHING,
+        "pruned_heads": [{}, None],
         "quantization_config": [None],
     },
     "tokenizer_config.json": {
@@ -164,34 +152,21 @@ IMPLEMENTED = {
         "module_output_name": ["token_embeddings"],
         "modality_config": [TEXT_ONLY],
         "backend": ["torch"],
-        "query_length": [None],
-        "document_length": [None],
-        "query_expansion": [None],
-        "tokenizer_name_or_path": [None],
-        "model_args": NOTHING,
-        "model_kwargs": NOTHING,
-        "tokenizer_args": NOTHING,
-        "processor_kwargs": NOTHING,
-        "config_args": NOTHING,
-        "config_kwargs": NOTHING,
-        "processing_kwargs": NOTHING,
     },
     "pooling": {"include_prompt": [True]},
-    "config_sentence_transformers.json": {
-        "model_type": ["SentenceTransformer", None],
-    },
+    "config_sentence_transformers.json": {"model_type": ["SentenceTransformer", None]},
 }
-# Of these files every setting is an argument of the module, so an unknown one is refused too.
+# Of these files every setting is an argument of the module, so any other that is set is refused.
 ALSO_READ = {
     "sentence_bert_config.json": ("max_seq_length", "do_lower_case", "unpad_inputs"),
     "pooling": ("pooling_mode", "word_embedding_dimension", "embedding_dimension"),
 }
 
-# What holds sentence-transformers' longest input: its first name, then those of old versions.
-LENGTH_FILES = ["sentence_bert_config.json"] + [
-    f"sentence_{kind}_config.json"
-    for kind in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-]
+# Turns pickled weights into safetensors, for a message.
+CONVERT = (
+    'python -c "from transformers import AutoModel as M; '
+    "M.from_pretrained('{}').save_pretrained('{}')\""
+)
 
 
 def find(name) -> Path:
@@ -206,26 +181,12 @@ def find(name) -> Path:
         raise FileNotFoundError(f"{name}: no such folder; {expected}")
     folder = hub_folder(str(name), ["*.json", "*.safetensors", "README.md"], "model")
     if not any(folder.rglob("*.safetensors")):
+        convert = CONVERT.format(str(name).partition("@")[0], "converted")
         raise InputError(
             f"{name}: the repository holds no safetensors; where it has pytorch_model.bin alone, "
-            f"convert it with: {_convert(str(name).partition('@')[0], 'converted')}"
+            f"convert it with: {convert}"
         )
     return folder
-
-
-def _convert(name, folder) -> str:
-    """A command that turns pickled weights into safetensors, for a message."""
-    call = f"M.from_pretrained('{name}').save_pretrained('{folder}')"
-    return f'python -c "from transformers import AutoModel as M; {call}"'
-
-
-def read_config(folder) -> dict:
-    """`config.json` as it is."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        unfinished = "is not a model folder (or its training has not finished)"
-        raise InputError(f"{path}: no such file; {folder} {unfinished}")
-    return read_json(path)
 
 
 def parse_config(folder) -> Config:
@@ -234,15 +195,20 @@ def parse_config(folder) -> Config:
     folder = Path(folder)
     with reading(folder / "modules.json"):
         pooling = _parse_pooling(folder)
-    with reading(folder / "config.json"):
-        config = _parse_architecture(folder / "config.json", read_config(folder))
+    path = folder / "config.json"
+    if not path.is_file():
+        unfinished = "is not a model folder (or its training has not finished)"
+        raise InputError(f"{path}: no such file; {folder} {unfinished}")
+    with reading(path):
+        config = _parse_architecture(path, read_json(path))
     length = _parse_length(folder)
-    if length is not None and length < config.positions:
-        config = dataclasses.replace(config, max_seq_length=length)
+    if length is not None and length >= config.positions:
+        length = None
     prompts, similarity, width = _parse_prompts(folder)
+    prompts = tuple(prompts.items())
     config = config.shortened(width, f"{folder}/config_sentence_transformers.json: truncate_dim")
     return dataclasses.replace(
-        config, pooling=pooling, prompts=tuple(prompts.items()), similarity=similarity
+        config, pooling=pooling, max_seq_length=length, prompts=prompts, similarity=similarity
     )
 
 
@@ -253,34 +219,32 @@ def _refuse_others(path: Path, values: dict, name: str) -> None:
             known = " or ".join(repr(value) for value in allowed if value is not None)
             found = f"{field} is {values[field]!r:.80}"
             raise InputError(f"{path}: {found}; this encoder knows {known or 'none'} only")
-    for field in values if name in ALSO_READ else ():
-        if field not in IMPLEMENTED[name] and not field.startswith(ALSO_READ[name]):
+    for field, value in values.items() if name in ALSO_READ else ():
+        read = field in IMPLEMENTED[name] or field.startswith(ALSO_READ[name])
+        if not read and value not in (None, {}):
             raise InputError(f"{path}: the setting {field!r} is not implemented")
+
+
+def _is_number(value, kind, low: float, below: float) -> bool:
+    """Whether a value of a JSON file is such a number. True is none, and NaN is in no range."""
+    return isinstance(value, kind) and not isinstance(value, bool) and low <= value < below
 
 
 def _parse_architecture(path: Path, values: dict) -> Config:
     """config.json alone."""
-    # The fields that the encoder needs, and those that must not ask for more.
-    fields = {}
-    for field in dataclasses.fields(Config):
-        if field.name in ELSEWHERE:
-            continue
-        if field.name in values:
-            fields[field.name] = values[field.name]
-        elif field.default is dataclasses.MISSING:
-            raise InputError(f"{path}: no field {field.name!r}")
+    # The settings that must not ask for more, and the fields that the encoder needs.
     _refuse_others(path, values, "config.json")
-
-    # Sizes and constants: before anything is allocated.
-    for name, (low, high) in LIMITS.items():
-        value = fields.get(name, low)
-        kind = int if isinstance(high, int) and name != "layer_norm_eps" else int | float
-        if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
-            number = "a whole number" if kind is int else "a number"
-            raise InputError(
-                f"{path}: {name} is {value!r:.40}; expected {number} from {low} to {high:,}"
-            )
-    config = Config(**fields, source=values)
+    names = ("model_type", "hidden_act", *NUMBERS)
+    config = Config(**{name: values[name] for name in names if name in values}, source=values)
+    for name, kind in NUMBERS.items():
+        value = getattr(config, name)
+        if kind is int:
+            low = 0 if name == "pad_token_id" else 1
+            right, expected = _is_number(value, int, low, LARGEST), f"a whole number from {low}"
+        else:
+            right, expected = _is_number(value, int | float, 0, 1), "a number from 0 to below 1"
+        if not right:
+            raise InputError(f"{path}: {name} is {value!r:.40}; expected {expected}")
     if config.hidden_size % config.num_attention_heads:
         heads = f"{config.num_attention_heads} heads"
         raise InputError(f"{path}: hidden_size {config.hidden_size} is not a multiple of {heads}")
@@ -303,57 +267,53 @@ def _parse_architecture(path: Path, values: dict) -> Config:
 
 def _parse_length(folder: Path) -> int | None:
     """The longest input: sentence-transformers' own setting, else the tokenizer's."""
-    # The first file that sentence-transformers would find counts, where it says a length.
-    path, field, values = folder / "tokenizer_config.json", "model_max_length", {}
-    for name in LENGTH_FILES if (folder / "modules.json").is_file() else ():
-        settings = read_json(folder / name) if (folder / name).is_file() else {}
-        if settings:
-            _refuse_others(folder / name, settings, "sentence_bert_config.json")
-            if settings.get("max_seq_length") is not None:
-                path, field, values = folder / name, "max_seq_length", settings
-            break
-    if not values and path.is_file():
-        values = read_json(path)
+    (path, values), field = _transformer_settings(folder), "max_seq_length"
+    _refuse_others(path, values, "sentence_bert_config.json")
+    if values.get(field) is None:
+        path, field = folder / "tokenizer_config.json", "model_max_length"
+        values = read_json(path) if path.is_file() else {}
     length = values.get(field)
     if length is None:
         return None
     # transformers writes 1e30 for "no limit".
-    number = isinstance(length, int | float) and not isinstance(length, bool)
-    if not number or not SHORTEST <= length < math.inf or length != int(length):
+    if not _is_number(length, int | float, SHORTEST, math.inf) or length != int(length):
         expected = f"expected a whole number of tokens from {SHORTEST}"
         raise InputError(f"{path}: {field} is {length!r:.40}; {expected}")
     return int(length)
 
 
+def _transformer_settings(folder: Path) -> tuple[Path, dict]:
+    """What sentence-transformers stores of the encoder: the first file with content, and that.
+
+    Old versions named it after the architecture. Without modules.json the library reads none.
+    """
+    usual = folder / "sentence_bert_config.json"
+    if (folder / "modules.json").is_file():
+        for path in (usual, *sorted(folder.glob("sentence_*_config.json"))):
+            if path.is_file() and (settings := read_json(path)):
+                return path, settings
+    return usual, {}
+
+
 def _parse_pooling(folder: Path) -> str:
     """'mean' or 'cls': what modules.json leads to; without it mean, as in sentence-transformers."""
     # Which modules, and where they are.
-    modules, paths = folder / "modules.json", []
-    if not modules.is_file():
+    path = folder / "modules.json"
+    if not path.is_file():
         return "mean"
-    for module in read_json(modules, list):
-        if not isinstance(module, dict) or not isinstance(module.get("path"), str):
-            raise InputError(f"{modules}: {module!r:.80} is no module; expected its type and path")
-        kind = str(module.get("type")).rpartition(".")[2]
-        paths.append((kind, module["path"]))
-    kinds = [kind for kind, _ in paths]
-    for kind in kinds:
-        if kind not in ("Transformer", "Pooling", "Normalize"):
-            expected = "expected Transformer, Pooling and Normalize"
-            raise InputError(f"{modules}: module {kind} is not implemented; {expected}")
+    modules = read_json(path, list)
+    kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or not set(kinds[2:]) <= {"Normalize"}:
         expected = "expected Transformer, Pooling and perhaps Normalize"
-        raise InputError(f"{modules}: modules {', '.join(kinds) or 'none'}; {expected}")
-    if encoder := paths[0][1].strip("./"):
+        raise InputError(f"{path}: modules {', '.join(kinds) or 'none'}; {expected}")
+    if encoder := modules[0]["path"].strip("./"):
         raise InputError(
-            f"{modules}: the encoder is in the folder {encoder}; move the files of that folder to "
+            f"{path}: the encoder is in the folder {encoder}; move the files of that folder to "
             f'{folder}, and set the path of the Transformer in modules.json to ""'
         )
 
     # The pooling itself.
-    path = inside(folder, paths[1][1], modules) / "config.json"
-    if not path.is_file():
-        raise InputError(f"{path}: no such file, but {modules} names it; copy the whole model")
+    path = inside(folder, modules[1]["path"], path) / "config.json"
     values = read_json(path)
     _refuse_others(path, values, "pooling")
     with reading(path):
@@ -369,10 +329,13 @@ def _pooling_modes(values: dict) -> list[str]:
     if "pooling_mode" in values:
         modes = values["pooling_mode"]
         return list(map(str, [modes] if isinstance(modes, str) else modes))
-    flags = [key for key, used in values.items() if key.startswith("pooling_mode_") and used]
-    if not flags and "pooling_mode_mean_tokens" not in values:
-        return ["mean"]
-    return [flag.split("_")[2] if flag.count("_") == 3 else flag[13:] for flag in flags]
+    names = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    modes = [
+        names.get(flag, flag)
+        for flag, used in values.items()
+        if flag.startswith("pooling_mode_") and used
+    ]
+    return modes or ([] if "pooling_mode_mean_tokens" in values else ["mean"])
 
 
 def _parse_prompts(folder: Path) -> tuple[dict[str, str], str, int | None]:
@@ -445,11 +408,8 @@ class Tokenizer:
 
     def __init__(self, json_bytes: bytes, config: dict, where="tokenizer.json"):
         self.json, self.config, self.texts, self.cut = json_bytes, config, 0, 0
-        try:
+        with reading(where):
             self.backend = tokenizers.Tokenizer.from_buffer(json_bytes)
-        except Exception as error:  # the library raises plain Exception
-            reader = f"tokenizers {tokenizers.__version__} reads"
-            raise InputError(f"{where}: not a tokenizer.json that {reader} ({error})") from None
         # Every text has its frame, and is cut here if at all.
         self.backend.no_truncation()
         self.backend.no_padding()
@@ -488,7 +448,7 @@ class Tokenizer:
         # Of very long texts only the start: it has more tokens than are kept.
         starts = [self._start(text, max_length) for text in texts]
         ids = [encoding.ids for encoding in self.backend.encode_batch_fast(starts)]
-        # Where it has not (a text of long words), the whole text after all.
+        # Where it has not (a text of long words), the complete text after all.
         short = [
             i
             for i, start in enumerate(starts)
@@ -530,11 +490,10 @@ def read_tokenizer(folder) -> Tokenizer:
     with reading(settings):
         _refuse_others(settings, config, "tokenizer_config.json")
         _check_class(settings, config, tokenizer)
-    for name in LENGTH_FILES:
-        file = path.with_name(name)
-        if file.is_file() and read_json(file).get("do_lower_case") and not _lowercases(tokenizer):
-            advice = "add a Lowercase normalizer to tokenizer.json, or set it to false"
-            raise InputError(f"{file}: do_lower_case is true, tokenizer.json keeps case; {advice}")
+    file, stored = _transformer_settings(path.parent)
+    if stored.get("do_lower_case") and not _lowercases(tokenizer):
+        advice = "add a Lowercase normalizer to tokenizer.json, or set it to false"
+        raise InputError(f"{file}: do_lower_case is true, tokenizer.json keeps case; {advice}")
     return tokenizer
 
 
@@ -545,10 +504,13 @@ def _lowercases(tokenizer: Tokenizer) -> bool:
 
 # Classes of transformers that set up a part of the tokenizer anew: their own settings or defaults
 # count, not tokenizer.json. Without a class it is chosen by the model type.
-REBUILDS = {
-    "normalizer": ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"],
-    "bytes": ["RobertaTokenizer", "BartTokenizer", "GPT2Tokenizer", "LongformerTokenizer"],
-    "metaspace": ["XLMRobertaTokenizer", "CamembertTokenizer"],
+REBUILD_NORMALIZER = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+REBUILD_SPACES = {  # pre-tokenizer: classes, and whether they add a space unless set otherwise
+    "ByteLevel": (
+        ("RobertaTokenizer", "BartTokenizer", "GPT2Tokenizer", "LongformerTokenizer"),
+        False,
+    ),
+    "Metaspace": (("XLMRobertaTokenizer", "CamembertTokenizer"), True),
 }
 
 
@@ -587,37 +549,28 @@ def _check_class(path: Path, config: dict, tokenizer: Tokenizer) -> None:
         named = values.get("tokenizer_class") or default
     name = str(named).removesuffix("Fast")
 
-    # What the class would set, and what tokenizer.json says.
-    kind = type(tokenizer.backend.model).__name__
-    words, spaced = _word_parts(tokenizer), {"add_prefix_space": _adds_space(tokenizer)}
-    part, stated = {}, {}
-    if name in REBUILDS["normalizer"] and kind == "WordPiece":
-        normalizer = _state(tokenizer.backend.normalizer) or {"type": "none"}
-        part, stated = {"normalizer": normalizer["type"]}, {"normalizer": "BertNormalizer"}
-        if normalizer["type"] == "BertNormalizer":
-            lower, accents = config.get("do_lower_case", True), config.get("strip_accents")
-            own = normalizer["lowercase"], normalizer.get("strip_accents")
-            part = {
-                "do_lower_case": own[0],
-                "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
-                "strip_accents": own[0] if own[1] is None else own[1],
-            }
-            stated = {
-                "do_lower_case": lower,
-                "tokenize_chinese_chars": config.get("tokenize_chinese_chars", True),
-                "strip_accents": lower if accents is None else accents,
-            }
-    elif name in REBUILDS["bytes"] and [word.get("type") for word in words] == ["ByteLevel"]:
-        part, stated = spaced, {"add_prefix_space": config.get("add_prefix_space", False)}
-    elif name in REBUILDS["metaspace"] and words[-1].get("type") == "Metaspace":
-        part, stated = spaced, {"add_prefix_space": config.get("add_prefix_space", True)}
-    for setting, value in stated.items():
-        if part[setting] != value:
-            which = f"is {value}" if setting in config else f"is not set, so {value} for {name}"
-            raise InputError(
-                f"{path}: {setting} {which}, but tokenizer.json says {part[setting]}; programs "
-                "obey one or the other: make them agree"
-            )
+    # What the class sets, and what tokenizer.json says.
+    stored, sets = {}, {}
+    kind = _word_parts(tokenizer)[-1].get("type")
+    classes, adds_space = REBUILD_SPACES.get(kind, ((), None))
+    if name in REBUILD_NORMALIZER and isinstance(tokenizer.backend.model, WordPiece):
+        stored, sets = _state(tokenizer.backend.normalizer), {"type": "BertNormalizer"}
+        if stored.get("type") == "BertNormalizer":
+            sets["lowercase"] = config.get("do_lower_case", True)
+            sets["handle_chinese_chars"] = config.get("tokenize_chinese_chars", True)
+            # Accents go with the case where nothing is said of them.
+            sets["strip_accents"] = config.get("strip_accents")
+            for values in (stored, sets):
+                if values["strip_accents"] is None:
+                    values["strip_accents"] = values["lowercase"]
+    elif name in classes:
+        stored = {"add_prefix_space": _adds_space(tokenizer)}
+        sets = {"add_prefix_space": config.get("add_prefix_space", adds_space)}
+    for setting, value in sets.items():
+        if stored.get(setting) != value:
+            found = f"{name} sets {setting} to {value}, but in tokenizer.json it is "
+            advice = "programs obey one or the other: make them agree"
+            raise InputError(f"{path}: {found}{stored.get(setting)}; {advice}")
 
     # Tokens that transformers would take out of a text before tokenizer.json does anything.
     extra = []
@@ -693,41 +646,46 @@ def weight_files(folder) -> dict[str, Path]:
     elif pickles := sorted(folder.glob("*.bin")):
         raise InputError(
             f"{pickles[0]}: a pickle can run any code when read, so only safetensors are; "
-            f"convert it with: {_convert(folder, folder)}"
+            f"convert it with: {CONVERT.format(folder, folder)}"
         )
     else:
         raise InputError(f"{single}: no such file; a model folder holds it, or {index.name}")
     # Headers alone are read.
     where = {}
     for file in sorted(files):
-        if not file.is_file():
-            raise InputError(f"{file}: no such file, but {index} names it; copy all shards")
-        try:
-            with safe_open(file, "pt") as tensors:
-                where |= dict.fromkeys(tensors.keys(), file)
-        except SafetensorError as error:
-            advice = "copy or download it again"
-            raise InputError(f"{file}: damaged or not safetensors ({error}); {advice}") from None
+        with reading(file), safe_open(file, "pt") as tensors:
+            where |= dict.fromkeys(tensors.keys(), file)
     return where
 
 
 BLOCK = 1 << 22  # numbers of a tensor that are read at once
 
 
-def read_blocks(file: Path, name: str) -> Iterator[tuple[int, Tensor]]:
+def read_rows(file: Path, name: str, start: int, stop: int) -> Tensor:
+    """Rows of a tensor of a safetensors file.
+
+    They are mapped for themselves: what was read of a mapped file counts as memory until all
+    tensors of that mapping are gone.
+    """
+    with safe_open(file, "pt") as stored:
+        return stored.get_slice(name)[start:stop]
+
+
+def read_blocks(file: Path, name: str, rows=None) -> Iterator[tuple[int, Tensor]]:
     """(number of the first row, rows) of a tensor of a safetensors file, block by block.
 
-    Each block is mapped for itself: what was read of a mapped file counts as memory until the file
-    is closed.
+    rows (ascending): these alone, and numbered among themselves.
     """
-    start, rows = 0, 1
-    while start < rows:
-        with safe_open(file, "pt") as stored:
-            stored = stored.get_slice(name)
-            rows, *rest = stored.get_shape() or [1]
-            step = max(1, BLOCK // math.prod(rest))
-            yield start, stored[start : start + step]
-        start += step
+    with safe_open(file, "pt") as stored:
+        count, *rest = stored.get_slice(name).get_shape()
+    step = max(1, BLOCK // math.prod(rest))
+    for start in range(0, count, step):
+        block = read_rows(file, name, start, start + step)
+        if rows is None:
+            yield start, block
+        else:
+            first, last = np.searchsorted(rows, [start, start + step])
+            yield first, block[torch.from_numpy(rows[first:last] - start)]
 
 
 def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=None) -> Tensor:
@@ -738,20 +696,14 @@ def read_tensor(file: Path, name: str, dtype: torch.dtype | None = None, rows=No
     if dtype is None and rows is None:
         with safe_open(file, "pt") as stored:
             return stored.get_tensor(name)
-    parts = []
-    for start, block in read_blocks(file, name):
-        if rows is not None:
-            first, last = np.searchsorted(rows, [start, start + len(block)])
-            block = block[torch.from_numpy(rows[first:last] - start)]
-        parts.append(block.to(dtype or block.dtype, copy=True))
-    return torch.cat(parts)
+    blocks = (block for _, block in read_blocks(file, name, rows))
+    return torch.cat([block.to(dtype or block.dtype, copy=True) for block in blocks])
 
 
 def is_finite(blocks: Iterable[Tensor]) -> bool:
     """Whether the blocks of a tensor hold neither NaN nor infinity, as float32 either."""
-    for block in blocks:
+    for block in map(Tensor.float, blocks):
         # The sum is one pass without a copy; it can overflow, the second test cannot.
-        block = block.to(torch.float32) if block.dtype == torch.float64 else block
         if not block.sum().isfinite() and not block.isfinite().all():
             return False
     return True
@@ -803,13 +755,7 @@ def modern(name: str) -> str:
     return name.replace("LayerNorm.beta", "LayerNorm.bias")
 
 
-# The numbers of weights, and what safetensors calls them.
-FLOATS = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)  # what weights may be
 
 
 def checkpoint_names(parameters) -> dict[str, list[str]]:
@@ -829,39 +775,42 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
 
     shapes: what each parameter must have; the position table comes with its unused first rows.
     Stops, by the tensor's name, when one is missing, unknown, of another shape, or holds NaN.
-    float32 tensors that are one parameter alone stay in the memory-mapped file (copied on write).
+    Tensors of that dtype that are one parameter alone stay in the memory-mapped file (copied on
+    write).
     """
-    files = weight_files(folder)
-    names, mapped = _plain_names(folder, files), map_tensors(folder)
-    state = {}
+    files, mapped, names, state = weight_files(folder), map_tensors(folder), {}, {}
+    # {tensor's name without a prefix and as it is called today: its name in the file}
+    for name in files:
+        plain = modern(PREFIXED.sub("", name))
+        first = names.setdefault(plain, name)
+        same = first == name or torch.equal(*(read_tensor(files[x], x) for x in (first, name)))
+        if not same:
+            raise InputError(f"{folder}: tensors {first} and {name} are one, and they differ")
     for parameter, parts in checkpoint_names(shapes).items():
-        missing = [part for part in parts if part not in names]
-        if missing:
-            layers = f"config.json asks for {config.num_hidden_layers} layers"
-            raise InputError(f"{folder}: tensor {missing[0]} is missing; {layers}")
         # The shape of each part, as the checkpoint has it.
         rows, *rest = shapes[parameter]
         unused = config.position_offset if parameter == "positions.weight" else 0
         shape = (rows // len(parts) + unused, *rest)
         values = []
         for part in parts:
+            if part not in names:
+                layers = f"config.json asks for {config.num_hidden_layers} layers"
+                raise InputError(f"{folder}: tensor {part} is missing; {layers}")
             name = names.pop(part)
             value = mapped[name]
             if value.dtype not in FLOATS:
-                kind, known = str(value.dtype).removeprefix("torch."), ", ".join(FLOATS.values())
-                raise InputError(f"{folder}: tensor {part} is {kind}; this encoder reads {known}")
+                kinds = ", ".join(map(str, FLOATS))
+                raise InputError(f"{folder}: tensor {part} is {value.dtype}; expected {kinds}")
             if value.shape != shape:
                 stored = f"tensor {part} is {tuple(value.shape)}"
                 raise InputError(f"{folder}: {stored}, config.json asks for {shape}")
             # A large table is checked, and turned into another dtype, block by block.
-            in_place = dtype == torch.float32 and value.numel() <= BLOCK
-            blocks = [value] if in_place else (b for _, b in read_blocks(files[name], name))
+            small = value.numel() <= BLOCK
+            blocks = [value] if small else (b for _, b in read_blocks(files[name], name))
             if not is_finite(blocks):
                 advice = "the training that made it diverged, or the file is damaged"
                 raise InputError(f"{folder}: tensor {part} holds NaN or infinity; {advice}")
-            if dtype != torch.float32:
-                value = read_tensor(files[name], name, dtype)
-            values.append(value.to(dtype))
+            values.append(value if value.dtype == dtype else read_tensor(files[name], name, dtype))
         state[parameter] = values[0] if len(values) == 1 else torch.cat(values)
     # What is left over must be no part of an encoder.
     unknown = sorted(name for name in names if not LEFT_OUT.match(name))
@@ -872,19 +821,6 @@ def read_state(folder, config: Config, shapes: dict[str, torch.Size], dtype=torc
             f"{unknown[0]}; config.json and weights do not belong together"
         )
     return state
-
-
-def _plain_names(folder, files: dict[str, Path]) -> dict[str, str]:
-    """{tensor's name without a prefix and as it is called today: its name in the file}."""
-    names = {}
-    for name in files:
-        plain = modern(PREFIXED.sub("", name))
-        first = names.setdefault(plain, name)
-        if first != name:
-            values = [read_tensor(files[other], other) for other in (first, name)]
-            if not torch.equal(*values):
-                raise InputError(f"{folder}: tensors {first} and {name} are one, and they differ")
-    return names
 
 
 def check_positions(folder, config: Config, tokenizer: Tokenizer, positions: Tensor) -> None:
@@ -936,7 +872,7 @@ def write_folder(folder, config: Config, tokenizer: Tokenizer, state: dict[str, 
     folder.mkdir(parents=True, exist_ok=True)
     retire_model(folder)
     # config.json: what was read, and over it what this model is.
-    values = {name: getattr(config, name) for name in LIMITS} | {"hidden_act": config.hidden_act}
+    values = {name: getattr(config, name) for name in NUMBERS} | {"hidden_act": config.hidden_act}
     values |= {
         "model_type": config.model_type,
         "architectures": [f"{ARCHITECTURES[config.model_type]}Model"],
@@ -944,6 +880,29 @@ def write_folder(folder, config: Config, tokenizer: Tokenizer, state: dict[str, 
     }
     write_tensors(folder, tensors)
     write_settings(folder, config, tokenizer, config.source | values)
+
+
+# Tensors with one row per piece: the embedding table, and a masked language model's head where the
+# checkpoint still has it.
+BY_PIECE = re.compile(
+    r"(^|\.)embeddings\.word_embeddings\.weight$"
+    r"|^(lm_head|cls\.predictions)\.(bias|decoder\.(weight|bias))$"
+)
+
+
+def write_other_pieces(folder, out, rows: Callable[[Path, str], Tensor], *settings) -> None:
+    """The model of `folder` with other pieces, in the folder `out`.
+
+    rows: the new rows of a tensor that has one per piece, by its file and name; all other tensors
+    stay as they are. settings: as for `write_settings`. Nothing else is carried along:
+    sentencepiece.bpe.model, ONNX and other exports would keep the old vocabulary.
+    """
+    tensors = {}
+    for name, file in weight_files(folder).items():
+        make = rows if BY_PIECE.search(name) else read_tensor
+        tensors[modern(name)] = make(file, name)
+    write_tensors(out, tensors)
+    write_settings(out, *settings)
 
 
 def write_tensors(folder: Path, tensors: dict[str, Tensor]) -> None:

@@ -36,22 +36,20 @@ import functools
 import hashlib
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from data import beir_file, qrels_of, texts_by_id
-from files import InputError, hub_folder, inside, kind_of, read_json, read_rows
+from files import InputError, hub_folder, inside, kind_of, read_json, read_rows, reading
 
 # --- what a task of each type has -----------------------------------------------------------------
 
 
 class Kind(NamedTuple):
-    """What may be in a column: the test, and what to expect instead."""
+    """What a value may be: the test, and what to expect instead."""
 
     fits: Callable[[object], bool]
     expected: str
@@ -80,6 +78,23 @@ LABELS = Kind(
 )
 BINARY = Kind(lambda value: isinstance(value, int | float) and value in (0, 1), "0 or 1")
 NUMBER = Kind(is_number, "a number")
+FLAG = Kind(lambda value: isinstance(value, bool), "true or false")
+
+
+def text_like(pattern: str, expected: str) -> Kind:
+    """A text that a regular expression matches."""
+    return Kind(lambda value: isinstance(value, str) and re.fullmatch(pattern, value), expected)
+
+
+def dict_like(pattern: str, kind: type, expected: str) -> Kind:
+    """One or more values of a kind, by names that a regular expression matches."""
+
+    def fits(key: str, value) -> bool:
+        return bool(re.fullmatch(pattern, key)) and isinstance(value, kind)
+
+    return Kind(
+        lambda x: isinstance(x, dict) and x and all(fits(*item) for item in x.items()), expected
+    )
 
 
 class Type(NamedTuple):
@@ -116,9 +131,9 @@ TYPES = {
         "cosine_spearman", "((cosine|manhattan|euclidean)_)?(spearman|pearson)",
         PAIR | {"score": (["score"], NUMBER)}, "Retrieve semantically similar text."),
 }  # fmt: skip
-PUBLISHED = Path(__file__).with_name("published.json")  # what mteb publishes of tasks and models
 TRAINED, RANKING = ("Classification", "MultilabelClassification"), ("Retrieval", "Reranking")
-FILE_NAME = r"\w[\w.-]*"  # what a task or a split may be called: it becomes part of a file's name
+# What a task or a split may be called: it becomes part of a file's name; summary.json is taken
+FILE_NAME = r"(?!summary$)\w[\w.-]*"
 
 Table = list[dict]  # rows
 
@@ -412,6 +427,13 @@ TASKS = [
         subset="nl", splits=("dev", "test"), config="default", only_lang="nl",
         columns={"score": "similarity_score"}, translated=True),
 ]  # fmt: skip
+NAMED = {task.name: task for task in TASKS}
+
+
+@functools.cache
+def published() -> dict:
+    """What mteb publishes of tasks and models."""
+    return read_json(Path(__file__).with_name("published.json"))
 
 
 # --- which tasks ----------------------------------------------------------------------------------
@@ -427,128 +449,99 @@ def naming(where: str) -> Iterator[None]:
 
 
 def nearest(name, names) -> str:
-    """For a message: the names closest to an unknown one, or those that contain it, or some."""
-    # By their letters, then by a part of them
+    """For a message: the names closest to an unknown one, or those that contain it, or all."""
     lower, unknown = {known.lower(): known for known in names}, str(name).lower()
-    close = difflib.get_close_matches(unknown, lower, n=3, cutoff=0.4)
+    close = difflib.get_close_matches(unknown, lower, cutoff=0.4)
     close = close or [known for known in lower if unknown and unknown in known][:3]
-    if not close:
-        listed, many = list(names), len(names) > 100
-        return f"expected one of {', '.join(listed[:3] if many else listed)}{', …' * many}"
-    return f"did you mean {' or '.join(lower[known] for known in close)}?"
+    if close:
+        return f"did you mean {' or '.join(lower[known] for known in close)}?"
+    listed, many = list(names), len(names) > 100
+    return f"expected one of {', '.join(listed[:3] if many else listed)}{', …' * many}"
 
 
 def select_tasks(tasks: list[Task], wanted: list[str]) -> list[Task]:
     """Those tasks, in their order, that `wanted` lists by name or type, as `native`, `translated`
     (from another language) or `all`."""
-    types = dict.fromkeys(task.type for task in tasks)
-    names = [*(task.name for task in tasks), *types, "native", "translated", "all"]
-    for name in wanted:
-        if name not in names:
-            raise InputError(f"task {name!r} is unknown; {nearest(name, names)}")
-
     # All that each task may be called; of some it is not known whether they are translated
     origin = {True: "translated", False: "native", None: "all"}
-    called = [{"all", task.name, task.type, origin[task.translated]} for task in tasks]
-    chosen = [task for task, of_task in zip(tasks, called, strict=True) if of_task & set(wanted)]
-    if not chosen:
-        found = f"none of the {len(tasks)} tasks is known to be {' or '.join(wanted)}"
-        raise InputError(f"{found}; name tasks, types of tasks or all")
-    return chosen
+    called = [("all", origin[task.translated], task.type, task.name) for task in tasks]
+    known = dict.fromkeys(name for names in called for name in names)
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"task {name!r} is unknown; {nearest(name, known)}")
+    return [task for task, names in zip(tasks, called, strict=True) if set(names) & set(wanted)]
 
 
 def read_tasks(path, language: str = "nld-Latn") -> list[Task]:
     """The tasks of a task file, checked; their files exist. language: of tasks that name none."""
-    path = Path(path)
-    entries = read_json(path).get("tasks")
-    if not isinstance(entries, list) or {type(entry) for entry in entries} != {dict}:
+    content, tasks = read_json(path), {}
+    entries = content.get("tasks")
+    fits = isinstance(entries, list) and {*map(type, entries)} == {dict}
+    if not fits or content.keys() != {"tasks"}:
         expected = '{"tasks": [{"name": …, "type": …, "splits": …}, …]}'
-        raise InputError(f"{path}: expected {expected}")
-    tasks = [_parse_task({"language": language} | entry, path) for entry in entries]
-    for name, times in Counter(task.name for task in tasks).items():
-        if times > 1:
-            raise InputError(f"{path}: task {name!r} is given more than once")
-    return tasks
+        raise InputError(f"{path}: expected {expected} and no other field")
+    with reading(path):
+        for entry in entries:
+            name = entry["name"]
+            with reading(f"{path}: task {name!r}") as where:
+                if name in tasks:
+                    raise InputError(f"{where}: is given more than once")
+                entry = {"language": language} | entry
+                tasks[name] = _parse_task(entry, Path(path).parent, where)
+    return list(tasks.values())
 
 
-def _parse_task(entry: dict, path: Path) -> Task:
-    # What is said of other fields names the task, and depends on its type
-    name, type = entry.get("name"), entry.get("type")
-    if not isinstance(name, str) or not re.fullmatch(FILE_NAME, name) or name == "summary":
-        expected = "expected letters, digits, '.', '_' and '-', and not summary"
-        raise InputError(f"{path}: a task is named {name!r}; {expected}")
-    where = f"{path}: task {name}"
-    if not isinstance(type, str) or type not in TYPES:
+def _parse_task(entry: dict, folder: Path, where) -> Task:
+    """A task from its entry in a task file. where: for messages."""
+    type = entry["type"]
+    if str(type) not in TYPES:
         raise InputError(f"{where}: type {type!r} is unknown; {nearest(type, TYPES)}")
+    columns, scores = TYPES[type].columns, TYPES[type].scores
 
-    columns, trained = TYPES[type].columns, type in TRAINED
-    flag = (lambda v: isinstance(v, bool), "true or false")
-    checks = {  # field: (whether a value fits, what is expected)
-        "name": (bool, ""),
-        "type": (bool, ""),
-        "splits": (lambda v: _keys_match(v, FILE_NAME), "{split: files, …}"),
-        "train": (lambda v: trained, f"no training data in a task of type {type}"),
-        "main_score": (
-            lambda v: isinstance(v, str) and re.fullmatch(TYPES[type].scores, v),
-            f"a score of {type}, such as {TYPES[type].main_score}",
-        ),
-        "columns": (
-            lambda v: (
-                _keys_match(v, "|".join(columns)) and all(isinstance(x, str) for x in v.values())
-            ),
-            f"{{what: column}} for what in {', '.join(columns)}",
-        ),
-        "samples_per_label": (lambda v: isinstance(v, int) and v > 0, "a whole number above 0"),
-        "ignore_identical_ids": flag,
-        "prompt": (lambda v: isinstance(v, str), "a text"),
-        "translated": flag,
-        "language": (
-            lambda v: isinstance(v, str) and re.fullmatch("[a-z]{3}-[A-Z][a-z]{3}", v),
-            "a language and a script as in nld-Latn",
-        ),
+    # Its fields; an unknown one would silently change nothing
+    fields = {
+        "name": text_like(FILE_NAME, "letters, digits, '.', '_' and '-', and not summary"),
+        "type": TEXT,
+        "splits": dict_like(FILE_NAME, object, "{split: files, …}"),
+        "main_score": text_like(scores, f"a score of {type}, such as {TYPES[type].main_score}"),
+        "columns": dict_like("|".join(columns), str, f"{{what: column}} of {list(columns)}"),
+        "samples_per_label": Kind(lambda x: isinstance(x, int) and x > 0, "a whole number above 0"),
+        "ignore_identical_ids": FLAG,
+        "prompt": TEXT,
+        "translated": FLAG,
+        "language": text_like("[a-z]{3}-[A-Z][a-z]{3}", "a language and a script as in nld-Latn"),
     }
+    if type in TRAINED:
+        fields["train"] = Kind(bool, "a file or a list of files")
     for field, value in entry.items():
-        if field not in checks:
-            raise InputError(f"{where}: field {field!r} is unknown; {nearest(field, checks)}")
-        fits, expected = checks[field]
-        if not fits(value):
-            raise InputError(f"{where}: {field} is {value!r}; expected {expected}")
-    for field in ("splits", "train") if trained else ("splits",):
-        if field not in entry:
-            raise InputError(f"{where}: no field {field!r}; a task of type {type} needs it")
+        if field not in fields:
+            raise InputError(f"{where}: {type} has no field {field!r}; {nearest(field, fields)}")
+        if not fields[field].fits(value):
+            raise InputError(f"{where}: {field} is {value!r}; expected {fields[field].expected}")
 
     # Its files exist
-    splits = tuple(entry["splits"])
-    named = entry.pop("splits") | ({"train": entry.pop("train")} if trained else {})
+    splits = entry.pop("splits")
+    named = splits | ({"train": entry.pop("train")} if type in TRAINED else {})
     find = _ranking_files if type in RANKING else _table_files
-    files = {
-        split: find(names, path.parent, split, f"{where}: {split}")
-        for split, names in named.items()
-    }
-    return _task(**entry, repository="", splits=splits, files=files)
+    files = {split: find(names, folder, split, where) for split, names in named.items()}
+    return _task(**entry, repository="", splits=tuple(splits), files=files)
 
 
-def _keys_match(value, pattern: str) -> bool:
-    return (
-        isinstance(value, dict) and bool(value) and all(re.fullmatch(pattern, key) for key in value)
-    )
-
-
-def _table_files(names, folder: Path, split: str, where: str) -> dict[str, list[Path]]:
+def _table_files(names, folder: Path, split: str, where) -> dict[str, list[Path]]:
     """The tables of a split: they exist, inside the folder."""
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not names:
-        raise InputError(f"{where}: found {names!r}; expected a file or a list of files")
+        raise InputError(f"{where}: {split}: found {names!r}; expected a file or a list of files")
     return {"rows": [_existing(inside(folder, name, where), where) for name in names]}
 
 
-def _ranking_files(names, folder: Path, split: str, where: str) -> dict[str, list[Path]]:
+def _ranking_files(names, folder: Path, split: str, where) -> dict[str, list[Path]]:
     """The files of a split in BEIR layout: they exist, inside the folder."""
     names = {"folder": names} if isinstance(names, str) else names
     known = {"folder", "corpus", "queries"}
     if not isinstance(names, dict) or "folder" not in names or not names.keys() <= known:
         expected = 'expected a folder, or {"folder": …, "corpus": file, "queries": file}'
-        raise InputError(f"{where}: found {names!r}; {expected}")
+        raise InputError(f"{where}: {split}: found {names!r}; {expected}")
 
     # The usual names, but for the files that are elsewhere
     paths = {what: inside(folder, name, where) for what, name in names.items()}
@@ -559,7 +552,7 @@ def _ranking_files(names, folder: Path, split: str, where: str) -> dict[str, lis
     return files | {"top_ranked": sorted(own.glob("top_ranked.jsonl*"))}
 
 
-def _existing(path: Path, where: str) -> Path:
+def _existing(path: Path, where) -> Path:
     """The file, or the one with `.gz` added."""
     with naming(where):
         return beir_file(path.parent, path.name)
@@ -571,22 +564,20 @@ def _existing(path: Path, where: str) -> Path:
 def read_card(path: Path) -> dict[str, dict[str, list[str]]]:
     """{configuration: {split: patterns of its files}}, from the YAML head of the README.md of a hub
     repository."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    head = re.match(r"\ufeff?---\r?\n(.*?)\r?\n---", text, re.DOTALL)
+    from huggingface_hub import metadata_load  # here: slow to import, and only hub names need it
+
     card = {}
-    try:
-        for config in (yaml.safe_load(head[1]) or {}).get("configs") or [] if head else []:
+    with reading(path):
+        head = metadata_load(path) if path.is_file() else None
+        for config in (head or {}).get("configs") or []:
             # Files alone are the split train, as in `datasets`
             files = config["data_files"]
-            if isinstance(files, str) or not all(isinstance(part, dict) for part in files):
+            if isinstance(files, str) or not isinstance(files[0], dict):
                 files = [{"split": "train", "path": files}]
             splits = card[config["config_name"]] = {}
             for part in files:
                 paths = part["path"]
-                splits[str(part["split"])] = [paths] if isinstance(paths, str) else list(paths)
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        found = "its YAML head has no list of configs with data_files that can be read"
-        raise InputError(f"{path}: {found} ({str(error).splitlines()[0]})") from None
+                splits[part["split"]] = [paths] if isinstance(paths, str) else paths
     return card
 
 
@@ -599,14 +590,11 @@ def split_patterns(card: dict, config: str, split: str, alone: bool = False) -> 
 
     if config == "default" and len(card) == 1:
         (config,) = card
-    if config not in card:
-        raise InputError(f"README.md lists no configuration {config!r}; {nearest(config, card)}")
-    splits = card[config]
+    splits = card.get(config, {})
     if alone and len(splits) == 1:
         (split,) = splits
     if split not in splits:
-        lacking = f"no split {split!r} of configuration {config!r}"
-        raise InputError(f"README.md lists {lacking}; {nearest(split, splits)}")
+        raise InputError(f"README.md lists no split {split!r} of configuration {config!r}")
     return splits[split]
 
 
@@ -667,11 +655,8 @@ def locate(task: Task, split: str) -> dict[str, list[Path]]:
 
 def fingerprint(task: Task) -> str:
     """SHA-256 of all that decides a task's scores, the content of its files included."""
-    decisive = (
-        "type", "main_score", "splits", "samples_per_label", "ignore_identical_ids", "only_lang",
-        "parts", "columns", "prompt",
-    )  # fmt: skip
-    fields = [getattr(task, field) for field in decisive]
+    names = "type main_score splits samples_per_label ignore_identical_ids only_lang parts columns"
+    fields = [getattr(task, name) for name in [*names.split(), "prompt"]]
     fields.append(task.transform and task.transform.__name__)
     digest = hashlib.sha256(repr(fields).encode())
     for split in splits_read(task):
@@ -686,73 +671,62 @@ def fingerprint(task: Task) -> str:
 # --- reading them ---------------------------------------------------------------------------------
 
 
-def _rows_of(task: Task, split: str, files: list[Path]) -> list[tuple[str, dict]]:
-    """(file:row, row) of a split, of the task's language, transformed."""
-    # Only the columns that are used; a transform may use any
-    wanted = None if task.transform else (["lang"] if task.only_lang else [])
-    usable = ["text", *task.columns.values()]
-    for names, _ in TYPES[task.type].columns.values():
-        usable += names
-    rows = []
-    for file in files:
-        rows += [(f"{file}:{number}", row) for number, row in read_rows(file, wanted, usable)]
+def _rows_of(task: Task, split: str, files: list[Path], columns: list) -> list[tuple[str, dict]]:
+    """(file:row, row) of a split, of the task's language, transformed. columns: see `read_rows`."""
+    # A transform may use any column
+    wanted = None if task.transform else columns + (["lang"] if task.only_lang else [])
+    with reading(", ".join(map(str, files))) as place:
+        rows = [
+            (f"{file}:{number}", row)
+            for file in files
+            for number, row in read_rows(file, wanted)
+            if not task.only_lang or row["lang"] == task.only_lang
+        ]
+        if not rows:
+            only = f" with lang {task.only_lang!r}" if task.only_lang else ""
+            raise InputError(f"{place}: no rows{only}")
 
-    # Those of the task's language
-    if lang := task.only_lang:
-        rows = [x for x in rows if _cell(x[1], ["lang"], x[0])[1] == lang]
-    if not rows:
-        only = f" with lang {lang!r}" if lang else ""
-        raise InputError(f"{', '.join(map(str, files))}: no rows{only}")
-
-    # What mteb makes of them
-    if not task.transform:
-        return rows
-    try:
+        # What mteb makes of them
+        if not task.transform:
+            return rows
         changed = task.transform([row for _, row in rows], split)
-    except KeyError as error:
-        found = f"no column {error}; the row has {', '.join(rows[0][1])}"
-        raise InputError(f"{files[0]}: {found}") from None
-    return [(f"{files[0]}, after {task.transform.__name__}", row) for row in changed]
-
-
-def _cell(row: dict, names: list[str], where: str) -> tuple[str, object]:
-    """The first of the columns that a row has: its name and its value."""
-    for name in names:
-        if name in row:
-            return name, row[name]
-    wanted = " or ".join(map(repr, names))
-    raise InputError(f"{where}: no column {wanted}; the row has {', '.join(row) or 'nothing'}")
+        return [(f"{place}, after {task.transform.__name__}", row) for row in changed]
 
 
 def read_columns(task: Task, split: str) -> dict[str, list]:
     """The columns of a split: {'text': […], 'label': […]} or {'sentence1': …, 'sentence2': …,
     'label' or 'score': …}."""
+    # What they are called: as the task says, or as is usual
+    kinds = TYPES[task.type].columns
+    names = {what: usual for what, (usual, _) in kinds.items()}
+    names |= {what: [name] for what, name in task.columns.items()}
     files = locate(task, split)["rows"]
-    rows = _rows_of(task, split, files)
+    rows = _rows_of(task, split, files, [*names.values()])
+
     columns = {}
-    for what, (names, kind) in TYPES[task.type].columns.items():
-        # The column by the task's name for it, or by one of the usual ones
-        names = [task.columns[what]] if what in task.columns else names
-        cells = [_cell(row, names, where) for where, row in rows]
-        values = [value for _, value in cells]
+    for what, (_, kind) in kinds.items():
+        values = []
+        for where, row in rows:
+            name = next((name for name in names[what] if name in row), names[what][-1])
+            with reading(where):
+                values.append(row[name])
+        # A CSV file has texts alone
         if kind is not TEXT and kind_of(files[0]) in (".csv", ".tsv"):
             values = _numbers(values, whole=kind is LABEL)
-        for (where, _), (name, _), value in zip(rows, cells, values, strict=True):
+        for (where, _), value in zip(rows, values, strict=True):
             if not kind.fits(value):
-                found = str(value)[:60]
-                raise InputError(f"{where}: column {name!r} is {found!r}; expected {kind.expected}")
+                found = f"{what} is {str(value)[:60]!r}"
+                raise InputError(f"{where}: {found}; expected {kind.expected}")
         # A label may be written as 2.0
         whole = kind is LABEL
         columns[what] = [int(x) if whole and isinstance(x, float) else x for x in values]
 
-    # Labels, or scores, that can be told apart
+    # Labels, or scores, that can be told apart; numpy would make texts of numbers next to texts
     labels = flat_labels(columns)
-    if len(set(labels)) < 2:
-        only = repr(labels[0]) if labels else "empty"
-        raise InputError(f"{files[-1]}: all labels are {only}; there is nothing to tell apart")
-    if len({isinstance(label, str) for label in labels}) == 2:
-        found = "some labels are texts and some are numbers"
-        raise InputError(f"{files[-1]}: {found}; write all in one way")
+    examples = {isinstance(label, str): label for label in labels}
+    if len(set(labels)) < 2 or len(examples) > 1:
+        found = f"labels are like {str([*examples.values()])[:60]}"
+        raise InputError(f"{files[-1]}: {found}; expected two or more, all texts or all numbers")
     return columns
 
 
@@ -792,7 +766,7 @@ def read_ranking(task: Task, split: str) -> Ranking:
     # The three tables
     files = locate(task, split)
     if task.transform:
-        corpus, queries, qrels = (table for _, table in _rows_of(task, split, files["rows"]))
+        corpus, queries, qrels = (table for _, table in _rows_of(task, split, files["rows"], []))
     else:
         corpus, queries = texts_by_id(files["corpus"]), texts_by_id(files["queries"])
         qrels = qrels_of(files["qrels"])
@@ -807,16 +781,14 @@ def read_ranking(task: Task, split: str) -> Ranking:
         return Ranking(queries, corpus, qrels, {})
 
     # The candidates of each query are documents
-    where = files.get("top_ranked") or files["qrels"]
-    given = _top_ranked(where) if files.get("top_ranked") else qrels
+    ranked = files.get("top_ranked")
+    where, given = (ranked[0], _top_ranked(ranked)) if ranked else (files["qrels"][0], qrels)
     candidates = {query: list(given.get(query, ())) for query in queries}
     for query, ids in candidates.items():
-        if not ids:
-            raise InputError(f"{', '.join(map(str, where))}: query {query!r} has no candidates")
-        for id in ids:
-            if id not in corpus:
-                found = f"candidate {id!r} of query {query!r}"
-                raise InputError(f"{found} is not in {files['corpus'][0]}")
+        unknown = [id for id in ids if id not in corpus]
+        if unknown or not ids:
+            found = f"{unknown[0]!r} is not in {files['corpus'][0]}" if unknown else "none"
+            raise InputError(f"{where}: candidates of query {query!r}: {found}")
     return Ranking(queries, corpus, qrels, candidates)
 
 
@@ -836,23 +808,21 @@ def _top_ranked(files: list[Path]) -> dict[str, list[str]]:
 def remarks(task: Task, split: str, content: dict | Ranking) -> list[str]:
     """What a user should know of a split: judged documents that do not exist, and texts of the
     benchmark that are not as many, or as long, as mteb counts."""
-    # The texts, and how many rows they are of
-    lines = []
+    lines, sizes = [], {}
     if isinstance(content, Ranking):
-        texts = {"corpus": [*content.corpus.values()], "queries": [*content.queries.values()]}
-        count = {what: len(of_what) for what, of_what in texts.items()}
+        for what, texts in (("corpus", content.corpus), ("queries", content.queries)):
+            sizes[what] = [len(texts), sum(map(len, texts.values()))]
         judged = [id for grades in content.qrels.values() for id in grades]
         if missing := [id for id in judged if id not in content.corpus]:
             found = f"{len(missing):,} judged documents are not in the corpus, the first is"
             lines.append(f"{found} {missing[0]!r}; they count as not found")
     else:
         columns = [content[what] for what in ("text", "sentence1", "sentence2") if what in content]
-        texts, count = {split: sum(columns, [])}, {split: len(columns[0])}
+        sizes[split] = [len(columns[0]), sum(len(text) for texts in columns for text in texts)]
 
     # As many as mteb counts?
-    expected = read_json(PUBLISHED)["sizes"][task.name] if task.repository else {}
-    for what, of_what in texts.items():
-        size = [count[what], sum(map(len, of_what))]
+    expected = published()["sizes"][task.name] if task.repository else {}
+    for what, size in sizes.items():
         if size != expected.get(what, size):
             ours, mtebs = ("{:,} with {:,} characters".format(*x) for x in (size, expected[what]))
             advice = f"is this revision {task.revision[:12]}?"

@@ -33,7 +33,7 @@ from files import (
     refuse_plot,
 )
 from metrics import SEED, Items
-from mteb_nl import FILE_NAME, PUBLISHED, TASKS, TYPES, is_number, nearest
+from mteb_nl import FILE_NAME, NAMED, TYPES, is_number, nearest, published
 
 # --- result files ---------------------------------------------------------------------------------
 
@@ -65,10 +65,9 @@ def read_result(path: Path) -> dict:
 def _from_mteb(path: Path, result: dict) -> dict:
     """A result file that mteb wrote, with the fields of ours. Its main score is that of the Dutch
     part of a task of the benchmark."""
-    facts, name = {task.name: task for task in TASKS}, result.get("task_name")
-    if name not in facts:
-        raise InputError(f"{path}: task {name!r} is not in MTEB-NL")
-    task = facts[name]
+    task = NAMED.get(result.get("task_name"))
+    if not task:
+        raise InputError(f"{path}: task {result.get('task_name')!r} is not in MTEB-NL")
 
     # Its mean as the benchmark takes it: other languages and splits may be in the file too
     with reading(path):
@@ -95,17 +94,17 @@ def _short_name(name) -> str:
     return " ".join(str(model.get("name") or of_folder).split())
 
 
-def read_results(name, notes: list[str]) -> Results:
-    """The results in a folder that `run` or mteb wrote, or of a model with published scores (main
-    scores only).
+def note(line: str) -> None:
+    """Tell the user, not whoever reads the table."""
+    print(line, file=sys.stderr)
 
-    notes: gets a line for each file of the folder that is no result file.
-    """
+
+def read_results(name) -> Results:
+    """The results in a folder that `run` or mteb wrote, or of a model with published scores (main
+    scores only). Other files of the folder are skipped, and named."""
     if not Path(name).is_dir():
         return _published(str(name))
-
-    # A file of another kind is skipped, unless there is nothing else
-    results, refused = {}, []
+    results = {}
     for path in sorted(Path(name).glob("*.json")):
         if path.name in ("summary.json", MODEL_META):
             continue
@@ -115,29 +114,28 @@ def read_results(name, notes: list[str]) -> Results:
                 raise InputError(f"{path}: task_name is {task!r}, and so is that of another file")
             results[task] = result
         except InputError as error:
-            refused.append(f"{error}")
+            note(f"skipped: {error}")
     if not results:
         expected = "expected a folder that `run` wrote, or mteb (results/<model>/<revision>)"
-        raise InputError(refused[0] if refused else f"{name}: no result files; {expected}")
-    notes += [f"skipped: {line}" for line in refused]
+        raise InputError(f"{name}: no result files; {expected}")
     return results
 
 
 def _published(name: str) -> Results:
-    published = read_json(PUBLISHED)
-    if name not in published["models"]:
-        close = nearest(name, published["models"]) if "/" in name else "e.g. clips/e5-small-trm-nl"
+    models = published()["models"]
+    if name not in models:
+        close = nearest(name, models) if "/" in name else "e.g. clips/e5-small-trm-nl"
         raise FileNotFoundError(
             f"{name}: no such folder, and no model with published scores; {close}"
         )
-    model, facts = published["models"][name], {task.name: task for task in TASKS}
-    settings = {"by mteb": f"{name}, revision {model['revision'][:8]}, published"}
+    settings = {"by mteb": f"{name}, revision {models[name]['revision'][:8]}, published"}
+    scores = zip(published()["tasks"], models[name]["scores"], strict=True)
     return {
         task: {
-            "task_name": task, "task_type": facts[task].type, "main_score": score,
-            "translated": facts[task].translated, "settings": settings,
+            "task_name": task, "task_type": NAMED[task].type, "main_score": score,
+            "translated": NAMED[task].translated, "settings": settings,
         }
-        for task, score in zip(published["tasks"], model["scores"], strict=True)
+        for task, score in scores
     }  # fmt: skip
 
 
@@ -177,16 +175,16 @@ def _mean(scores) -> float | None:
     return None if None in scores else float(np.mean(scores))
 
 
-def name_columns(names: list) -> dict:
-    """{short name: name} of several folders or published models; as given where two have one."""
+def column_names(names: list) -> list[str]:
+    """Short names of folders or published models; those that two would share are as given."""
     shorts = [_short_name(name) for name in names]
     pairs = zip(names, shorts, strict=True)
-    return {str(name) if shorts.count(short) > 1 else short: name for name, short in pairs}
+    return [str(name) if shorts.count(short) > 1 else short for name, short in pairs]
 
 
-def read_columns_of(names: list, notes: list[str]) -> dict[str, Results]:
-    """{short name: results} of several folders or published models. notes: see `read_results`."""
-    return {short: read_results(name, notes) for short, name in name_columns(names).items()}
+def read_columns_of(names: list) -> dict[str, Results]:
+    """{short name: results} of several folders or published models."""
+    return dict(zip(column_names(names), map(read_results, names), strict=True))
 
 
 def _every(columns: dict[str, Results]) -> Results:
@@ -245,12 +243,11 @@ def report_tasks(columns: dict[str, Results]) -> list[list[str]]:
     summaries = [summarise(results, tasks) for results in columns.values()]
     cells = [["task", "type", *columns]]
     for name, type in tasks.items():
-        cells.append([name, type, *(_cell(summary["tasks"][name]) for summary in summaries)])
+        cells.append([name, type, *(_cell(x["tasks"][name]) for x in summaries)])
     for type in dict.fromkeys(tasks.values()):
         cells.append([f"mean {type}", "", *(_cell(x["types"][type]) for x in summaries)])
     for name in ("tasks", "types"):
-        scores = (_cell(summary[f"mean_{name}"]) for summary in summaries)
-        cells.append([f"mean over {name}", "", *scores])
+        cells.append([f"mean over {name}", "", *(_cell(x[f"mean_{name}"]) for x in summaries)])
     return cells
 
 
@@ -282,6 +279,7 @@ def plot(path, columns: dict[str, Results]) -> None:
     for a model and what was made of it."""
     import matplotlib.figure  # optional: only --plot needs it
 
+    # The lines on all texts; an open mean has no bar
     head, *rows = [row for row in report_types(columns) if row[1] in ("text", "all")]
     places, width = np.arange(len(head) - 3), 0.8 / len(columns)
     axes = matplotlib.figure.Figure((1.5 + 1.1 * len(places), 4), layout="constrained").subplots()
@@ -300,49 +298,56 @@ def plot(path, columns: dict[str, Results]) -> None:
 # --- comparing two --------------------------------------------------------------------------------
 
 
-def compare(a, b, resamples: int, notes: list[str]) -> tuple[list[dict], list[str]]:
-    """What B has over A: a row for each task that both have, and a line for each difference in
-    settings.
+def compare(a, b, resamples: int) -> tuple[list[tuple], list[str]]:
+    """What B has over A: a row for each task that both have and for the two means, and a line for
+    each difference in settings.
 
-    A row has the scores, their difference, and the ends of its 95 % interval (None where there are
-    no items to draw from). notes: gets a line for each file that cannot be used.
+    A row: name, type, the scores of A and B, the ends of the 95 % interval of their difference
+    (None: see `interval`).
     """
-    first, second = read_results(a, notes), read_results(b, notes)
+    first, second = read_results(a), read_results(b)
     tasks = [name for name in first if name in second]
     if not tasks:
         raise InputError(f"{a} and {b} have no task in common")
+
+    # Task by task, then the means over these tasks
     rows = []
     for name in tasks:
-        # Without an interval the scores can be compared all the same
-        low, high = None, None
-        try:
-            low, high = interval(Path(a), Path(b), first[name], second[name], resamples)
-        except InputError as error:
-            notes.append(f"no interval for {name}: {error}")
-        x, y = first[name]["main_score"], second[name]["main_score"]
-        row = {"task": name, "type": first[name]["task_type"], "a": x, "b": y, "difference": y - x}
-        rows.append(row | {"low": low, "high": high})
+        x, y = first[name], second[name]
+        ends = interval([(a, x), (b, y)], resamples)
+        rows.append((name, x["task_type"], x["main_score"], y["main_score"], *ends))
+    means = [summarise({name: results[name] for name in tasks}) for results in (first, second)]
+    for mean in ("tasks", "types"):
+        scores = (summary[f"mean_{mean}"] for summary in means)
+        rows.append((f"mean over {mean}", "", *scores, None, None))
     return rows, differences([(first[name], second[name]) for name in tasks])
 
 
-def interval(
-    a: Path, b: Path, first: dict, second: dict, resamples: int
-) -> tuple[float | None, float | None]:
-    """The 2.5th and 97.5th percentile of the difference between two results of a task when its
-    texts, queries or pairs are drawn with replacement, the same for both (a paired bootstrap).
+def interval(runs: list[tuple], resamples: int) -> tuple[float | None, float | None]:
+    """The 2.5th and 97.5th percentile of a score, or of the difference between two of one task,
+    when its texts, queries or pairs are drawn with replacement (two: the same ones for both, a
+    paired bootstrap).
 
-    None where the two have no items or not the same, or where a draw has no score.
+    runs: (folder, result). None where there are no items, two runs have not the same, or a draw has
+    no score.
     """
-    type, score = first["task_type"], first.get("main_score_name")
-    if (type, score) != (second["task_type"], second.get("main_score_name")):
+    # A score can be shown without its interval too
+    task = runs[0][1]
+    try:
+        items = [read_items(Path(folder), result) for folder, result in runs]
+    except InputError as error:
+        note(f"no interval for {task['task_name']}: {error}")
         return None, None
-    items = [read_items(folder, result) for folder, result in ((a, first), (b, second))]
-    about = [_about(splits) for splits in items]
-    if not about[0] or about[0] != about[1]:
+    scores = [(result["task_type"], result.get("main_score_name")) for _, result in runs]
+    if not items[0] or scores[0] != scores[-1] or _about(items[0]) != _about(items[-1]):
         return None, None
 
-    draws = resample(type, score, items, resamples)
-    return _ends((draws[1] - draws[0]).mean(1))
+    # Of very few items a draw may be one item alone, which has no score
+    draws = resample(*scores[0], items, resamples)
+    draws = (draws[1] - draws[0] if len(runs) > 1 else draws[0]).mean(1)
+    if not np.isfinite(draws).all():
+        return None, None
+    return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
 
 
 def resample(type: str, score: str, models: list[dict[str, Items]], resamples: int) -> np.ndarray:
@@ -358,13 +363,6 @@ def resample(type: str, score: str, models: list[dict[str, Items]], resamples: i
                 items = {name: array[chosen] for name, array in splits[split].items()}
                 scores[model, draw, number] = metrics.score_items(type, score, items)
     return scores
-
-
-def _ends(draws: np.ndarray) -> tuple[float | None, float | None]:
-    """The 95 % interval. None where some draw of very few items has no score: all may be one."""
-    if not np.isfinite(draws).all():
-        return None, None
-    return tuple(np.percentile(draws, [2.5, 97.5]).tolist())
 
 
 def _about(splits: dict[str, Items]) -> dict:
@@ -385,12 +383,15 @@ def read_items(folder: Path, result: dict) -> dict[str, Items]:
     path = folder / "items" / f"{result['task_name']}.npz"
     if not path.is_file():
         return {}
+
+    # Its arrays are called split/item
     splits = {}
     with reading(path):
         with np.lib.npyio.NpzFile(path, allow_pickle=False) as stored:
             for name in stored.files:
                 split, _, item = name.partition("/")
                 splits.setdefault(split, {})[item] = stored[name]
+        # Items of other results would give an interval that is silently wrong
         type, score = result["task_type"], result["main_score_name"]
         again = [metrics.score_items(type, score, items) for items in splits.values()]
     if splits and not abs((again := np.mean(again)) - result["main_score"]) < 1e-6:
@@ -420,17 +421,10 @@ def differences(pairs: list[tuple[dict, dict]]) -> list[str]:
                 x, y = (value and str(value)[:12] for value in (x, y))
             name = "data or protocol" if field == "task" else field
             where = f" of {pair[0]['task_name']}" if field in ("task", "data set revision") else ""
-            lines.setdefault(f"{name}{where}: {x!r} and {y!r}")
-        if {_new_batches(a), _new_batches(b)} == {True, False}:
-            advice = "clustering scores of the two cannot be compared"
-            lines.setdefault(f"scikit-learn draws other batches from 1.9 on: {advice}")
+            advice = "; clustering scores from before 1.9 and from then on cannot be compared"
+            advice = advice if field == "sklearn" else ""
+            lines.setdefault(f"{name}{where}: {x!r} and {y!r}{advice}")
     return list(lines)
-
-
-def _new_batches(settings: dict) -> bool | None:
-    """Whether scikit-learn was 1.9 or later; None if the version does not say."""
-    version = re.match(r"(\d+)\.(\d+)", str(settings.get("sklearn")))
-    return version and (int(version[1]), int(version[2])) >= (1, 9)
 
 
 def _settings(result: dict) -> dict:
@@ -438,24 +432,13 @@ def _settings(result: dict) -> dict:
     return settings | settings.pop("versions", {})
 
 
-def describe_comparison(rows: list[dict], a: str, b: str) -> list[list[str]]:
-    """Cells: the rows of `compare`, then the two means."""
+def describe_comparison(rows: list[tuple], a: str, b: str) -> list[list[str]]:
+    """Cells: the rows of `compare`, with a star where an interval excludes 0."""
     cells = [["task", "type", a, b, "difference", "95 % interval", ""]]
-    for row in rows:
-        low, high = row["low"], row["high"]
+    for name, type, x, y, low, high in rows:
         ends = "-" if low is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
         mark = "" if low is None or low <= 0 <= high else "*"
-        scores = _cell(row["a"]), _cell(row["b"]), f"{100 * row['difference']:+.2f}"
-        cells.append([row["task"], row["type"], *scores, ends, mark])
-
-    # The means of the tasks that both have
-    summaries = []
-    for side in "ab":
-        results = {x["task"]: {"task_type": x["type"], "main_score": x[side]} for x in rows}
-        summaries.append(summarise(results))
-    for name in ("tasks", "types"):
-        x, y = (summary[f"mean_{name}"] for summary in summaries)
-        cells.append([f"mean over {name}", "", _cell(x), _cell(y), f"{100 * (y - x):+.2f}", "", ""])
+        cells.append([name, type, _cell(x), _cell(y), f"{100 * (y - x):+.2f}", ends, mark])
     return cells
 
 
@@ -495,25 +478,22 @@ td { text-align: right; white-space: nowrap } details { overflow: auto; max-heig
 """
 # By Okabe and Ito: colour-blind readers can tell them apart, on light and on dark
 HUES = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a7fd1", "#a0a000"]
-CURVE_POINTS = 60  # of a training run; a longer one is drawn as means of neighbouring steps
+CURVE_POINTS = 60  # of a source in training; more are drawn as means of neighbouring steps
 
 
-def page(
-    columns: dict[str, Results], names: dict, runs: list, resamples: int, notes: list[str]
-) -> str:
+def page(columns: dict[str, Results], folders: dict, runs: list, resamples: int) -> str:
     """Results as an HTML page that needs no other file. Every number that is drawn is text too.
 
-    names: see `name_columns`. runs: folders with a `log.jsonl` of training or reports of mining.
-    notes: see `compare`.
+    folders: {short name: folder} of the columns. runs: folders with a `log.jsonl` of training or
+    reports of mining.
     """
-    scores = _bars_of_tasks(columns, names, resamples, notes)
     sections = [
         ("Types of tasks", "Main scores x 100.", bars(_bars_of_types(columns, ["all"]))),
         ("Native and translated text", "Paler: text that was translated to Dutch.",
          bars(_bars_of_types(columns, ["native", "translated"]))),
         ("Tasks", f"Line: 95 % interval, of {resamples:,} draws of a task's items.",
-         bars(scores, [0, 1])),
-        *_size_section(columns, names),
+         bars(_bars_of_tasks(columns, folders, resamples), [0, 1])),
+        *_size_section(columns, folders),
         *(section for run in runs for section in _run_sections(Path(run))),
     ]  # fmt: skip
     body = "".join(
@@ -530,14 +510,8 @@ def page(
     )
 
 
-def folded_table(cells: list[list[str]]) -> str:
-    """A table of words and numbers, that a click opens."""
-    content = "\n".join("<tr><th>" + "<td>".join(map(escape, row)) for row in cells)
-    return f"<details><summary>numbers</summary><table>{content}</table></details>"
-
-
 class Bar(NamedTuple):
-    """A number, drawn from `start` to `end`, with a line over it where there is an interval."""
+    """A number, drawn from `start` to `end`, with a line over it where it has an interval."""
 
     label: str
     text: str
@@ -556,6 +530,7 @@ def bars(groups: dict[str, list[Bar]], scale=(0, 100)) -> str:
         left, right = np.clip([_percent(x, scale) for x in (start, end)], 0, 100)
         return f'<{tag} style="left:{left:.2f}%;width:{right - left:.2f}%;{style}"></{tag}>'
 
+    # Notes have a column of their own where there are any
     noted, lines = any(row.note for rows in groups.values() for row in rows), []
     for group, rows in groups.items():
         lines.append(f'<tr><th colspan="4">{escape(group)}')
@@ -579,7 +554,149 @@ def _hue(number: int) -> str:
     return f"--hue:{HUES[number % len(HUES)]}" if number >= 0 else "--hue:var(--dim)"
 
 
-def plot_html(series: list[tuple[str, int, list]], xs, ys, dots=False, label="{:g}".format) -> str:
+def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, list[Bar]]:
+    """Types and means, of tasks on such text; of several texts those that have a score on each."""
+    # A group for each column of the table that is filled on all these texts
+    head, *rows = report_types(columns)
+    models, groups = list(columns), {}
+    for place, name in enumerate(head[3:], 3):
+        scores = [row for row in rows if row[1] in texts and row[place] != "-"]
+        if {text for _, text, *_ in scores} == set(texts):
+            groups[name] = [
+                Bar(row[0], row[place], row[1] if texts[1:] else "", models.index(row[0]),
+                    float(row[place]), opacity=0.5 if row[1] == "translated" else 1)
+                for row in scores
+            ]  # fmt: skip
+    return groups
+
+
+def _bars_of_tasks(columns: dict[str, Results], folders: dict, resamples: int) -> dict:
+    groups = {}
+    for name, type, *_ in report_tasks(columns)[1:]:
+        for hue, (model, results) in enumerate(columns.items()):
+            if name in results:
+                score = results[name]["main_score"]
+                low, high = interval([(folders[model], results[name])], resamples)
+                note = "" if low is None else f"{_cell(low)} to {_cell(high)}"
+                bar = Bar(model, _cell(score), note, hue, score, interval=(low, high))
+                groups.setdefault(f"{name}, {type}", []).append(bar)
+    return groups
+
+
+def _parameters(folder, results: Results) -> int | None:
+    """Of the model as it was scored: `run` and mteb write it for mteb."""
+    revision = str(next(iter(results.values()))["settings"].get("weights"))[:40]
+    for name in (MODEL_META, f"results/*/{revision}/{MODEL_META}"):
+        for path in Path(folder).glob(name):
+            size = read_json(path).get("n_parameters")
+            return size if is_number(size) and size > 0 else None
+    return None
+
+
+def _size_section(columns: dict[str, Results], folders: dict) -> Iterator[tuple]:
+    """Every model with published scores, and these, on the tasks that all have: dots and
+    a table."""
+    tasks = [name for name in NAMED if all(name in results for results in columns.values())]
+    if not tasks:
+        return
+
+    # {model: (logarithm of its parameters, mean score x 100)}
+    models, points = published()["models"], {}
+    for name, results in ({name: _published(name) for name in models} | columns).items():
+        known = models.get(name, {}).get("parameters")
+        if size := _parameters(folders.get(name, name), results) or known:
+            mean = np.mean([results[task]["main_score"] for task in tasks])
+            points[name] = math.log10(size), 100 * mean
+
+    # One colour for those of others, and one for each column
+    series = [("published", -1, [points[name] for name in points if name not in columns])]
+    series += [(name, hue, [points[name]]) for hue, name in enumerate(columns) if name in points]
+    xs, ys = zip(*points.values(), strict=True)
+    powers = range(math.floor(min(xs)), math.ceil(max(xs)) + 1)
+    drawn = drawing(
+        series, powers, even_marks(ys), True,
+        lambda x: f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M",
+    )  # fmt: skip
+
+    # The same as a table, best first
+    ordered = sorted(points.items(), key=lambda item: -item[1][1])
+    cells = [[name, f"{10**x / 1e6:,.1f}", f"{y:.2f}"] for name, (x, y) in ordered]
+    drawn += folded_table([["model", "parameters (M)", "mean"], *cells])
+    about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
+    yield "Size and score", about, drawn
+
+
+def _run_sections(folder: Path) -> Iterator[tuple]:
+    """What a folder has of training and of mining."""
+    paths = [*folder.glob("log.jsonl"), *sorted(folder.glob("*.jsonl*.json"))]
+    if not paths:
+        raise InputError(f"--runs {folder}: no log.jsonl of training, no report of mining there")
+    for path in paths:
+        with reading(path):
+            yield _training_section(path) if path.name == "log.jsonl" else _mining_section(path)
+
+
+def _training_section(path: Path) -> tuple:
+    """Loss and in-batch accuracy of each source."""
+    sources = {}
+    for number, line in read_jsonl(path):
+        with reading(path, number):
+            point = line["step"], line["loss"], line["accuracy"]
+            sources.setdefault(line["source"], []).append(point)
+
+    # Of many steps the means of neighbouring ones
+    curves = {
+        source: [part.mean(0) for part in np.array_split(points, min(len(points), CURVE_POINTS))]
+        for source, points in sorted(sources.items())  # of two runs in the same colours
+    }
+    marks = [even_marks([0, *column]) for column in zip(*sum(curves.values(), []), strict=True)]
+    drawn = ""
+    for place, what in ((1, "loss"), (2, "accuracy")):
+        series = [
+            (source, hue, [(point[0], point[place]) for point in curve])
+            for hue, (source, curve) in enumerate(curves.items())
+        ]
+        drawn += f"<h3>{what}</h3>{drawing(series, marks[0], marks[place])}"
+
+    # The same as a table
+    cells = [["source", "step", "loss", "accuracy"]]
+    for source, curve in curves.items():
+        cells += [[source, f"{x:.0f}", f"{y:.3f}", f"{z:.3f}"] for x, y, z in curve]
+    count = sum(map(len, sources.values()))
+    about = f"{count:,} steps; means of each source's, in at most {CURVE_POINTS} groups."
+    return f"Training of {path.parent.resolve().name}", about, drawn + folded_table(cells)
+
+
+def _mining_section(path: Path) -> tuple:
+    """What became of the candidates of a source, and how scores lie."""
+    figures = read_json(path).get("report") or {}
+    if "became of them" not in figures or not figures["candidates"]:
+        return "", "", ""
+    total = figures["candidates"]
+    reasons = [
+        Bar(reason, f"{count:,}", f"{count / total:.1%}", 0, count)
+        for reason, count in figures["became of them"].items()
+    ]
+    scores = [
+        Bar(name, f"{x['50%']:.3f}", f"{x['5%']:.3f} to {x['95%']:.3f}", 1, x["75%"], x["25%"],
+            (x["5%"], x["95%"]))
+        for name, x in figures.items()
+        if name.startswith("s(") and x
+    ]  # fmt: skip
+    scale = even_marks([end for bar in scores for end in bar.interval])
+    drawn = bars({"candidates": reasons}, [0, total])
+    drawn += bars({"scores: median, and 5 % to 95 %": scores}, scale)
+    about = f"{total:,} candidates of {figures['queries']:,} queries; of scores the middle half."
+    return f"Mining of {path.name}", about, drawn
+
+
+def folded_table(cells: list[list[str]]) -> str:
+    """A table of words and numbers, that a click opens."""
+    content = "\n".join("<tr><th>" + "<td>".join(map(escape, row)) for row in cells)
+    return f"<details><summary>numbers</summary><table>{content}</table></details>"
+
+
+def drawing(series: list[tuple[str, int, list]], xs, ys, dots=False, label="{:g}".format) -> str:
     """Curves or dots. series: (name, hue, points); xs, ys: the marks, from end to end; label: what
     is written at those of x."""
     # A line of no length, with round ends, is a dot whose shape does not depend on the page's
@@ -608,161 +725,6 @@ def even_marks(values) -> list[float]:
     return [n * step for n in range(first, last + 1)]
 
 
-# Sections of the page
-
-
-def _bars_of_types(columns: dict[str, Results], texts: list[str]) -> dict[str, list[Bar]]:
-    """Types and means, of tasks on such text; of several texts those that have a score on each."""
-    head, *rows = report_types(columns)
-    models, groups = list(columns), {}
-    for place, name in enumerate(head[3:], 3):
-        scores = [row for row in rows if row[1] in texts and row[place] != "-"]
-        if {text for _, text, *_ in scores} == set(texts):
-            groups[name] = [
-                Bar(row[0], row[place], row[1] if texts[1:] else "", models.index(row[0]),
-                    float(row[place]), opacity=0.5 if row[1] == "translated" else 1)
-                for row in scores
-            ]  # fmt: skip
-    return groups
-
-
-def _bars_of_tasks(columns: dict[str, Results], names: dict, resamples: int, notes) -> dict:
-    groups = {}
-    for name, type, *_ in report_tasks(columns)[1:]:
-        for hue, (model, results) in enumerate(columns.items()):
-            if name in results:
-                score = results[name]["main_score"]
-                low, high = _score_interval(names[model], results[name], resamples, notes)
-                note = "" if low is None else f"{_cell(low)} to {_cell(high)}"
-                bar = Bar(model, _cell(score), note, hue, score, interval=(low, high))
-                groups.setdefault(f"{name}, {type}", []).append(bar)
-    return groups
-
-
-def _score_interval(folder, result: dict, resamples: int, notes: list[str]):
-    """The 95 % interval of one result; None twice where there are no items to draw from."""
-    try:
-        if items := read_items(Path(folder), result):
-            type, score = result["task_type"], result["main_score_name"]
-            return _ends(resample(type, score, [items], resamples)[0].mean(1))
-    except InputError as error:
-        notes.append(f"no interval for {result['task_name']}: {error}")
-    return None, None
-
-
-def _parameters(folder, results: Results) -> int | None:
-    """Of the model as it was scored: `run` and mteb write it for mteb."""
-    folder, result = Path(folder), next(iter(results.values()))
-    revision = str(result["settings"].get("weights"))[:40]
-    for path in (*folder.glob(MODEL_META), *sorted(folder.glob(f"results/*/*/{MODEL_META}"))):
-        if path.parent.name in (folder.name, revision):
-            size = read_json(path).get("n_parameters")
-            return size if is_number(size) and size > 0 else None
-    return None
-
-
-def _size_section(columns: dict[str, Results], names: dict) -> Iterator[tuple]:
-    """Every model with published scores, and these, on the tasks that all have."""
-    published = read_json(PUBLISHED)
-    tasks = [name for name in published["tasks"] if all(name in x for x in columns.values())]
-    if not tasks:
-        return
-
-    # {model: (parameters, {task: score})}, {model: (size, mean)}
-    models = {
-        name: (model.get("parameters"), dict(zip(published["tasks"], model["scores"], strict=True)))
-        for name, model in published["models"].items()
-    }
-    for name, results in columns.items():
-        scores = {task: results[task]["main_score"] for task in tasks}
-        size = _parameters(names[name], results) or models.get(name, [None])[0]
-        models[name] = size, scores
-    points = {
-        name: (math.log10(size), 100 * np.mean([scores[task] for task in tasks]))
-        for name, (size, scores) in models.items()
-        if size
-    }
-
-    # Drawn, and as a table
-    series = [("published", -1, [points[name] for name in points if name not in columns])]
-    series += [(name, hue, [points[name]]) for hue, name in enumerate(columns) if name in points]
-    xs, ys = zip(*points.values(), strict=True)
-    powers = range(math.floor(min(xs)), math.ceil(max(xs)) + 1)
-    drawn = plot_html(
-        series, powers, even_marks(ys), True,
-        lambda x: f"{10**x / 1e9:g} B" if x > 8 else f"{10**x / 1e6:g} M",
-    )  # fmt: skip
-    cells = [[name, f"{models[name][0] / 1e6:,.1f}", f"{y:.2f}"] for name, (_, y) in points.items()]
-    cells.sort(key=lambda row: -float(row[2]))
-    about = f"Mean of main scores x 100 over the {len(tasks)} tasks that all have, by parameters."
-    drawn += folded_table([["model", "parameters (M)", "mean"], *cells])
-    yield "Size and score", about, drawn
-
-
-def _run_sections(folder: Path) -> Iterator[tuple]:
-    """What a folder has of training and of mining."""
-    paths = [*folder.glob("log.jsonl"), *sorted(folder.glob("*.jsonl*.json"))]
-    if not paths:
-        raise InputError(f"--runs {folder}: no log.jsonl of training, no report of mining there")
-    for path in paths:
-        with reading(path):
-            yield _training_section(path) if path.name == "log.jsonl" else _mining_section(path)
-
-
-def _training_section(path: Path) -> tuple:
-    """Loss and in-batch accuracy of each source."""
-    content, lines = "", [line for _, line in read_jsonl(path)]
-    size = math.ceil(len(lines) / CURVE_POINTS)
-    windows = [lines[start : start + size] for start in range(0, len(lines), size)]
-    steps = [window[-1]["step"] for window in windows]
-    sources = sorted({line["source"] for line in lines})
-    for what in ("loss", "accuracy"):
-        # Means of each source in each window; NaN where it has no batch there
-        means = np.array([
-            [np.mean([x[what] for x in window if x["source"] == source] or np.nan)
-             for source in sources]
-            for window in windows
-        ])  # fmt: skip
-
-        # Drawn, and as a table
-        series = [
-            (source, hue, [(x, y) for x, y in zip(steps, means[:, hue], strict=True) if y == y])
-            for hue, source in enumerate(sources)
-        ]
-        ys = even_marks([0, *means[np.isfinite(means)]])
-        rows = [
-            [str(step), *("" if x != x else f"{x:.3f}" for x in row)]
-            for step, row in zip(steps, means, strict=True)
-        ]
-        table = folded_table([["step", *sources], *rows])
-        content += f"<h3>{what}</h3>{plot_html(series, even_marks([0, *steps]), ys)}{table}"
-    about = f"{len(lines):,} steps. A point is the mean of a source's batches in {size:,} of them."
-    return f"Training of {path.parent.resolve().name}", about, content
-
-
-def _mining_section(path: Path) -> tuple:
-    """What became of the candidates of a source, and how scores lie."""
-    figures = read_json(path).get("report") or {}
-    if "became of them" not in figures or not figures["candidates"]:
-        return "", "", ""
-    total = figures["candidates"]
-    reasons = [
-        Bar(reason, f"{count:,}", f"{count / total:.1%}", 0, count)
-        for reason, count in figures["became of them"].items()
-    ]
-    scores = [
-        Bar(name, f"{x['50%']:.3f}", f"{x['5%']:.3f} to {x['95%']:.3f}", 1, x["75%"], x["25%"],
-            (x["5%"], x["95%"]))
-        for name, x in figures.items()
-        if name.startswith("s(") and x
-    ]  # fmt: skip
-    scale = even_marks([end for bar in scores for end in bar.interval])
-    drawn = bars({"candidates": reasons}, [0, total])
-    drawn += bars({"scores: median, and 5 % to 95 %": scores}, scale)
-    about = f"{total:,} candidates of {figures['queries']:,} queries; of scores the middle half."
-    return f"Mining of {path.name}", about, drawn
-
-
 # --- commands -------------------------------------------------------------------------------------
 
 
@@ -772,8 +734,7 @@ def print_report(args) -> None:
         raise InputError("--runs is for the page: add --html FILE")
     if args.html:
         refuse_existing(args.html, args.overwrite)
-    notes = []
-    columns = read_columns_of(args.results, notes)
+    columns = read_columns_of(args.results)
     if args.tasks:
         columns = only_tasks(columns, args.tasks)
     cells = report_types(columns) if args.by == "type" else report_tasks(columns)
@@ -781,23 +742,14 @@ def print_report(args) -> None:
     if args.plot:
         plot(args.plot, columns)
     if args.html:
-        names = name_columns(args.results)
-        content = page(columns, names, args.runs, args.resamples, notes)
+        folders = dict(zip(column_names(args.results), args.results, strict=True))
+        content = page(columns, folders, args.runs, args.resamples)
         with new_file(args.html) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    print_notes(notes)
-
-
-def print_notes(notes: list[str]) -> None:
-    print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
 
 
 def print_comparison(args) -> None:
-    notes = []
-    rows, lines = compare(args.a, args.b, args.resamples, notes)
-    names = [_short_name(args.a), _short_name(args.b)]
-    if names[0] == names[1]:
-        names = [str(args.a), str(args.b)]
+    rows, lines = compare(args.a, args.b, args.resamples)
+    names = column_names([args.a, args.b])
     print(table(describe_comparison(rows, *names), args.format, 2))
     print("\nsettings that differ:" if lines else "\nno settings differ", *lines, sep="\n  ")
-    print_notes(notes)

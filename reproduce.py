@@ -116,11 +116,11 @@ def prepare(name: str) -> Stage:
     return Stage(f"annotated {name}", words, out, source.download)
 
 
-def mine(name: str, miner: str) -> Stage:
+def mine(name: str) -> Stage:
     """The embeddings of the 19.5 million passages take 30 GB of disk with a model of width 768."""
     out = f"mined/{name}.jsonl.gz"
     words = [
-        f"mine.py --model {shlex.quote(miner)}",  # guess: multilingual E5 base for all sizes
+        "mine.py --model intfloat/multilingual-e5-base",  # guess, for all sizes
         f"--data OUT/annotated/{name}.jsonl.gz --corpus {ANNOTATED[name].corpus}",
         "--rule topk-stdmarginpos",  # stated, by its name alone
         "--sigma query --margin 1 --top 100",  # guess, all three
@@ -160,11 +160,11 @@ def synthetic() -> Stage:
 # --- 4. train -------------------------------------------------------------------------------------
 
 
-def train(base: str, recipe: str, batch_size: int) -> Stage:
+def train(base: str, batch_size: int) -> Stage:
     words = [
         f"e5nl.py train --model OUT/{base}",
         "--data OUT/mined/manifest.json OUT/synthetic/manifest.json",
-        f"--recipe {recipe}",  # inferred: `released` made the published models
+        "--recipe released",  # inferred: it made the published models
         f"--batch-size {batch_size}",  # stated: 1024
         "--negatives 1",  # stated: train_group_size 2
         "--tau 0.02 --epochs 1 --weight-decay 0.1",  # stated
@@ -197,17 +197,15 @@ def compare(size: str, model: str) -> Stage:
 # --- the stages in their order --------------------------------------------------------------------
 
 
-def plan(
-    size: str, init: str, recipe: str, batch_size: int, miner: str, tasks: list[str]
-) -> list[Stage]:
+def plan(size: str, init: str, batch_size: int, tasks: list[str]) -> list[Stage]:
     """What does not depend on size and init has one name for all of them, so it is made once."""
     initialise = INITIALISE[init](size)
     return [
         initialise,
-        *(prepare(name) for name in ANNOTATED),
-        *(mine(name, miner) for name in ANNOTATED),
+        *map(prepare, ANNOTATED),
+        *map(mine, ANNOTATED),
         synthetic(),
-        train(initialise.name, recipe, batch_size),
+        train(initialise.name, batch_size),
         evaluate(f"{initialise.name}-nl", tasks),
         compare(size, f"{initialise.name}-nl"),
     ]
@@ -290,14 +288,7 @@ def main(argv=None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and stop")
     parser.add_argument("--processes", type=whole_number(1), help="by default one per GPU")
-    parser.add_argument(
-        "--recipe",
-        choices=["released", "stated"],
-        default="released",
-        help="what the authors' code does, or what its command line says",
-    )
     parser.add_argument("--batch-size", type=whole_number(2), default=1024)
-    parser.add_argument("--miner", default="intfloat/multilingual-e5-base", help="model that mines")
     parser.add_argument(
         "--tasks", nargs="+", default=["all"], help="names, types, native, translated"
     )
@@ -308,10 +299,8 @@ def main(argv=None) -> int:
 
         args.processes = max(1, torch.cuda.device_count())
 
-    stages = plan(
-        args.size, args.init, args.recipe, args.batch_size, args.miner, args.tasks
-    )
-    print(f"{args.size}, {args.init}, recipe {args.recipe}, processes: {args.processes}")
+    stages = plan(args.size, args.init, args.batch_size, args.tasks)
+    print(f"{args.size}, {args.init}, processes: {args.processes}")
     return run(stages, Path(args.out), args.processes, args.dry_run)
 
 

@@ -67,7 +67,7 @@ from files import (
     whole_number,
     write_json,
 )
-from trim_vocab import BY_PIECE, refuse_inputs_in
+from trim_vocab import refuse_inputs_in
 
 # --- 3. from words to pieces ----------------------------------------------------------------------
 
@@ -79,19 +79,16 @@ def spread(pairs: list[WordPair], shape: tuple[int, int]) -> scipy.sparse.csr_ar
     stretched to one length, and what is then at one place belongs together. A pair counts once,
     however many its pieces, so the word "huis" says more about the piece "huis" than "huisarts".
     """
-    rows, columns, values = [], [], []
+    cells = []
     for source, target, count in pairs:
         # All with all, and those in order; the shares of either sum to 1.
-        cells = [(s, t, 1 / (len(source) * len(target))) for s in source for t in target]
+        share = 1 / (len(source) * len(target))
+        cells += [(t, s, count * share / 2) for s in source for t in target]
         length = math.lcm(len(source), len(target))
         for i in range(length):
-            place = source[i * len(source) // length], target[i * len(target) // length]
-            cells.append((*place, 1 / length))
-        for s, t, share in cells:
-            rows.append(t)
-            columns.append(s)
-            values.append(count * share / 2)
-    return scipy.sparse.csr_array((values, (rows, columns)), shape)
+            s, t = source[i * len(source) // length], target[i * len(target) // length]
+            cells.append((t, s, count * (1 / length) / 2))
+    return _matrix(cells, shape)
 
 
 # --- 4. evidence ----------------------------------------------------------------------------------
@@ -99,7 +96,6 @@ def spread(pairs: list[WordPair], shape: tuple[int, int]) -> scipy.sparse.csr_ar
 # In this order: the first that a piece has counts.
 EVIDENCE = ("special", "aligned", "identity", "substring", "unknown")
 SPECIAL, ALIGNED, IDENTITY, SUBSTRING, UNKNOWN = range(5)
-EVIDENT = (ALIGNED, IDENTITY)  # what substrings are looked for in
 
 
 def same_piece(source: Vocabulary) -> Callable[[str, bool], tuple[int, ...]]:
@@ -154,27 +150,29 @@ def weigh(
     evidence = np.where(np.diff(weights.indptr) > 0, ALIGNED, UNKNOWN)
 
     # The same token, or the same text.
-    same = {}
+    cells = []
     for role, id in target.roles.items():
         if role in source.roles:
-            same[id], evidence[id] = (source.roles[role],), SPECIAL
+            cells.append((id, source.roles[role], 1.0))
+            evidence[id] = SPECIAL
     find = same_piece(source)
     for id in np.flatnonzero(evidence == UNKNOWN).tolist():
         ids = find(target.texts[id], target.starts[id]) if target.texts[id] else ()
         if ids:
-            same[id], evidence[id] = ids, IDENTITY
-    rows = {id: dict.fromkeys(ids, 1.0) for id, ids in same.items()}
-    weights += _shares(_matrix(rows, (size, width)))
+            cells += [(id, same, 1.0) for same in dict.fromkeys(ids)]
+            evidence[id] = IDENTITY
+    weights += _shares(_matrix(cells, (size, width)))
 
     # The average of similar pieces that have evidence.
     similar = similar_pieces(target, evidence)
     evidence[list(similar)] = SUBSTRING
-    weights += _shares(_matrix(similar, (size, size))) @ weights
+    cells = [(id, *part) for id, parts in similar.items() for part in parts.items()]
+    weights += _shares(_matrix(cells, (size, size))) @ weights
 
     # Nothing.
-    nothing = {source.roles["unk"]: 1.0}
-    unknown = dict.fromkeys(np.flatnonzero(evidence == UNKNOWN).tolist(), nothing)
-    return weights + _matrix(unknown, (size, width)), evidence
+    unk = source.roles["unk"]
+    cells = [(id, unk, 1.0) for id in np.flatnonzero(evidence == UNKNOWN).tolist()]
+    return weights + _matrix(cells, (size, width)), evidence
 
 
 def similar_pieces(target: Vocabulary, evidence: np.ndarray) -> dict[int, dict[int, float]]:
@@ -185,7 +183,8 @@ def similar_pieces(target: Vocabulary, evidence: np.ndarray) -> dict[int, dict[i
     """
     texts, starts = [text.casefold() for text in target.texts], target.starts
     lacking = [id for id in np.flatnonzero(evidence == UNKNOWN).tolist() if texts[id]]
-    evident = [id for id in np.flatnonzero(np.isin(evidence, EVIDENT)).tolist() if texts[id]]
+    has_evidence = np.isin(evidence, (ALIGNED, IDENTITY))
+    evident = [id for id in np.flatnonzero(has_evidence).tolist() if texts[id]]
     # Of two pieces of one text the one that begins a word says more.
     known = {}
     for id in sorted(evident, key=lambda id: (not starts[id], evidence[id])):
@@ -207,11 +206,13 @@ def similar_pieces(target: Vocabulary, evidence: np.ndarray) -> dict[int, dict[i
     return {id: pieces for key, pieces in similar.items() if pieces for id in wanted[key]}
 
 
-def _matrix(rows: dict[int, dict[int, float]], shape: tuple[int, int]) -> scipy.sparse.csr_array:
-    cells = [(row, column, value) for row, cells in rows.items() for column, value in cells.items()]
-    row, column, value = zip(*cells, strict=True) if cells else ((), (), ())
-    places = np.array(row, int), np.array(column, int)
-    return scipy.sparse.csr_array((np.array(value, float), places), shape)
+def _matrix(
+    cells: list[tuple[int, int, float]], shape: tuple[int, int]
+) -> scipy.sparse.csr_array:
+    """Of cells (row, column, value); those of one place are added up."""
+    rows, columns, values = zip(*cells, strict=True) if cells else ((), (), ())
+    places = np.array(rows, int), np.array(columns, int)
+    return scipy.sparse.csr_array((np.array(values, float), places), shape)
 
 
 def _shares(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
@@ -271,14 +272,12 @@ def write_model(
         for key in (role, {"cls": "bos", "sep": "eos"}.get(role)):
             if values.get(f"{key}_token_id") is not None:
                 values[f"{key}_token_id"] = id
-    # Averages of rows where there is one per piece.
-    tensors = {}
-    for name, tensor in model_folder.map_tensors(folder).items():
-        if BY_PIECE.search(name):
-            tensor = torch.from_numpy(weights @ tensor.float().numpy()).to(tensor.dtype)
-        tensors[model_folder.modern(name)] = tensor
-    model_folder.write_tensors(out, tensors)
-    model_folder.write_settings(out, config, tokenizer, values)
+
+    def average(file: Path, name: str) -> torch.Tensor:
+        rows = model_folder.read_tensor(file, name)
+        return torch.from_numpy(weights @ rows.float().numpy()).to(rows.dtype)
+
+    model_folder.write_other_pieces(folder, out, average, config, tokenizer, values)
 
 
 # --- the report -----------------------------------------------------------------------------------

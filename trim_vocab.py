@@ -33,6 +33,7 @@ Letters for dimensions: V pieces of the original tokenizer, N texts, D width.
 
 import argparse
 import copy
+import functools
 import itertools
 import json
 import re
@@ -47,7 +48,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
@@ -61,7 +62,6 @@ from files import (
     find_files,
     kind_of,
     new_folder,
-    read_json,
     read_jsonl,
     read_texts,
     reading,
@@ -76,7 +76,6 @@ CUTS = (5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 75_000, 100_000)
 LOW_SHARE = 0.95  # Dutch trimmed on other Dutch keeps 98 % of the tokens and more
 CHUNK_CHARACTERS = 500_000  # tokenised at once: keeps all cores busy, takes some tens of MB
 COUNTED_CHUNKS = 64  # whose distinct words are held at once
-CHECKED_ROWS = 1_024  # of a table that are compared at once
 SAMPLE_TOKENS = 128  # tokens of the texts that are embedded with both models
 
 # --- 1. count -------------------------------------------------------------------------------------
@@ -121,20 +120,21 @@ def held_out(text: str) -> bool:
 
 def chunk_texts(texts: Iterable[str]) -> Iterator[list[str]]:
     """Texts in lists of about CHUNK_CHARACTERS, in order."""
-    characters = 0
-
-    def chunk_number(text: str) -> int:
-        nonlocal characters
+    chunk, characters = [], 0
+    for text in texts:
+        chunk.append(text)
         characters += len(text) + 64  # an empty text takes memory too
-        return characters // CHUNK_CHARACTERS
-
-    return (list(chunk) for _, chunk in itertools.groupby(texts, chunk_number))
+        if characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def tokenise(
     texts: Iterable[str], *backends: Tokenizer, special: bool = True
-) -> Iterator[tuple[list[str], list[list[Encoding]]]]:
-    """Chunks of texts, with their encodings by each tokenizer, in bounded memory.
+) -> Iterator[tuple[list[str], list[list[list[int]]]]]:
+    """Chunks of texts, with their ids by each tokenizer, in bounded memory.
 
     On all cores (on one with TOKENIZERS_PARALLELISM=false in the environment); the next chunk is
     tokenised while the caller has this one.
@@ -142,7 +142,8 @@ def tokenise(
 
     def encode(chunk):
         options = {"add_special_tokens": special}
-        return chunk, [backend.encode_batch_fast(chunk, **options) for backend in backends]
+        batches = (backend.encode_batch_fast(chunk, **options) for backend in backends)
+        return chunk, [[encoding.ids for encoding in batch] for batch in batches]
 
     # The empty chunk at the end lets the last one be yielded.
     with ThreadPoolExecutor(1) as pool:
@@ -190,8 +191,7 @@ def count_texts(backend: Tokenizer, texts: Iterable[str], by_word: bool) -> np.n
 
     counts, times = np.zeros(backend.get_vocab_size(), np.int64), iter([n for _, n in lines])
     tokenised = tokenise((line for line, _ in lines), backend, special=False)
-    for chunk, (encodings,) in tokenised:
-        ids = [encoding.ids for encoding in encodings]
+    for chunk, (ids,) in tokenised:
         counts += count_ids(ids, len(counts), list(itertools.islice(times, len(chunk))))
     return counts
 
@@ -212,12 +212,12 @@ def count_pieces(
         plain = list(itertools.islice(filter(PLAIN.fullmatch, block), 500))
         by_word = (count_texts(backend, plain, True) == count_texts(backend, plain, False)).all()
         # The texts that are counted, and those set aside.
-        sides: tuple[list, list] = [], []
-        for text in block:
-            sides[aside(text)].append(text)
-        for side, side_texts in enumerate(sides):
-            pieces[side] += count_texts(backend, side_texts, by_word) + len(side_texts) * frame
-            number[side] += len(side_texts)
+        asides = [aside(text) for text in block]
+        for side, chosen in enumerate(([not is_aside for is_aside in asides], asides)):
+            counts = count_texts(backend, itertools.compress(block, chosen), by_word)
+            pieces[side] += counts + sum(chosen) * frame
+            number[side] += sum(chosen)
+        block.clear()  # before the next one is read
     return pieces, number
 
 
@@ -253,8 +253,8 @@ def rank_pieces(counts: np.ndarray, first: set[int], min_frequency: int) -> np.n
     Those in `first` come before all others, whatever their counts (V,); the others need to occur
     `min_frequency` times.
 
-    >>> rank_pieces(np.array([5, 2, 1, 2, 0]), first={4}, min_frequency=2).tolist()
-    [4, 0, 1, 3]
+    >>> rank_pieces(np.array([5, 2, 1, 2, 0]), first={4, 2}, min_frequency=2).tolist()
+    [2, 4, 0, 1, 3]
     """
     # Sorted by: favoured or not, count, id.
     favoured = np.zeros(len(counts), bool)
@@ -301,20 +301,20 @@ def dump_tokenizer(spec: dict) -> bytes:
     return re.sub(r'"\\u0000(-?[0-9][0-9.eE+-]*)"', r"\1", text).encode()
 
 
-def map_ids(files: dict[str, dict], special_ids: dict[str, int], to: Callable[[int], int]) -> dict:
-    """The same files with `to(id)` in every place that names a piece by its id.
+def map_ids(
+    spec: dict, config: dict, special_ids: dict[str, int], to: Callable[[int], int]
+) -> tuple[dict, dict]:
+    """tokenizer.json and config.json with `to(id)` in every place that names a piece by its id.
 
     special_ids: {role: id} of the tokenizer. Where config.json says otherwise the tokenizer is
     right: multilingual-e5-small's configuration says pad 0, its <pad> is 1.
     """
     # All but the vocabulary, which is large and names no ids.
-    vocabulary = files["tokenizer.json"]["model"]["vocab"]
-    files = copy.deepcopy(files, {id(vocabulary): vocabulary})
-    spec, config = files["tokenizer.json"], files.get("config.json", {})
-    for token in spec.get("added_tokens") or []:
+    vocabulary = spec["model"]["vocab"]
+    spec, config = copy.deepcopy(spec, {id(vocabulary): vocabulary}), dict(config)
+    for token in spec["added_tokens"]:
         token["id"] = to(token["id"])
-    if spec.get("post_processor"):
-        _map_post_processor(spec["post_processor"], to)
+    spec["post_processor"] = _map_post_processor(spec["post_processor"], to)
     if spec["model"].get("unk_id") is not None:
         spec["model"]["unk_id"] = to(spec["model"]["unk_id"])
     if spec.get("padding"):
@@ -323,55 +323,41 @@ def map_ids(files: dict[str, dict], special_ids: dict[str, int], to: Callable[[i
     for key, stated in config.items():
         if key.endswith("_token_id") and isinstance(stated, int):
             config[key] = to(special_ids.get(key.removesuffix("_token_id"), stated))
-    return files
+    return spec, config
 
 
-def _map_post_processor(processor: dict, to: Callable[[int], int]) -> None:
-    kind = processor["type"]
-    if kind == "TemplateProcessing":
-        for token in processor["special_tokens"].values():
-            token["ids"] = [to(id) for id in token["ids"]]
-    elif kind in ("RobertaProcessing", "BertProcessing"):
-        for token in (processor["sep"], processor["cls"]):  # [content, id]
-            token[1] = to(token[1])
-    elif kind == "Sequence":
-        for part in processor["processors"]:
-            _map_post_processor(part, to)
-    else:
-        expected = "expected TemplateProcessing, RobertaProcessing or BertProcessing"
-        raise InputError(f"tokenizer.json: post-processor {kind} is unknown; {expected}")
+def _map_post_processor(part, to: Callable[[int], int]):
+    """Ids are in {"ids": [0]} of a template, and in ["</s>", 2] of BERT's and RoBERTa's."""
+    if isinstance(part, dict):
+        return {
+            key: [to(id) for id in value] if key == "ids" else _map_post_processor(value, to)
+            for key, value in part.items()
+        }
+    if isinstance(part, list) and list(map(type, part)) == [str, int]:
+        return [part[0], to(part[1])]
+    return [_map_post_processor(item, to) for item in part] if isinstance(part, list) else part
 
 
-def trim_files(files: dict[str, dict], special_ids: dict[str, int], kept: np.ndarray) -> dict:
-    """The same files for the pieces `kept` (old ids, ascending)."""
+def trim_files(
+    spec: dict, config: dict, special_ids: dict[str, int], kept: np.ndarray
+) -> tuple[dict, dict]:
+    """tokenizer.json and config.json for the pieces `kept` (old ids, ascending)."""
     # Added tokens such as <mask> have ids behind the vocabulary's.
     new_ids = {old: new for new, old in enumerate(kept.tolist())}
-    trimmed = map_ids(files, special_ids, new_ids.__getitem__)
-    model = trimmed["tokenizer.json"]["model"]
-    model["vocab"] = [model["vocab"][id] for id in kept if id < len(model["vocab"])]
-    if "config.json" in files:
-        before, after = files["config.json"], trimmed["config.json"]
-        after["vocab_size"] = len(kept)
-        pads = before.get("pad_token_id"), after.get("pad_token_id")
-        if before["model_type"] != "bert" and pads[0] != pads[1]:
-            moved = f"pad_token_id {pads[0]} would become {pads[1]}"
-            reason = f"{before['model_type']} counts positions from it"
-            expected = "expected a tokenizer with its special tokens first, as XLM-R has"
-            raise InputError(f"config.json: {moved}, and {reason}; {expected}")
-    return trimmed
+    trimmed, values = map_ids(spec, config, special_ids, new_ids.__getitem__)
+    vocabulary = spec["model"]["vocab"]
+    trimmed["model"]["vocab"] = [vocabulary[id] for id in kept if id < len(vocabulary)]
+    values["vocab_size"] = len(kept)
+    old, new = config.get("pad_token_id"), values.get("pad_token_id")
+    if config.get("model_type") != "bert" and old != new:
+        moved = f"pad_token_id {old} would become {new}"
+        reason = f"{config['model_type']} counts positions from it"
+        expected = "expected a tokenizer with its special tokens first, as XLM-R has"
+        raise InputError(f"config.json: {moved}, and {reason}; {expected}")
+    return trimmed, values
 
 
 # --- model folders --------------------------------------------------------------------------------
-
-TABLE = re.compile(r"(^|\.)embeddings\.word_embeddings\.weight$")
-# Tensors with one row per piece: the embedding table, and a masked language model's head where the
-# checkpoint still has it.
-BY_PIECE = re.compile(
-    TABLE.pattern
-    + r"|^lm_head\.(bias|decoder\.(weight|bias))$"
-    + r"|^cls\.predictions\.(bias|decoder\.(weight|bias))$"
-)
-
 
 def parameters(tensors: dict[str, Tensor]) -> int:
     """Numbers that can be learned: position_ids and other tensors of integers hold none."""
@@ -382,13 +368,12 @@ class Model(NamedTuple):
     """A model folder, found sound."""
 
     folder: Path
-    files: dict[str, dict]  # the JSON files that name ids
+    spec: dict  # tokenizer.json, see `parse_tokenizer`
     tokenizer: model_folder.Tokenizer
     pieces: list[str]
     special: set[int]  # ids that the files name
     config: model_folder.Config
     tensors: dict[str, Tensor]  # memory-mapped, under the checkpoint's names
-    rows: int  # of the embedding table
 
     @property
     def sizes(self) -> dict[str, float]:
@@ -398,20 +383,18 @@ class Model(NamedTuple):
 
 
 def read_model(folder: Path) -> Model:
-    """Read a folder; its tokenizer, its configuration and its embedding table have to agree."""
+    """Read a folder; its tokenizer and its configuration have to agree."""
     # First, a BPE or WordPiece tokenizer is refused by name.
-    path, files = folder / "tokenizer.json", {}
+    path, spec = folder / "tokenizer.json", {}
     if path.is_file():
-        files[path.name] = parse_tokenizer(path.read_bytes(), path)
-    tokenizer = model_folder.read_tokenizer(folder)
-    config, tensors = model_folder.parse_config(folder), model_folder.map_tensors(folder)
-    files["config.json"] = read_json(folder / "config.json")
+        spec = parse_tokenizer(path.read_bytes(), path)
+    tokenizer, config = model_folder.read_tokenizer(folder), model_folder.parse_config(folder)
     backend, size, special = tokenizer.backend, tokenizer.vocab_size, set()
-    map_ids(files, tokenizer.special_ids, lambda id: special.add(id) or id)
+    map_ids(spec, config.source, tokenizer.special_ids, lambda id: special.add(id) or id)
 
     # An added token whose id is not its place in the vocabulary is silently moved when loaded.
     stale = special - set(range(size))
-    for token in files["tokenizer.json"]["added_tokens"]:
+    for token in spec["added_tokens"]:
         if backend.token_to_id(token["content"]) != token["id"]:
             stale.add(token["id"])
     if backend.get_vocab_size() != size:
@@ -422,20 +405,10 @@ def read_model(folder: Path) -> Model:
         advice = "another tool left stale ids, go back to the original model"
         raise InputError(f"{path}: {pieces}, {other}; {advice}")
 
-    # The tables have one row per piece, and perhaps spare ones.
-    tables = {name: len(tensor) for name, tensor in tensors.items() if BY_PIECE.search(name)}
-    if not any(map(TABLE.search, tables)):
-        missing = "no tensor embeddings.word_embeddings.weight"
-        raise InputError(f"{folder}: {missing}; the weights do not belong to the configuration")
-    for name, rows in tables.items():
-        if rows != config.vocab_size:
-            stated = f"config.json vocab_size {config.vocab_size:,}"
-            raise InputError(
-                f"{folder}: tensor {name} has {rows:,} rows, {stated}; they do not belong together"
-            )
     model_folder.check_pieces(folder, config, tokenizer)
     pieces = [backend.id_to_token(id) for id in range(size)]
-    return Model(folder, files, tokenizer, pieces, special, config, tensors, config.vocab_size)
+    tensors = model_folder.map_tensors(folder)
+    return Model(folder, spec, tokenizer, pieces, special, config, tensors)
 
 
 def rank_candidates(
@@ -462,20 +435,12 @@ def rank_candidates(
 
 
 def write_model(model: Model, out: Path, kept: np.ndarray) -> None:
-    """The folder of the pieces `kept`: the rows of the tables, all other tensors as they are.
-
-    Nothing else is carried along: sentencepiece.bpe.model, ONNX and other exports would keep the
-    old vocabulary.
-    """
-    files = trim_files(model.files, model.tokenizer.special_ids, kept)
-    stored = dump_tokenizer(files["tokenizer.json"])
-    tokenizer = model_folder.Tokenizer(stored, model.tokenizer.config)
-    tensors = {}
-    for name, file in model_folder.weight_files(model.folder).items():
-        rows = kept if BY_PIECE.search(name) else None
-        tensors[model_folder.modern(name)] = model_folder.read_tensor(file, name, rows=rows)
-    model_folder.write_tensors(out, tensors)
-    model_folder.write_settings(out, model.config, tokenizer, files["config.json"])
+    """The folder of the pieces `kept`: these rows of the tables, all other tensors as they are."""
+    ids = model.tokenizer.special_ids
+    spec, values = trim_files(model.spec, model.config.source, ids, kept)
+    tokenizer = model_folder.Tokenizer(dump_tokenizer(spec), model.tokenizer.config)
+    rows = functools.partial(model_folder.read_tensor, rows=kept)
+    model_folder.write_other_pieces(model.folder, out, rows, model.config, tokenizer, values)
 
 
 # --- 4. prove -------------------------------------------------------------------------------------
@@ -499,12 +464,11 @@ def check_texts(before: Model, after: Model, kept: np.ndarray, texts: Iterable[s
     """Tokenise with both: a text whose pieces are all kept must give the same pieces."""
     models = before, after
     backends = [model.tokenizer.backend for model in models]
-    unks = [model.files["tokenizer.json"]["model"].get("unk_id") for model in models]
+    unks = [model.spec["model"].get("unk_id") for model in models]
     new_ids = {old: new for new, old in enumerate(kept.tolist())}
     counts = np.zeros(len(before.pieces), np.int64)
     numbers, unknown, room, sample, failures = Counter(), Counter(), SAMPLE_TOKENS, [], []
-    for chunk, encodings in tokenise(texts, *backends):
-        olds, news = ([encoding.ids for encoding in side] for side in encodings)
+    for chunk, (olds, news) in tokenise(texts, *backends):
         for text, old, new in zip(chunk, olds, news, strict=True):
             expected = [new_ids.get(id) for id in old]
             all_kept = None not in expected
@@ -547,9 +511,9 @@ def unknown_places(backend: Tokenizer, unk_id: int | None, text: str) -> set[int
 def check_vocabulary(before: Model, after: Model, kept: np.ndarray, advice: str) -> list[str]:
     """What is wrong with the trimmed vocabulary: ids, pieces, rows, the digits of the scores."""
     # Ids, rows and pieces in their order; scores with their digits.
-    old, new = (model.files["tokenizer.json"]["model"]["vocab"] for model in (before, after))
+    old, new = (model.spec["model"]["vocab"] for model in (before, after))
     failures = []
-    if after.pieces != [before.pieces[id] for id in kept] or after.rows != len(kept):
+    if after.pieces != [before.pieces[id] for id in kept] or after.config.vocab_size != len(kept):
         rows = f"ids 0 to {len(kept) - 1:,} and the rows of the embedding table"
         failures.append(f"{rows} are not the kept pieces in their order")
     kept = kept[kept < len(old)]
@@ -570,28 +534,21 @@ def check_vocabulary(before: Model, after: Model, kept: np.ndarray, advice: str)
     return failures
 
 
-def check_weights(before: Path, after: Path, kept: np.ndarray) -> list[str]:
+def check_weights(folder: Path, out: Path, kept: np.ndarray) -> list[str]:
     """Tensors that are not, byte for byte, what they were, or the kept rows of it."""
-    olds, news = (model_folder.weight_files(folder) for folder in (before, after))
+    olds, news = (model_folder.weight_files(path) for path in (folder, out))
     names = {model_folder.modern(name): name for name in olds}
     single = sorted(names.keys() ^ news.keys())
     failures = [f"tensor {name} is in one checkpoint only" for name in single]
     for name in sorted(names.keys() & news.keys()):
-
-        def tensors():
-            """Mapped anew: what was read of a mapped file counts as memory."""
-            old = model_folder.read_tensor(olds[names[name]], names[name])
-            new = model_folder.read_tensor(news[name], name)
-            return torch.atleast_1d(old), torch.atleast_1d(new)
-
-        old, new = tensors()
-        rows = torch.from_numpy(kept) if BY_PIECE.search(name) else torch.arange(len(old))
-        same = new.dtype == old.dtype and new.shape == (len(rows), *old.shape[1:])
-        # As bytes, since NaN does not equal itself; some rows at a time.
-        for start in range(0, len(rows) if same else 0, CHECKED_ROWS):
-            old, new = tensors()
-            part = slice(start, start + CHECKED_ROWS)
-            same &= torch.equal(new[part].view(torch.uint8), old[rows[part]].view(torch.uint8))
+        old, new = (olds[names[name]], names[name]), (news[name], name)
+        before, after = model_folder.read_tensor(*old), model_folder.read_tensor(*new)
+        rows = kept if model_folder.BY_PIECE.search(name) else np.arange(len(before))
+        same = after.dtype == before.dtype and after.shape == (len(rows), *before.shape[1:])
+        # As bytes, since NaN does not equal itself.
+        for start, block in model_folder.read_blocks(*old, rows) if same else ():
+            written = model_folder.read_rows(*new, start, start + len(block))
+            same &= torch.equal(written.view(torch.uint8), block.view(torch.uint8))
         if not same:
             failures.append(f"tensor {name} changed")
     return failures

@@ -208,15 +208,6 @@ def test_alignment_equals_the_slow_version_whatever_the_chunks(monkeypatch, bloc
     assert links["house", "huis"] > 2.5 > 0.1 > links.get(("the", "huis"), 0)
 
 
-def test_prior_by_hand():
-    near, far = 1, math.exp(-4 * 0.5)  # |1/2 - 1/2|, |1/2 - 2/2|
-    expected = 0.92 * np.array([[near, far], [far, near]]) / (near + far)
-    assert align.prior(2, 2, 1, 4.0) == pytest.approx(expected)
-    steep = align.prior(3, 5, 0, 7.0)
-    assert steep.shape == (5, 3) and steep.sum(0) == pytest.approx(0.92)
-    assert align.prior(3, 5, 1, 0.0) == pytest.approx(0.92 / 3)
-
-
 @pytest.mark.parametrize("kind", ["WordPiece", "Unigram", "BPE"])
 def test_frequent_words_of_a_constructed_language_are_aligned(corpus, english, dutch, kind):
     source, target = read_sides(corpus, english, dutch[kind])

@@ -49,15 +49,15 @@ def evaluated() -> set[str]:
     return {normalise(row[field]) for row in every for field in fields if field in row}
 
 
-def test_no_text_is_both_trained_and_evaluated_on(seen, evaluated):
-    assert len(seen) == len(TRAIN) + len(CORPUS) >= 10 and len(evaluated) > 10_000
-    assert {name: shared for name, texts in seen.items() if (shared := texts & evaluated)} == {}
-
-
-def test_no_two_texts_begin_alike(seen, evaluated):
+@pytest.mark.parametrize("length", [0, 120])
+def test_no_text_nor_its_beginning_is_both_trained_and_evaluated_on(seen, evaluated, length):
     """A text cut at two lengths would not be equal, but would begin alike."""
-    starts = {text[:120] for text in evaluated if len(text) >= 120}
-    shared = {name: {text[:120] for text in texts} & starts for name, texts in seen.items()}
+
+    def beginnings(texts: set[str]) -> set[str]:
+        return {text[: length or None] for text in texts if len(text) >= length}
+
+    assert len(seen) == len(TRAIN) + len(CORPUS) >= 10 and len(evaluated) > 10_000
+    shared = {name: beginnings(texts) & beginnings(evaluated) for name, texts in seen.items()}
     assert not any(shared.values()), shared
 
 
@@ -78,79 +78,55 @@ def test_no_training_text_contains_an_evaluation_text(seen, evaluated):
     assert contained == []
 
 
-def test_dekamer_is_split_by_title_question_and_answer():
-    titles, answers = (
-        texts_by_id([beir_file(DEMO / "eval/dekamer_answers", f"{name}.jsonl")]).values()
-        for name in ("queries", "corpus")
-    )
-    themes = [rows(f"eval/dekamer_themes/{part}.jsonl.gz") for part in ("train", "test")]
-    questions = [row["text"] for part in themes for row in part]
-    by_title, by_question = (
-        read_source(DEMO / f"train/dekamer_{name}.jsonl.gz").rows
-        for name in ("title_question", "question_answer")
-    )
+def test_no_title_of_a_question_to_parliament_is_both_trained_and_evaluated_on():
+    queries = texts_by_id([beir_file(DEMO / "eval/dekamer_answers", "queries.jsonl")])
+    trained = read_source(DEMO / "train/dekamer_title_question.jsonl.gz").rows
 
     def bare(text: str) -> str:
         """Without the number that a question had when it was first put: (MV 14925)."""
         return re.sub(r" ?\(mv[^)]*\)", "", normalise(text)).strip(" .")
 
-    def starts(texts) -> set[str]:
-        """Training and evaluation texts are cut at different lengths."""
-        return {normalise(text)[:300] for text in texts}
-
-    assert not {bare(row.query) for row in by_title} & set(map(bare, titles))
-    assert not starts(text for row in by_title for text in row.pos) & starts(questions)
-    assert not starts(row.query for row in by_question) & starts(questions)
-    assert not starts(text for row in by_question for text in row.pos) & starts(answers)
+    assert not {bare(row.query) for row in trained} & set(map(bare, queries.values()))
 
 
-def test_classifier_training_text_is_not_in_the_test_split():
-    for task in ("dekamer_themes", "sib200"):
-        train, test = (
-            {normalise(row["text"])[:300] for row in rows(f"eval/{task}/{part}.jsonl.gz")}
-            for part in ("train", "test")
-        )
-        assert train and test and not train & test
+@pytest.mark.parametrize("task", ["dekamer_themes", "sib200"])
+def test_classifier_training_text_is_not_in_the_test_split(task):
+    train, test = (
+        {normalise(row["text"])[:300] for row in rows(f"eval/{task}/{part}.jsonl.gz")}
+        for part in ("train", "test")
+    )
+    assert train and test and not train & test
 
 
-@pytest.mark.parametrize(
-    "name, count, characters",
-    [("train", 701, 101_519), ("validation", 99, 13_304), ("test", 204, 29_778)],
-)
-def test_sib200_is_the_real_task(name, count, characters):
-    part = rows(f"eval/sib200/{name}.jsonl.gz")
-    assert (len(part), sum(len(row["text"]) for row in part)) == (count, characters)
+@pytest.mark.parametrize("name, count, characters", [
+    ("sib200/train", 701, {"text": 101_519}),
+    ("sib200/validation", 99, {"text": 13_304}),
+    ("sib200/test", 204, {"text": 29_778}),
+    ("sick_nl/sts_test", 4_902, {"sentence1": 233_941, "sentence2": 229_386}),
+    ("sick_nl/pairs_test", 2_115, {"sentence1": 100_505, "sentence2": 94_064}),
+])  # fmt: skip
+def test_tasks_of_the_benchmark_are_the_real_ones(name, count, characters):
+    part = rows(f"eval/{name}.jsonl.gz")
+    assert len(part) == count
+    assert characters == {field: sum(len(row[field]) for row in part) for field in characters}
     labels = "science/technology travel politics sports health entertainment geography"
-    assert {row["label"] for row in part} == set(labels.split())
-
-
-@pytest.mark.parametrize(
-    "name, count, characters",
-    [("sts_test", 4_902, [233_941, 229_386]), ("pairs_test", 2_115, [100_505, 94_064])],
-)
-def test_sick_nl_is_the_real_task(name, count, characters):
-    pairs = rows(f"eval/sick_nl/{name}.jsonl.gz")
-    assert len(pairs) == count
-    sides = ("sentence1", "sentence2")
-    assert [sum(len(row[side]) for row in pairs) for side in sides] == characters
-    if name == "sts_test":
-        assert all(1 <= row["score"] <= 5 for row in pairs)
+    if name == "sick_nl/sts_test":
+        assert all(1 <= row["score"] <= 5 for row in part)
+    elif name == "sick_nl/pairs_test":
+        assert collections.Counter(row["label"] for row in part) == {1: 1_404, 0: 711}
     else:
-        assert collections.Counter(row["label"] for row in pairs) == {1: 1_404, 0: 711}
+        assert {row["label"] for row in part} == set(labels.split())
 
 
-@pytest.mark.parametrize("path", TRAIN, ids=lambda path: path.name)
-def test_training_source_loads_and_states_its_type(path):
-    source = read_source(path)
-    assert next(read_jsonl(path))[1]["type"] == source.type
-    assert len(source.rows) >= 250
-    for row in source.rows:
-        assert normalise(row.query) not in map(normalise, row.pos)
-        assert len(set(row.pos)) == len(row.pos) and not row.neg
-
-
-def test_training_types():
-    types = {read_source(path).type for path in TRAIN}
+def test_training_sources_load_and_state_their_types():
+    types = set()
+    for path in TRAIN:
+        source = read_source(path)
+        types.add(source.type)
+        assert next(read_jsonl(path))[1]["type"] == source.type and len(source.rows) >= 250
+        for row in source.rows:
+            assert normalise(row.query) not in map(normalise, row.pos)
+            assert len(set(row.pos)) == len(row.pos) and not row.neg
     assert types == {"retrieval", "symmetric_sts", "symmetric_clustering"}
 
 
@@ -210,5 +186,4 @@ def test_tasks_name_files_that_exist():
     text = (DEMO / "tasks.json").read_text(encoding="utf-8")
     named = {DEMO / name for name in re.findall(r'"(eval/[^"]+)"', text)}
     assert all(path.exists() for path in named)
-    unused = [path for path in EVAL if not named & {path, *path.parents}]
-    assert unused == []
+    assert all(named & {path, *path.parents} for path in EVAL)

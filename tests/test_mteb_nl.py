@@ -25,29 +25,37 @@ from parity.cases import STS_ROWS, sts_entry, write_beir, write_tasks
 import metrics
 import mteb_nl
 from files import InputError
-from mteb_nl import RANKING, TASKS, TYPES, read_columns, read_ranking, read_tasks, select_tasks
+from mteb_nl import (
+    NAMED,
+    RANKING,
+    TASKS,
+    TYPES,
+    read_columns,
+    read_ranking,
+    read_tasks,
+    select_tasks,
+)
 
 DEMO = Path(__file__).parent.parent / "demo"
-NAMED = {task.name: task for task in TASKS}
 
 
 # --- the table ------------------------------------------------------------------------------------
 
 
 def test_the_table():
-    assert len(NAMED) == len(TASKS) == 40
+    """parity/test_mteb.py compares every field, and every size that is stored, with mteb's."""
     assert Counter(task.type for task in TASKS) == {
         "Classification": 12, "PairClassification": 2, "MultilabelClassification": 3,
         "Clustering": 8, "Reranking": 1, "Retrieval": 12, "STS": 2,
     }  # fmt: skip
-    sizes = json.loads(mteb_nl.PUBLISHED.read_text())["sizes"]
+    assert len(NAMED) == 40
     for task in TASKS:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", task.repository), task.name
         assert re.fullmatch(TYPES[task.type].scores, task.main_score), task.name
-        parts = {"corpus", "queries"} if task.type in RANKING else set(mteb_nl.splits_read(task))
-        assert set(sizes[task.name]) == parts, task.name
         assert task.prompt and task.translated in (True, False) and task.language == "nld-Latn"
         assert re.fullmatch(mteb_nl.FILE_NAME, task.name)
+        parts = {"corpus", "queries"} if task.type in RANKING else {*mteb_nl.splits_read(task)}
+        assert mteb_nl.published()["sizes"][task.name].keys() == parts
 
 
 def test_the_scores_of_rankings_are_those_that_are_measured():
@@ -56,24 +64,31 @@ def test_the_scores_of_rankings_are_those_that_are_measured():
     assert not re.fullmatch(mteb_nl.RANKED, "ndcg_at_4")
 
 
-def test_tasks_are_chosen_by_name_type_and_origin():
-    def names(*wanted):
-        return [task.name for task in select_tasks(TASKS, list(wanted))]
+def names(*wanted):
+    return [task.name for task in select_tasks(TASKS, list(wanted))]
 
-    assert len(names("all")) == 40
+
+def test_tasks_are_chosen_by_name_type_and_origin():
+    assert names("all") == list(NAMED)
     sts = ["XLWICNLPairClassification", "SICK-NL-STS", "STSBenchmarkMultilingualSTS"]
     assert names("STS", "XLWICNLPairClassification") == sts
     native, translated = set(names("native")), set(names("translated"))
     assert native | translated == set(NAMED) and not native & translated
     assert "BelebeleRetrieval" in translated and "bBSARDNLRetrieval" in native
-    for wrong, hint in (
-        ("SIB200Clasification", "did you mean SIB200Classification"),
-        ("sick", "did you mean SICK-NL-STS"),
-        ("web", "did you mean WebFAQRetrieval"),
-        ("zzz", "expected one of Dutch.*, native, translated, all"),
-    ):
-        with pytest.raises(InputError, match=f"task '{wrong}' is unknown; {hint}"):
-            names(wrong)
+
+
+UNKNOWN = [
+    ("SIB200Clasification", "did you mean SIB200Classification"),
+    ("sick", "did you mean SICK-NL-STS"),
+    ("web", "did you mean WebFAQRetrieval"),
+    ("zzz", "expected one of all, native, Classification, DutchBook.*"),
+]
+
+
+@pytest.mark.parametrize("wrong, hint", UNKNOWN)
+def test_unknown_tasks(wrong, hint):
+    with pytest.raises(InputError, match=f"task '{wrong}' is unknown; {hint}"):
+        names(wrong)
 
 
 def test_the_real_tasks_have_mtebs_sizes():
@@ -95,65 +110,82 @@ def test_the_real_tasks_have_mtebs_sizes():
 # --- the hub's layout -----------------------------------------------------------------------------
 
 
+def cell(task, what: str, i: int):
+    """A value of row i of a column; text0 is a text, 0 a score, and [0, 5] or 0 a label."""
+    if what not in ("label", "score"):
+        return f"{what}{i}"
+    return [i % 2, 5] if task.type == "MultilabelClassification" else i % 2
+
+
+def usual(task, i: int) -> dict:
+    columns = TYPES[task.type].columns.items()
+    row = {task.columns.get(what, names[0]): cell(task, what, i) for what, (names, _) in columns}
+    return row | {"index_id": 1}  # which mteb does not read
+
+
+def belebele(task, i: int) -> dict:
+    """The first of five questions is asked about two passages."""
+    return {"question": f"v{i % 5}", "link": f"l{i // 2}", "flores_passage": f"stuk {i // 2}"}
+
+
+def covid(task, i: int) -> dict:
+    answers = {f"q{q}_label": ["no", "yes"][q == i] for q in range(2, 8)}
+    return {"text": f"text{i}", "q1_label": ["no", "yes"][i > 0], **answers}
+
+
+def hatecheck(task, i: int) -> dict:
+    hateful = ["hateful", "non-hateful"][i % 3 > 0]
+    return {"text": f"text{i}", "is_hateful": hateful, "functionality": f"f{i % 7}"}
+
+
+def vabb(task, i: int) -> dict:
+    return {"title": f"kop{i}", "abstract": f"stuk{i}", "org_discipline": f"vak {i % 2}"}
+
+
+ROWS = {  # of a task with this transformation
+    mteb_nl.belebele_tables: belebele,
+    mteb_nl.covid_labels: covid,
+    mteb_nl.hatecheck_split: hatecheck,
+    mteb_nl.title_and_abstract: vabb,
+}
+TRANSFORMED = {  # what is read of six such rows
+    mteb_nl.covid_labels: {
+        "text": ["text1", "text2", "text3", "text4", "text5"],
+        "label": [[], [0], [1], [2], [3]],
+    },
+    mteb_nl.title_and_abstract: {
+        "text": [f"kop{i}\nstuk{i}" for i in range(6)],
+        "label": ["vak 0", "vak 1"] * 3,
+    },
+}
+
+
 def hub_rows(task) -> dict[str, list[dict]]:
-    """Small tables as the hub has them of a task: {configuration/split: rows}. Every column that
-    mteb reads, and one that it does not."""
-    if task.type in RANKING and not task.transform:
-        prefix = "" if task.subset == "default" else f"{task.subset}-"
-        judged = [("q0", "1", 2), ("q2", "0", 0)]
-        tables = {
-            f"{prefix}corpus/corpus": [
-                {"_id": i, "title": "kop" if i else "", "text": f" stuk {i} "} for i in range(3)
-            ],
-            f"{prefix}queries/queries": [{"_id": f"q{i}", "text": f" vraag {i}"} for i in range(3)],
-            f"{prefix}qrels/test" if prefix else "default/test": [
-                {"query-id": query, "corpus-id": id, "score": grade} for query, id, grade in judged
-            ],
-        }
-        if task.type == "Reranking":
-            ranked = [{"query-id": f"q{i}", "corpus-ids": ["2", "1"]} for i in range(3)]
-            tables[f"{prefix}top_ranked/test"] = ranked
-        return tables
+    """Small tables as the hub has them of a task: {configuration/split: rows}."""
+    if task.type not in RANKING or task.transform:
+        count = 2100 if task.transform is mteb_nl.hatecheck_split else 6
+        rows = [ROWS.get(task.transform, usual)(task, i) for i in range(count)]
+        if task.only_lang:
+            rows = [row | {"lang": lang} for row in rows for lang in ("de", task.only_lang)]
+        parts = (task.parts.get(split, (split,)) for split in mteb_nl.splits_read(task))
+        config = task.config or task.subset
+        return {f"{config}/{part}": rows for part in sorted({x for names in parts for x in names})}
 
-    def usual(i: int) -> dict:
-        label = [i % 2, 5] if task.type == "MultilabelClassification" else i % 2
-        values = {"text": f"t{i}", "sentence1": f"a{i}", "sentence2": f"b{i}"}
-        columns = TYPES[task.type].columns.items()
-        row = {
-            task.columns.get(what, names[0]): values.get(what, label)
-            for what, (names, _) in columns
-        }
-        return row | {"index_id": 1}
-
-    def belebele(i):
-        passage = {"link": f"l{i // 2}", "flores_passage": f"stuk {i // 2}"}
-        return {"question": f"v{i % 5}"} | passage  # the first is asked about two passages
-
-    def covid(i):
-        answers = {f"q{q}_label": ["no", "yes"][q == i] for q in range(2, 8)}
-        return {"text": f"t{i}", "q1_label": ["no", "yes"][i > 0], **answers}
-
-    def hatecheck(i):
-        hateful = ["hateful", "non-hateful"][i % 3 > 0]
-        return {"text": f"t{i}", "is_hateful": hateful, "functionality": f"f{i % 7}"}
-
-    def vabb(i):
-        return {"title": f"k{i}", "abstract": f"s{i}", "org_discipline": f"vak {i % 2}"}
-
-    special = {
-        mteb_nl.belebele_tables: belebele,
-        mteb_nl.covid_labels: covid,
-        mteb_nl.hatecheck_split: hatecheck,
-        mteb_nl.title_and_abstract: vabb,
+    prefix = "" if task.subset == "default" else f"{task.subset}-"
+    judged = [("q0", "1", 2), ("q2", "0", 0)]
+    tables = {
+        f"{prefix}corpus/corpus": [
+            {"_id": i, "title": "kop" if i else "", "text": f" stuk {i} "} for i in range(3)
+        ],
+        f"{prefix}queries/queries": [{"_id": f"q{i}", "text": f" vraag {i}"} for i in range(3)],
+        f"{prefix}qrels/test" if prefix else "default/test": [
+            {"query-id": query, "corpus-id": id, "score": grade} for query, id, grade in judged
+        ],
     }
-    count = 2100 if task.transform is mteb_nl.hatecheck_split else 6
-    rows = [special.get(task.transform, usual)(i) for i in range(count)]
-    if task.only_lang:
-        rows = [row | {"lang": lang} for row in rows for lang in ("de", task.only_lang)]
-    splits = {
-        part for split in mteb_nl.splits_read(task) for part in task.parts.get(split, (split,))
-    }
-    return {f"{task.config or task.subset}/{split}": rows for split in sorted(splits)}
+    if task.type == "Reranking":
+        ranked = [{"query-id": f"q{i}", "corpus-ids": ["2", "1"]} for i in range(3)]
+        tables[f"{prefix}top_ranked/test"] = ranked
+    return tables
 
 
 def encode_table(rows: list[dict], form: str) -> bytes:
@@ -207,39 +239,23 @@ def test_every_task_is_read_from_the_hubs_layout(hub, name, form):
         assert content.queries == {f"Q{i}": f"v{i}" for i in range(5)} and content.candidates == {}
         qrels = {f"Q{i}": {f"C{i // 2}": 1} for i in range(5)}
         assert content.qrels == qrels | {"Q0": {"C0": 1, "C2": 1}}
-        return
-    if task.type in RANKING:
+    elif task.type in RANKING:
         assert content.corpus == {"0": "stuk 0", "1": "kop  stuk 1", "2": "kop  stuk 2"}
         assert content.queries == {"q0": " vraag 0", "q2": " vraag 2"}
         assert content.qrels == {"q0": {"1": 2}, "q2": {"0": 0}}
         candidates = {"q0": ["2", "1"], "q2": ["2", "1"]}
         assert content.candidates == (candidates if task.type == "Reranking" else {})
-        return
-    numbers = range(6)
-    labels = [i % 2 for i in numbers]
-    expected = {
-        "text": [f"t{i}" for i in numbers],
-        "sentence1": [f"a{i}" for i in numbers],
-        "sentence2": [f"b{i}" for i in numbers],
-        "label": [[i, 5] for i in labels] if task.type == "MultilabelClassification" else labels,
-        "score": labels,
-    }
-    if task.transform is mteb_nl.covid_labels:
-        expected |= {"text": expected["text"][1:], "label": [[], [0], [1], [2], [3]]}
-    if task.transform is mteb_nl.title_and_abstract:
-        expected |= {
-            "text": [f"k{i}\ns{i}" for i in numbers],
-            "label": [f"vak {i}" for i in labels],
-        }
-    for split, columns in content.items():
-        if task.transform is mteb_nl.hatecheck_split:
+    elif task.transform is mteb_nl.hatecheck_split:
+        for columns in content.values():
             assert len(columns["text"]) == len(set(columns["text"])) == 1000
             assert set(columns["label"]) == {0, 1}
-            continue
-        repeats = len(task.parts.get(split, (split,)))
-        assert columns == {what: expected[what] * repeats for what in TYPES[task.type].columns}, (
-            split
-        )
+    else:
+        whats = TYPES[task.type].columns
+        once = {what: [cell(task, what, i) for i in range(6)] for what in whats}
+        once = TRANSFORMED.get(task.transform, once)
+        for split, columns in content.items():
+            repeats = len(task.parts.get(split, (split,)))
+            assert columns == {what: values * repeats for what, values in once.items()}, split
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -258,33 +274,31 @@ def test_a_missing_column_is_named_with_task_and_file(hub, name):
     assert needed >= 2
 
 
-LABELS = [  # form, as written, as read
-    ("csv", ["01", "1", "2"], ["01", "1", "2"]),
-    ("csv", ["1.0", "2.0", "1.0"], ["1.0", "2.0", "1.0"]),
-    ("csv", ["-3", "0", "12"], [-3, 0, 12]),
-    ("csv", ["9" * 30, "1", "nan"], ["9" * 30, "1", "nan"]),
-    ("csv", ["0", "faq", "2"], ["0", "faq", "2"]),
-    ("parquet", ["01", "1", "2"], ["01", "1", "2"]),
-    ("jsonl", [1.0, 2.0, 1.0], [1, 2, 1]),
+def task_of(type: str, file, **fields):
+    """A task of one split, in one file."""
+    return mteb_nl._task("Task", type, "", files={"test": {"rows": [file]}}, **fields)
+
+
+WRITTEN = [  # type, form, labels or scores as written, as read
+    ("Clustering", "csv", ["01", "1", "2"], ["01", "1", "2"]),
+    ("Clustering", "csv", ["1.0", "2.0", "1.0"], ["1.0", "2.0", "1.0"]),
+    ("Clustering", "csv", ["-3", "0", "12"], [-3, 0, 12]),
+    ("Clustering", "csv", ["9" * 30, "1", "nan"], ["9" * 30, "1", "nan"]),
+    ("Clustering", "csv", ["0", "faq", "2"], ["0", "faq", "2"]),
+    ("Clustering", "parquet", ["01", "1", "2"], ["01", "1", "2"]),
+    ("Clustering", "jsonl", [1.0, 2.0, 1.0], [1, 2, 1]),
+    ("STS", "csv", ["0.5", "1", "2.5"], [0.5, 1.0, 2.5]),
 ]
 
 
-@pytest.mark.parametrize("form, written, expected", LABELS)
-def test_labels_are_what_is_written(tmp_path, form, written, expected):
-    rows = [{"text": "t", "label": label} for label in written]
+@pytest.mark.parametrize("type, form, written, expected", WRITTEN)
+def test_labels_and_scores_are_what_is_written(tmp_path, type, form, written, expected):
+    texts = {"text": "7", "sentence1": "7", "sentence2": "b"}
+    rows = [texts | {"label": value, "score": value} for value in written]
     (tmp_path / f"rows.{form}").write_bytes(encode_table(rows, form))
-    entry = {"name": "C", "type": "Clustering", "splits": {"test": f"rows.{form}"}}
-    (task,) = read_tasks(write_tasks(tmp_path, entry))
-    labels = read_columns(task, "test")["label"]
-    assert labels == expected and list(map(type, labels)) == list(map(type, expected))
-
-
-def test_scores_in_csv_are_numbers(tmp_path):
-    rows = [{"sentence1": "0", "sentence2": "b", "score": f"{i}.5"} for i in range(3)]
-    (tmp_path / "rows.csv").write_bytes(encode_table(rows, "csv"))
-    (task,) = read_tasks(write_tasks(tmp_path, sts_entry(splits={"test": "rows.csv"})))
-    expected = {"sentence1": ["0"] * 3, "sentence2": ["b"] * 3, "score": [0.5, 1.5, 2.5]}
-    assert read_columns(task, "test") == expected
+    (text, *_), *_, values = read_columns(task_of(type, tmp_path / f"rows.{form}"), "test").values()
+    assert text == "7" and values == expected
+    assert [x.__class__ for x in values] == [x.__class__ for x in expected]
 
 
 HEAD = "configs:\n- config_name: x\n  data_files:\n"
@@ -296,12 +310,11 @@ CARDS = [  # the head of a README.md, configuration, split, its patterns or a me
     (f"{HEAD}  - {{split: test, path: [t1.csv, t2.csv]}}", "default", "test", ["t1.csv", "t2.csv"]),
     ("license: mit", "default", "test", USUAL),
     (TWO, "x", "test", ["t"]),
-    (TWO, "y", "test", "no configuration 'y'; expected one of x"),
-    (TWO, "x", "y", "no split 'y' of configuration 'x'; expected one of dev, test"),
-    ("configs: [a", "x", "test", "README.md: its YAML head has no list of configs"),
-    ("configs:\n- config_name: x", "x", "test", "README.md: its YAML head has no list of configs"),
-    ("- a", "x", "test", "README.md: its YAML head has no list of configs"),
-    ("configs: 3", "x", "test", "README.md: its YAML head has no list of configs"),
+    (TWO, "y", "test", "README.md lists no split 'test' of configuration 'y'"),
+    (TWO, "x", "y", "README.md lists no split 'y' of configuration 'x'"),
+    ("configs: [a", "x", "test", "README.md: cannot be read .ParserError"),
+    ("configs:\n- config_name: x", "x", "test", "README.md: no field 'data_files'"),
+    ("- a", "x", "test", "README.md: cannot be read .ValueError"),
 ]  # fmt: skip
 
 
@@ -357,16 +370,8 @@ def test_stratified_split_is_that_of_datasets():
 
 
 def test_the_fingerprint_is_of_all_that_decides(tmp_path):
-    rows = [{"text": f"t{i}", "label": i % 2, "other": i % 3} for i in range(6)]
-    entry = {
-        "name": "A",
-        "type": "Classification",
-        "train": "a.jsonl",
-        "splits": {"test": "b.jsonl"},
-    }
-
-    def fingerprint(**changes) -> str:
-        (task,) = read_tasks(write_tasks(tmp_path, entry | changes, a=rows, b=rows))
+    def fingerprint(rows=STS_ROWS, **changes) -> str:
+        (task,) = read_tasks(write_tasks(tmp_path, sts_entry(**changes), sts=rows))
         return mteb_nl.fingerprint(task)
 
     same = fingerprint()
@@ -374,17 +379,17 @@ def test_the_fingerprint_is_of_all_that_decides(tmp_path):
         assert fingerprint(**irrelevant) == same
     decisive = [
         {"samples_per_label": 9},
-        {"main_score": "f1"},
-        {"columns": {"label": "other"}},
+        {"ignore_identical_ids": True},
+        {"main_score": "pearson"},
+        {"columns": {"score": "other"}},
         {"prompt": "x"},
-        {"splits": {"dev": "b.jsonl", "test": "b.jsonl"}},
+        {"splits": {"dev": "sts.jsonl"}},
+        {"rows": [*STS_ROWS[:2], STS_ROWS[2] | {"sentence1": "x"}]},
     ]
-    different = [fingerprint(**changes) for changes in decisive]
-    rows[5] = rows[5] | {"text": "x"}
-    assert len({same, fingerprint(), *different}) == 7
+    assert len({same, *(fingerprint(**changes) for changes in decisive)}) == 8
 
 
-def test_remarks_on_sizes_and_missing_documents(tmp_path):
+def test_remarks_on_sizes_and_missing_documents():
     task, columns = NAMED["SICK-NL-STS"], {"sentence1": ["ab"], "sentence2": ["c"], "score": [1]}
     assert mteb_nl.remarks(task, "test", columns) == [
         "test: 1 with 3 characters, mteb counts 4,902 with 463,327 characters; "
@@ -393,62 +398,68 @@ def test_remarks_on_sizes_and_missing_documents(tmp_path):
     assert mteb_nl.remarks(dataclasses.replace(task, repository=""), "test", columns) == []
     qrels = {"q": {"a": 1, "weg": 1, "ook weg": 0}}
     ranking = mteb_nl.Ranking({"q": "vraag"}, {"a": "x"}, qrels, {})
-    missing, *sizes = mteb_nl.remarks(NAMED["SciFact-NL.v2"], "test", ranking)
-    assert missing == "2 judged documents are not in the corpus, the first is 'weg'; they count " \
-        "as not found"  # fmt: skip
-    assert [line.partition(",")[0] for line in sizes] == [
+    lines = mteb_nl.remarks(NAMED["SciFact-NL.v2"], "test", ranking)
+    assert [re.split("[,;]", line)[0] for line in lines] == [
+        "2 judged documents are not in the corpus",
         "corpus: 1 with 1 characters",
         "queries: 1 with 5 characters",
     ]
+    assert "the first is 'weg'; they count as not found" in lines[0]
 
 
 # --- a user's task files --------------------------------------------------------------------------
 
-BAD_ENTRIES = [
-    ({"name": "../x"}, "a task is named '../x'; expected letters"),
-    ({"name": "summary"}, "a task is named 'summary'"),
-    ({"type": "Sts"}, "task Sts: type 'Sts' is unknown; did you mean STS?"),
-    ({"splits": {}}, r"splits is \{\}; expected {split: files"),
-    ({"splits": {"../../geheim": "sts.jsonl"}}, "splits is .*expected {split: files"),
-    ({"splits": {"test": []}}, r"task Sts: test: found \[\]; expected a file or a list of files"),
-    (
-        {"splits": {"test": "../sts.jsonl"}},
-        "task Sts: test: '../sts.jsonl' is not a file name inside",
-    ),
-    ({"splits": {"test": "other.jsonl"}}, "task Sts: test: .*other.jsonl: no such file"),
-    (
-        {"train": "sts.jsonl"},
-        "train is 'sts.jsonl'; expected no training data in a task of type STS",
-    ),
-    (
-        {"main_score": "accuracy"},
-        "main_score is 'accuracy'; expected a score of STS, such as cosine_spearman",
-    ),
-    (
-        {"columns": {"text": "zin"}},
-        "columns is .*; expected .* for what in sentence1, sentence2, score",
-    ),
-    ({"columns": {"score": ["x"]}}, "columns is .*expected {what: column}"),
-    ({"samples_per_label": 0}, "samples_per_label is 0; expected a whole number above 0"),
-    ({"ignore_identical_ids": 1}, "ignore_identical_ids is 1; expected true or false"),
-    ({"language": "nl"}, "language is 'nl'; expected a language and a script as in nld-Latn"),
-    ({"mainscore": "x"}, "field 'mainscore' is unknown; did you mean main_score?"),
-    ({"type": "Classification"}, "no field 'train'; a task of type Classification needs it"),
-    (
-        {"type": "Retrieval", "splits": {"test": ["sts.jsonl"]}},
-        "test: found .*; expected a folder, or",
-    ),
+TASK = "tasks.json: task 'Sts': "
+BAD_ENTRIES = [  # changes of an entry (None: taken out), message
+    ({"name": "../x"}, "name is '../x'; expected letters"),
+    ({"name": "summary"}, "name is 'summary'; expected .* not summary"),
+    ({"type": "Sts"}, TASK + "type 'Sts' is unknown; did you mean STS?"),
+    ({"splits": {}}, TASK + r"splits is \{\}; expected {split: files"),
+    ({"splits": {"../../geheim": "sts.jsonl"}}, TASK + "splits is .*expected {split: files"),
+    ({"splits": ["test"]}, TASK + "splits is .*expected {split: files"),
+    ({"splits": {"test": []}}, TASK + r"test: found \[\]; expected a file or a list of files"),
+    ({"splits": {"test": 7}}, TASK + "test: found 7; expected a file or a list of files"),
+    ({"splits": {"test": "../sts.jsonl"}}, TASK + "'../sts.jsonl' is not a file name inside"),
+    ({"splits": {"test": "other.jsonl"}}, TASK + ".*other.jsonl: no such file"),
+    ({"splits": None}, TASK + "no field 'splits'"),
+    ({"train": "sts.jsonl"}, TASK + "STS has no field 'train'"),
+    ({"main_score": "accuracy"}, TASK + "main_score is 'accuracy'; expected a score of STS, such"),
+    ({"columns": {"text": "zin"}}, TASK + "columns is .*; expected .* of .*sentence2', 'score'"),
+    ({"columns": {"score": ["x"]}}, TASK + "columns is .*; expected {what: column} of"),
+    ({"columns": "zin"}, TASK + "columns is 'zin'; expected {what: column} of"),
+    ({"samples_per_label": 0}, TASK + "samples_per_label is 0; expected a whole number above 0"),
+    ({"ignore_identical_ids": 1}, TASK + "ignore_identical_ids is 1; expected true or false"),
+    ({"language": "nl"}, TASK + "language is 'nl'; expected a language and a script as in nld-L"),
+    ({"mainscore": "x"}, TASK + "STS has no field 'mainscore'; did you mean main_score?"),
+    ({"type": "Classification"}, TASK + "no field 'train'"),
+    ({"type": "Retrieval", "splits": {"test": {"folder": ".", "x": "y"}}}, "expected a folder, or"),
+    ({"type": "Retrieval", "splits": {"test": ["sts.jsonl"]}}, TASK + "test: found .*a folder, or"),
+    ({"type": ["STS"]}, TASK + "type .'STS'. is unknown"),
     ({"type": "Retrieval", "splits": {"test": "."}}, "corpus.jsonl: no such file"),
 ]
 
 
-@pytest.mark.parametrize(
-    "changes, message", BAD_ENTRIES, ids=[message[:30] for _, message in BAD_ENTRIES]
-)
+@pytest.mark.parametrize("changes, message", BAD_ENTRIES, ids=[x[:40] for _, x in BAD_ENTRIES])
 def test_mistakes_in_a_task_file(tmp_path, changes, message):
-    path = write_tasks(tmp_path, sts_entry(**changes), sts=STS_ROWS)
+    entry = {key: value for key, value in sts_entry(**changes).items() if value is not None}
     with pytest.raises((InputError, FileNotFoundError), match=message):
-        read_tasks(path)
+        read_tasks(write_tasks(tmp_path, entry, sts=STS_ROWS))
+
+
+BAD_FILES = [
+    ('{"tasks": [{}]}', "tasks.json: no field 'name'"),
+    ('{"tasks": ["Sts"]}', 'tasks.json: expected {"tasks"'),
+    ('{"tasks": []}', 'tasks.json: expected {"tasks"'),
+    ('{"tasks": [{}], "task": []}', 'tasks.json: expected {"tasks".*and no other field'),
+    ("{}", 'tasks.json: expected {"tasks"'),
+]
+
+
+@pytest.mark.parametrize("content, message", BAD_FILES)
+def test_files_that_list_no_tasks(tmp_path, content, message):
+    (tmp_path / "tasks.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_tasks(tmp_path / "tasks.json")
 
 
 def test_task_files(tmp_path):
@@ -459,71 +470,56 @@ def test_task_files(tmp_path):
     for task in tasks:
         assert task.files == {"test": {"rows": [tmp_path / "sts.jsonl"]}}
     assert select_tasks(tasks, ["Other"]) == tasks[1:] and select_tasks(tasks, ["STS"]) == tasks
-    with pytest.raises(InputError, match="none of the 2 tasks is known to be native; name tasks"):
+    with pytest.raises(InputError, match="task 'native' is unknown; expected one of all, STS, Sts"):
         select_tasks(tasks, ["native"])
-    for entries, message in (
-        ([sts_entry(), sts_entry()], "task 'Sts' is given more than once"),
-        ([], 'expected {"tasks"'),
-        (["Sts"], 'expected {"tasks"'),
-    ):
-        with pytest.raises(InputError, match=message):
-            read_tasks(write_tasks(tmp_path, *entries))
+    with pytest.raises(InputError, match="task 'Sts': is given more than once"):
+        read_tasks(write_tasks(tmp_path, sts_entry(), sts_entry()))
 
 
 NUMBER = "expected a number"
 WHOLE = "expected a text or a whole number"
 BAD_ROWS = [  # type, changes of one row (None: taken out), message
-    (
-        "STS",
-        {"sentence2": None},
-        "2: no column 'sentence2'; the row has sentence1, score, label, text",
-    ),
-    ("STS", {"score": "4"}, f"2: column 'score' is '4'; {NUMBER}"),
-    ("STS", {"score": float("nan")}, f"2: column 'score' is 'None'; {NUMBER}"),
-    ("STS", {"score": 10**400}, f"2: column 'score' is '1000.*'; {NUMBER}"),
-    ("STS", {"sentence1": 7}, "2: column 'sentence1' is '7'; expected a text"),
-    ("PairClassification", {"label": 2}, "2: column 'label' is '2'; expected 0 or 1"),
-    ("PairClassification", {"label": 1}, " all labels are 1; there is nothing to tell apart"),
+    ("STS", {"sentence2": None}, "2: no column 'sentence2'; the row has sentence1, text, score"),
+    ("STS", {"score": "4"}, f"2: score is '4'; {NUMBER}"),
+    ("STS", {"score": float("nan")}, f"2: score is 'None'; {NUMBER}"),
+    ("STS", {"score": 10**400}, f"2: score is '1000.*'; {NUMBER}"),
+    ("STS", {"sentence1": 7}, "2: sentence1 is '7'; expected a text"),
+    ("PairClassification", {"label": 2}, "2: label is '2'; expected 0 or 1"),
+    ("PairClassification", {"label": 1}, r" labels are like \[1\]; expected two or more, all"),
     ("Clustering", {"label": None}, "2: no column 'labels' or 'label'; the row has"),
-    ("Clustering", {"label": True}, f"2: column 'label' is 'True'; {WHOLE}"),
-    ("Clustering", {"label": 1.5}, f"2: column 'label' is '1.5'; {WHOLE}"),
-    ("Clustering", {"label": 10**400}, f"2: column 'label' is '1000.*'; {WHOLE}"),
-    ("Clustering", {"label": "nul"}, " some labels are texts and some are numbers"),
-    ("Classification", {"text": None}, "2: no column 'text'"),
-    (
-        "MultilabelClassification",
-        {},
-        "1: column 'label' is '1'; expected a list of texts or whole numbers",
-    ),
+    ("Clustering", {"label": True}, f"2: label is 'True'; {WHOLE}"),
+    ("Clustering", {"label": 1.5}, f"2: label is '1.5'; {WHOLE}"),
+    ("Clustering", {"label": 10**400}, f"2: label is '1000.*'; {WHOLE}"),
+    ("Clustering", {"label": "nul"}, r" labels are like \[1, 'nul'\]; expected two or more, all t"),
+    ("MultilabelClassification", {}, "1: label is '1'; expected a list of texts or whole numbers"),
 ]
 
 
-@pytest.mark.parametrize(
-    "type, changes, message", BAD_ROWS, ids=[message[:40] for _, _, message in BAD_ROWS]
-)
+@pytest.mark.parametrize("type, changes, message", BAD_ROWS, ids=[x[:40] for *_, x in BAD_ROWS])
 def test_mistakes_in_data(tmp_path, type, changes, message):
-    rows = [
-        {"sentence1": "a", "sentence2": "b", "score": i, "label": 1 - (i == 1), "text": "c"}
-        for i in range(3)
-    ]
+    row = {"sentence1": "a", "sentence2": "b", "text": "c"}
+    rows = [row | {"score": i, "label": 1 - (i == 1)} for i in range(3)]
     rows[1] = {key: value for key, value in (rows[1] | changes).items() if value is not None}
-    task = mteb_nl._task("Task", type, "", files={"test": {"rows": [tmp_path / "test.jsonl"]}})
     write_tasks(tmp_path, test=rows)
     with pytest.raises(InputError, match=f"test.jsonl:{message}"):
+        read_columns(task_of(type, tmp_path / "test.jsonl"), "test")
+
+
+def test_splits_without_rows_are_named(tmp_path):
+    """Also where a language is wanted that no row has."""
+    write_tasks(tmp_path, test=[{"lang": "de", "text": "x", "label": 1}])
+    task = task_of("Clustering", tmp_path / "test.jsonl", only_lang="nl")
+    with pytest.raises(InputError, match="test.jsonl: no rows with lang 'nl'"):
         read_columns(task, "test")
 
 
 def test_names_of_columns(tmp_path):
     """mteb's own names come before those that a user may write, and a task may give others."""
-    row = {"text": "x", "label": 7}
-    rows = [row | {"sentences": f"s{i}", "labels": i, "kop": i} for i in (0, 1)]
-    entry = {"name": "T", "type": "Clustering", "splits": {"test": "rows.jsonl"}}
-    for columns, expected in (
-        ({}, {"text": ["s0", "s1"], "label": [0, 1]}),
-        ({"columns": {"text": "text", "label": "kop"}}, {"text": ["x", "x"], "label": [0, 1]}),
-    ):
-        (task,) = read_tasks(write_tasks(tmp_path, entry | columns, rows=rows))
-        assert read_columns(task, "test") == expected
+    rows = [{"text": "x", "label": 7, "sentences": f"s{i}", "labels": i, "kop": i} for i in (0, 1)]
+    write_tasks(tmp_path, rows=rows)
+    for columns, texts in (({}, ["s0", "s1"]), ({"text": "text", "label": "kop"}, ["x", "x"])):
+        task = task_of("Clustering", tmp_path / "rows.jsonl", columns=columns)
+        assert read_columns(task, "test") == {"text": texts, "label": [0, 1]}
 
 
 def test_retrieval_texts_and_shared_corpus(tmp_path):
@@ -542,9 +538,10 @@ def test_retrieval_texts_and_shared_corpus(tmp_path):
 CANDIDATES = [  # rows of top_ranked.jsonl (None: no file), candidates or message
     (None, {"1": ["a", "b"], "2": ["c"]}),  # the judged documents, those of grade 0 included
     ([("1", ["c", "a", "c"]), ("2", ["b"])], {"1": ["c", "a"], "2": ["b"]}),
-    ([("1", ["c"])], "top_ranked.jsonl: query '2' has no candidates"),
-    ([("1", ["x"]), ("2", ["x"])], "candidate 'x' of query '1' is not in .*corpus"),
-    ([(None, [])], "top_ranked.jsonl:1: expected 'query-id' and 'corpus-ids', a list of ids"),
+    ([("1", ["c"])], "top_ranked.jsonl: candidates of query '2': none"),
+    ([("1", ["c", "x"])], "candidates of query '1': 'x' is not in .*corpus"),
+    ([("1", "abc")], "top_ranked.jsonl:1: expected 'query-id' and 'corpus-ids', a list of ids"),
+    ([(None, ["a"])], "top_ranked.jsonl:1: expected 'query-id' and 'corpus-ids', a list of ids"),
 ]
 
 
@@ -554,9 +551,8 @@ def test_candidates_of_reranking(tmp_path, ranked, expected):
     if ranked:
         rows = [{"query-id": query, "corpus-ids": ids} for query, ids in ranked]
         (tmp_path / "a" / "top_ranked.jsonl").write_bytes(encode_table(rows, "jsonl"))
-    (task,) = read_tasks(
-        write_tasks(tmp_path, {"name": "A", "type": "Reranking", "splits": {"test": "a"}})
-    )
+    entry = {"name": "A", "type": "Reranking", "splits": {"test": "a"}}
+    (task,) = read_tasks(write_tasks(tmp_path, entry))
     if isinstance(expected, dict):
         assert read_ranking(task, "test").candidates == expected
     else:

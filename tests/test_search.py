@@ -24,10 +24,17 @@ def slow_top_k(queries, corpus, k):
     return scores, numbers
 
 
-def check(queries, corpus, k, stored=None, **options):
-    scores, numbers = top_k(queries, corpus if stored is None else stored, k, **options)
+def check(queries, corpus, k, stored=None, precision="float32"):
+    stored = corpus if stored is None else stored
+    scores, numbers = top_k(queries, stored, k, precision=precision)
     assert (scores.dtype, numbers.dtype) == (np.float32, np.int64)
     assert (scores.tolist(), numbers.tolist()) == slow_top_k(queries, corpus, k)
+
+
+@pytest.fixture
+def chunks(monkeypatch):
+    """chunks(queries, passages): how many of them one matrix product has."""
+    return lambda *sizes: monkeypatch.setitem(search.CHUNKS, "cpu", sizes)
 
 
 def unit(rows, width, seed):
@@ -35,14 +42,17 @@ def unit(rows, width, seed):
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("chunks", [(None, None), (2, 3), (7, 50), (1, 1000)])
+PRECISIONS = pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+
+
+@PRECISIONS
+@pytest.mark.parametrize("sizes", [(512, 8192), (2, 3), (7, 50), (1, 1000)])
 @pytest.mark.parametrize("k", [1, 5, 200])
-def test_search_is_exact_whatever_the_chunks(chunks, k, precision):
+def test_search_is_exact_whatever_the_chunks(chunks, sizes, k, precision):
+    chunks(*sizes)
     queries, corpus = unit(7, 24, 0), unit(131, 24, 1)
     corpus[[40, 90, 130]] = corpus[3]  # ties
-    options = {"query_chunk": chunks[0], "corpus_chunk": chunks[1], "precision": precision}
-    check(queries, corpus, k, **options)
+    check(queries, corpus, k, precision=precision)
 
 
 def near_duplicates():
@@ -73,34 +83,38 @@ def wide_range():
     return unit(3, 12, 7), (unit(170, 12, 8) * np.tile(lengths, 10)[:, None]).astype(np.float32)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(
-    "data", [near_duplicates, negative_scores, equal_passages, zeros, wide_range]
-)
-def test_search_is_exact_on_hard_data(data, precision):
-    check(*data(), 6, precision=precision, corpus_chunk=70)
-    check(*data(), 150, precision=precision, corpus_chunk=300, query_chunk=2)
+HARD = [near_duplicates, negative_scores, equal_passages, zeros, wide_range]
+
+
+@PRECISIONS
+@pytest.mark.parametrize("data", HARD)
+@pytest.mark.parametrize(("k", "sizes"), [(6, (512, 70)), (150, (2, 300))])
+def test_search_is_exact_on_hard_data(chunks, monkeypatch, data, k, sizes, precision):
+    chunks(*sizes)
+    monkeypatch.setattr(search, "MOST_CELLS", 5000)
+    check(*data(), k, precision=precision)
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-def test_any_number_of_threads_gives_the_same(threads):
+def test_any_number_of_threads_gives_the_same(chunks, threads):
+    chunks(512, 70)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        check(unit(11, 16, threads), unit(300, 16, threads + 1), 160, corpus_chunk=70)
-        assert torch.get_num_threads() == threads
+        check(unit(11, 16, threads), unit(300, 16, threads + 1), 160)
     finally:
         torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("stored", ["float16", "bfloat16"])
-def test_search_reads_half_precision_from_disk(tmp_path, stored):
+def test_search_reads_half_precision_from_disk(chunks, tmp_path, stored):
+    chunks(512, 10)
     queries, corpus = unit(5, 12, 0), torch.from_numpy(unit(77, 12, 1))
     rounded = corpus.to(getattr(torch, stored))
     written = rounded.view(torch.uint16) if stored == "bfloat16" else rounded
     np.save(tmp_path / "corpus.npy", written.numpy())
     on_disk = np.load(tmp_path / "corpus.npy", mmap_mode="r")
-    check(queries, rounded.float().numpy(), 9, on_disk, corpus_chunk=10)
+    check(queries, rounded.float().numpy(), 9, on_disk)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -128,12 +142,13 @@ MESSAGES = [  # a number in the queries, one in the passages, width of the passa
 
 
 @pytest.mark.parametrize("in_query, in_passage, width, message", MESSAGES)
-def test_embeddings_that_cannot_be_searched(in_query, in_passage, width, message):
+def test_embeddings_that_cannot_be_searched(chunks, in_query, in_passage, width, message):
+    chunks(512, 4)
     queries, corpus = unit(2, 4, 1), unit(9, width, 0)
     queries[1, 1] += in_query
     corpus[6, 1] += in_passage
     with pytest.raises(InputError, match=message):
-        top_k(queries, corpus, 3, corpus_chunk=4)
+        top_k(queries, corpus, 3)
 
 
 def test_score_is_the_rounded_product():

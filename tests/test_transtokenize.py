@@ -161,14 +161,6 @@ def test_substrings_by_hand(pieces, words, expected):
     }
 
 
-def test_marks_of_pieces_do_not_matter():
-    sources = sources_of(wordpiece("huis s"), wordpiece("house ##s"), "house huis")
-    assert sources["s"] == "identity: ##s 1"
-    words = "house huis, doctor boothuis"
-    sources = sources_of(wordpiece("boot huis ##huis"), wordpiece("house doctor"), words)
-    assert sources["boot"] == sources["##huis"] == "aligned: doctor 1"
-
-
 def test_the_longest_known_parts_of_a_text():
     assert doctest.testmod(transtokenize) == (0, 1)
     known = {"abc", "bca", "ca", "ab", "cab"}
@@ -268,17 +260,12 @@ def parallel(request, corpus, english, dutch, tmp_path_factory):
     )
 
 
-def test_rows_are_averages_and_all_other_tensors_stay(parallel):
-    before, after = parallel.before | {}, parallel.after | {}
-    expected = parallel.weights @ before.pop(TABLE).double().numpy()
-    assert after.pop(TABLE).numpy() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_the_report_counts_pieces_and_tokens_and_norms_by_evidence(parallel):
+def test_rows_are_averages_and_the_report_counts_them_by_evidence(parallel):
     report, evidence, printed = parallel.report, parallel.evidence, parallel.printed
-    old, new = (tensors[TABLE].norm(dim=1).numpy() for tensors in (parallel.before, parallel.after))
+    tables = parallel.before[TABLE], parallel.after[TABLE]
+    before, after = (table.double().numpy() for table in tables)
+    assert after == pytest.approx(parallel.weights @ before, rel=1e-5, abs=1e-6)
+    old, new = (np.linalg.norm(table, axis=1) for table in (before, after))
     assert min((evidence == kind).sum() for kind in (ALIGNED, SUBSTRING)) > 150
     for kind, name in enumerate(EVIDENCE):
         ids = np.flatnonzero(evidence == kind)
@@ -292,6 +279,11 @@ def test_the_report_counts_pieces_and_tokens_and_norms_by_evidence(parallel):
     words += "; 2 pairs of over 1,048,576 words x words skipped"
     assert f"1,500 pairs of sentences; {words}" in printed
 
+    # The folder's tokenizer and card.
+    assert (parallel.out / "tokenizer.json").read_bytes() == parallel.tokenizer.json
+    card = (parallel.out / "README.md").read_text()
+    assert f"by {parallel.word_pairs:,} pairs of words in" in card
+
     # The most frequent pieces.
     kinds = [example["evidence"] for example in report["examples"]]
     assert kinds == ["aligned"] * 10 + ["identity"] * 10 + ["substring"] * 10
@@ -300,22 +292,6 @@ def test_the_report_counts_pieces_and_tokens_and_norms_by_evidence(parallel):
     assert len(unknown) == (evidence == UNKNOWN).sum() and unknown == sorted(unknown, reverse=True)
     piece, weight = first["sources"][0]
     assert first["piece"] in printed and f"{piece} {weight:.2f}" in printed
-
-
-def test_the_folder_has_a_card(parallel):
-    content = (parallel.out / "README.md").read_text()
-    assert f"by {parallel.report['word_pairs']:,} pairs of words in" in content
-
-
-def test_the_folder_has_the_new_tokenizer_and_names_its_ids(parallel):
-    tokenizer, out = parallel.tokenizer, parallel.out
-    config, settings = read(out / "config.json"), read(out / "tokenizer_config.json")
-    pad = Vocabulary(tokenizer, "nl").roles["pad"]
-    assert (config["vocab_size"], config["pad_token_id"]) == (tokenizer.vocab_size, pad)
-    assert settings["pad_token"] == tokenizer.backend.id_to_token(pad)
-    assert settings["model_max_length"] == 66
-    assert (out / "tokenizer.json").read_bytes() == tokenizer.json
-    assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
 
 
 def test_every_tensor_with_one_row_per_piece_is_averaged_in_its_own_dtype(make_english):
@@ -353,14 +329,17 @@ def test_settings_of_the_encoder_are_kept_and_its_ids_follow_the_tokenizer(make_
     edit(model / "sentence_bert_config.json", lambda config: config.update(lower))
     write(model / "vocab.txt", "a\n")
     out = model.parent / "out"
-    run(model, wordpiece("x a query :", "[SEP] [PAD] [UNK] [MASK] [CLS]"), "a x")
+    target = wordpiece("x a query :", "[SEP] [PAD] [UNK] [MASK] [CLS]")
+    run(model, target, "a x")
 
     config = e5nl.load(out, "cpu")[0].config
     assert (config.pooling, config.max_length, config.prompts) == ("cls", 33, prompts)
     lengths = read(out / "sentence_bert_config.json")
     assert lengths == {"max_seq_length": 33, "do_lower_case": False}
-    ids = [read(out / "config.json")[f"{name}_token_id"] for name in "bos sep eos x pad".split()]
-    assert ids == [4, 0, None, 7, 1]
+    values, settings = read(out / "config.json"), read(out / "tokenizer_config.json")
+    ids = [values[f"{name}_token_id"] for name in "bos sep eos x pad".split()]
+    assert ids == [4, 0, None, 7, 1] and values["vocab_size"] == target.vocab_size
+    assert (settings["pad_token"], settings["model_max_length"]) == ("[PAD]", 33)
     assert not (out / "vocab.txt").exists(), "a file of the old vocabulary"
 
 

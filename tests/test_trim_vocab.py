@@ -6,6 +6,7 @@ The tokenizers library, one text at a time, judges pieces and counts; safetensor
 ranks and reports are worked by hand. The real tokenizer of XLM-R is trimmed once.
 """
 
+import dataclasses
 import doctest
 import gzip
 import json
@@ -122,7 +123,7 @@ def make_letters(tmp_path, make_model):
 def greek(make_letters):
     """A model whose tokenizer knows λ and μ, alone and in a piece."""
     vocabulary = [(special, 0.0) for special in SPECIAL]
-    vocabulary += [("▁", -2.0), ("λ", -7.0), ("μ", -7.5), ("λμ", -8.0), ("▁aλ", -9.0)]
+    vocabulary += [("▁", -2.0), ("λ", -7.0), ("μ", -7.5), ("ν", -7.6), ("λμ", -8.0), ("▁aλ", -9.0)]
     letters = enumerate(string.ascii_lowercase + string.digits + ":")
     return make_letters(vocabulary + [(letter, -6.0 - 0.01 * i) for i, letter in letters])
 
@@ -149,7 +150,6 @@ def real(tmp_path_factory):
     assert main([*options, "--out", f"{root}/out"]) == 0
     return SimpleNamespace(
         folders=(root / "model", root / "out"),
-        tokenizer=tokenizer,
         before=tokenizer.backend,
         after=backend(root / "out"),
     )
@@ -164,15 +164,12 @@ def test_real_pieces_are_a_subset_in_the_old_order_with_the_old_scores(real):
     assert len(before) == 250_002 and after == [before[id] for id in old]
 
 
-def test_real_texts_keep_their_pieces_and_embeddings(real):
+def test_real_texts_keep_their_pieces(real):
     texts = list(trim_vocab.read_corpus([f"{TATOEBA}:9800"]))[9000:]
     tokens = {text: real.before.encode(f"query: {text}").tokens for text in texts}
     kept = [text for text in texts if all(map(real.after.get_vocab().__contains__, tokens[text]))]
     assert 100 < len(kept) < len(texts)
     assert all(real.after.encode(f"query: {text}").tokens == tokens[text] for text in kept)
-    loaded = zip(real.folders, (real.tokenizer, None), strict=True)
-    models = [e5nl.load(folder, "cpu", tokenizer=tokenizer) for folder, tokenizer in loaded]
-    assert np.array_equal(*(e5nl.embed(*model, kept[:40], "query") for model in models))
 
 
 def test_real_characters_stay_known(real):
@@ -224,16 +221,15 @@ def test_pieces_that_reach_over_spaces_are_counted_in_complete_texts():
     assert counts[tokenizer.token_to_id("▁b▁c")] == 2
 
 
-def test_chunks_lose_nothing(monkeypatch, greek):
+@pytest.mark.parametrize(("number", "chunks"), [(0, []), (1, [1]), (7, [2, 3, 2])])
+def test_chunks_lose_nothing(monkeypatch, greek, number, chunks):
     monkeypatch.setattr(trim_vocab, "CHUNK_CHARACTERS", 200)
-    texts = ["", "a" * 500, "b", "", "c" * 60, "d" * 60, "e"]
-    tokenizer = backend(greek)
-    for number in (0, 1, 7):
-        tokenised = list(trim_vocab.tokenise(iter(texts[:number]), tokenizer))
-        assert [len(chunk) for chunk, _ in tokenised] == {0: [], 1: [1], 7: [1, 3, 1, 2]}[number]
-        assert sum((chunk for chunk, _ in tokenised), []) == texts[:number]
-        ids = [encoding.ids for _, (encodings,) in tokenised for encoding in encodings]
-        assert ids == [tokenizer.encode(text).ids for text in texts[:number]]
+    tokenizer, texts = backend(greek), ["", "a" * 500, "b", "", "c" * 60, "d" * 60, "e"][:number]
+    tokenised = list(trim_vocab.tokenise(iter(texts), tokenizer))
+    assert [len(chunk) for chunk, _ in tokenised] == chunks
+    assert sum((chunk for chunk, _ in tokenised), []) == texts
+    ids = sum((ids for _, (ids,) in tokenised), [])
+    assert ids == [tokenizer.encode(text).ids for text in texts]
 
 
 # --- the text -------------------------------------------------------------------------------------
@@ -281,19 +277,6 @@ def test_a_tenth_of_all_texts_is_held_out_and_not_counted(folder, trim, lines):
 # --- ranking --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("first", "least", "expected"),
-    [
-        (set(), 2, [0, 2, 1, 3, 6, 7]),  # ties in the order of ids
-        (set(), 3, [0, 2, 1, 3, 6]),
-        ({5, 6, 4}, 3, [6, 4, 5, 0, 2, 1, 3]),  # the favoured whatever their counts, by count
-    ],
-)
-def test_ranking_by_hand(first, least, expected):
-    counts = np.array([9, 3, 7, 3, 1, 0, 3, 2])
-    assert trim_vocab.rank_pieces(counts, first, least).tolist() == expected
-
-
 def test_prefixes_frequent_pieces_and_special_tokens_are_kept(folder, trim, lines):
     options = "--vocab-size 70 --min-frequency 3 --no-keep-characters"
     out, _ = trim(folder, options=options, check=lines[:400])
@@ -306,19 +289,17 @@ def test_prefixes_frequent_pieces_and_special_tokens_are_kept(folder, trim, line
     assert set(backend(out).get_vocab()) == {*kept, *SPECIAL, "<mask>"}
 
 
-def test_characters_of_held_out_text_are_kept(greek, trim):
-    held = next(text for text in (f"λ {i}" for i in range(1000)) if trim_vocab.held_out(text))
-    out, _ = trim(greek, [*(f"fiets {i}" for i in range(99)), held], "--vocab-size 45")
-    pieces = backend(out).get_vocab()
-    assert "λ" in pieces and "μ" not in pieces
-
-
-def test_a_character_of_a_seen_piece_is_kept_alone(greek, trim):
-    """λ occurs in the corpus only inside ▁aλ, which is too rare to stay."""
-    texts = [text for text in (f"fiets {i}" for i in range(60)) if not trim_vocab.held_out(text)]
-    out, _ = trim(greek, ["aλ", *texts], "--vocab-size 45", check=["aλ", "fiets"])
-    pieces = backend(out).get_vocab()
-    assert "λ" in pieces and "▁aλ" not in pieces and "μ" not in pieces
+def test_characters_of_rare_pieces_and_of_held_out_text_are_kept(greek, trim):
+    """λ occurs in the corpus only inside ▁aλ, which is too rare to stay; μ is held out."""
+    held = {False: [], True: []}
+    for i in range(999):
+        held[trim_vocab.held_out(f"fiets {i}")].append(f"fiets {i}")
+        held[trim_vocab.held_out(f"μ {i}")].append(f"μ {i}")
+    counted = [text for text in held[False] if "μ" not in text][:60]
+    assert not trim_vocab.held_out("aλ")
+    shown = [text for text in held[True] if "μ" in text][:1]
+    out, _ = trim(greek, ["aλ", *counted, *shown], "--vocab-size 45")
+    assert backend(out).get_vocab().keys() & {"λ", "μ", "ν", "▁aλ", "λμ"} == {"λ", "μ"}
 
 
 # --- what is written ------------------------------------------------------------------------------
@@ -353,7 +334,7 @@ def moved(folder, trim):
     return piece, folder, trim(folder)[0]
 
 
-def test_the_tokenizer_names_the_same_pieces(moved):
+def test_every_file_names_the_same_pieces_by_their_new_ids(moved):
     piece, folder, out = moved
     before, after, spec = backend(folder), backend(out), read(out / "tokenizer.json")
     ids, new = after.get_vocab(), after.token_to_id(piece)
@@ -366,15 +347,10 @@ def test_the_tokenizer_names_the_same_pieces(moved):
         middle = tokenizer.encode("de fiets", add_special_tokens=False).tokens
         assert tokenizer.encode("de fiets").tokens == ["<s>", *middle, piece]
 
-
-def test_the_settings_name_the_same_pieces(moved):
-    piece, _, out = moved
-    config, ids = read(out / "config.json"), backend(out).get_vocab()
-    assert config["mask_token_id"] == ids["<mask>"]
-    assert config["decoder_start_token_id"] == ids[piece]
-    assert config["sep_token_id"] == ids[piece], "7 was wrong: the tokenizer says which piece it is"
-    assert config["vocab_size"] == len(ids) == len(load_file(out / FILE)[TABLE])
-    settings = read(out / "tokenizer_config.json")
+    # 7 for sep_token_id was wrong: the tokenizer says which piece it is
+    config, settings = read(out / "config.json"), read(out / "tokenizer_config.json")
+    expected = {"mask_token_id": ids["<mask>"], "decoder_start_token_id": new, "sep_token_id": new}
+    assert config.items() >= (expected | {"vocab_size": len(ids)}).items()
     names = [settings[f"{role}_token"] for role in ("cls", "sep", "mask", "unk")]
     assert names == ["<s>", piece, "<mask>", "<s>"]  # the last from special_tokens_map.json
 
@@ -517,7 +493,8 @@ def test_report_by_hand(greek, trim, capsys):
     ▁zz ▁ab, ▁λ, ▁pas; zz becomes one <unk>."""
     options = "--vocab-size 11 --no-keep-characters --min-frequency 1"
     _, report = trim(greek, ["aa ab"] * 3, options, check=["ab", "zz ab", "λ", "pas"])
-    assert report["before"]["pieces"] == 9 + 26 + 10 + 1 + 1 and report["after"]["pieces"] == 11 + 5
+    assert report["before"]["pieces"] == 10 + 26 + 10 + 1 + 1
+    assert report["after"]["pieces"] == 11 + 5
     assert report["corpus"] == {"texts": 3, "tokens": 18}
     assert report["candidates"] == 11 + 3  # b, <s>, </s>
     numbers = {"texts": 4, "kept": 1, "words": 5, "tokens": 15, "tokens_after": 14, "embedded": 1}
@@ -527,7 +504,7 @@ def test_report_by_hand(greek, trim, capsys):
     assert per_word == [15 / 5, 14 / 5] and report["coverage"] == {"14": 12 / 15}
     assert report["dropped"] == [["b", 2], ["z", 2], ["λ", 1]]
     printed = " ".join(capsys.readouterr().out.split())
-    assert "pieces 47 16 " in printed and "pieces per word 3.000 2.800 " in printed
+    assert "pieces 48 16 " in printed and "pieces per word 3.000 2.800 " in printed
     assert "all kept 25.00% all give the same pieces; 1 embedded with both" in printed
     assert "unknown 5 b z λ " in printed
 
@@ -567,7 +544,7 @@ def test_segmentation_stays_when_other_pieces_go(layout, tokenizer_json, lines):
     for _ in range(20):
         kept = np.flatnonzero(generator.random(before.get_vocab_size()) < 0.95)
         kept = trim_vocab.with_special(kept, {*range(4), before.token_to_id("<mask>")})
-        trimmed = trim_vocab.trim_files({"tokenizer.json": spec}, {}, kept)["tokenizer.json"]
+        trimmed, _ = trim_vocab.trim_files(spec, {}, {}, kept)
         after = Tokenizer.from_buffer(trim_vocab.dump_tokenizer(trimmed))
         for text, encoding in encodings.items():
             if set(encoding.ids) <= set(kept.tolist()):
@@ -579,7 +556,6 @@ def test_segmentation_stays_when_other_pieces_go(layout, tokenizer_json, lines):
 # --- the proof ------------------------------------------------------------------------------------
 
 JSON, BIAS = "tokenizer.json", "encoder.layer.1.output.LayerNorm.bias"
-CLS = {"pooling_mode_mean_tokens": False, "pooling_mode_cls_token": True}
 PIECES = "all pieces of a text are kept, but"
 EMBEDDINGS = r"the embeddings of \d+ texts with the same pieces differ"
 
@@ -607,9 +583,7 @@ DAMAGE = [  # file, its change, what the proof says
     (JSON, change_a_score, "pieces or scores in tokenizer.json changed"),
     (JSON, swap_pieces, "are not the kept pieces in their order"),
     (JSON, leave_a_stale_template, PIECES),
-    (JSON, lambda spec: spec.update(normalizer={"type": "Lowercase"}), PIECES),
     ("config.json", lambda config: config.update(layer_norm_eps=1e-3), EMBEDDINGS),
-    ("1_Pooling/config.json", lambda config: config.update(CLS), EMBEDDINGS),
 ]
 
 
@@ -631,8 +605,6 @@ def test_damage_after_cutting_fails_the_proof_and_leaves_the_old_folder(
     assert re.search(expected, capsys.readouterr().err)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
     assert not list(tmp_path.glob(".out*"))
-    monkeypatch.undo()
-    assert run(folder) == 0
 
 
 def test_newly_unknown_characters_are_counted_one_by_one(greek, run, trim, tmp_path, capsys):
@@ -659,8 +631,9 @@ def test_a_risen_score_of_unk_fails_the_proof(greek):
     before = trim_vocab.read_model(greek)
     kept = np.array([id for id, piece in enumerate(before.pieces) if "λ" not in piece])
     pieces = [before.pieces[id] for id in kept]
-    files = trim_vocab.trim_files(before.files, {}, kept)
-    after = before._replace(pieces=pieces, rows=len(kept), files=files)
+    spec, _ = trim_vocab.trim_files(before.spec, {"model_type": "bert"}, {}, kept)
+    config = dataclasses.replace(before.config, vocab_size=len(kept))
+    after = before._replace(pieces=pieces, config=config, spec=spec)
     expected = "<unk> would score higher than the dropped character 'λ'; advice"
     assert trim_vocab.check_vocabulary(before, after, kept, "advice") == [expected]
 
@@ -748,7 +721,7 @@ FAULTS = [  # file of the model folder, its change, message
     ("config.json", lambda config: config.update(decoder_start_token_id=250_001),
      "names another id 250,001; another tool left stale ids"),
     ("config.json", lambda config: config.update(vocab_size=250),
-     r"word_embeddings.weight has \d+ rows, config.json vocab_size 250; they do not belong"),
+     r"word_embeddings.weight is \(129, 24\), config.json asks for \(250, 24\)"),
 ]  # fmt: skip
 
 

@@ -13,12 +13,14 @@ Settings of the demo were chosen by these, so that nothing was chosen by the eva
 """
 
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 from scipy.sparse.csgraph import connected_components
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+from sklearn.pipeline import make_pipeline
 
 import demo
 import e5nl
@@ -72,23 +74,20 @@ def split(files: list[Path], start: Path, out: Path) -> tuple[list[Path], Path]:
         held[source.name] = [row for row in source.rows if is_held_out(row)]
         others = [row for row in source.rows if not is_held_out(row)]
         train.append(out / "train" / file.name)
-        fields = Row._fields if any(row.instruction for row in others) else Row._fields[:3]
-        rows = ({name: getattr(row, name) for name in fields} for row in others)
+        rows = ({"query": row.query, "pos": row.pos, "neg": row.neg} for row in others)
         write_jsonl(train[-1], (row | {"type": source.type} for row in rows))
 
-    numbers = [document[normalise(row.query)] for name in CLUSTERING for row in held[name]]
     texts = [row.query for name in CLUSTERING for row in held[name]]
-    large = {number for number in numbers if numbers.count(number) >= 5}
+    labels = [document[normalise(text)] for text in texts]
+    sizes = Counter(labels)
     clustered = [
-        {"text": text, "label": str(number)}
-        for text, number in zip(texts, numbers, strict=True)
-        if number in large
+        {"text": text, "label": str(label)}
+        for text, label in zip(texts, labels, strict=True)
+        if sizes[label] >= 5
     ]
-    pairs = paraphrase_pairs(held[PARAPHRASES][:MOST])
-    similar = similar_pairs(held[SIMILAR][::5], start)
     write_jsonl(out / "clustering.jsonl", clustered)
-    write_jsonl(out / "pairs.jsonl", pairs)
-    write_jsonl(out / "sts.jsonl", similar)
+    write_jsonl(out / "pairs.jsonl", paraphrase_pairs(held[PARAPHRASES][:MOST]))
+    write_jsonl(out / "sts.jsonl", similar_pairs(held[SIMILAR][::5], start))
     write_beir(out / "retrieval", held[RETRIEVAL][:MOST])
     tasks = {
         "Retrieval": ("retrieval", "ndcg_at_10"),
@@ -117,10 +116,9 @@ def paraphrase_pairs(rows: list) -> list[dict]:
     grams = HashingVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), n_features=2**15, norm=None, alternate_sign=False
     )
-    weights = TfidfTransformer(sublinear_tf=True).fit(grams.transform(others))
-    first, second = (weights.transform(grams.transform(texts)) for texts in (queries, others))
-    similarity = first @ second.T
-    nearest = np.asarray(similarity.argmax(axis=1)).ravel().tolist()
+    weigh = make_pipeline(grams, TfidfTransformer(sublinear_tf=True)).fit(others).transform
+    similarity = weigh(queries) @ weigh(others).T
+    nearest = np.ravel(similarity.argmax(axis=1)).tolist()
     pairs = [(row.query, row.pos[0], 1) for row in rows]
     pairs += [(query, others[i], 0) for query, i in zip(queries, nearest, strict=True)]
     return [{"sentence1": a, "sentence2": b, "label": label} for a, b, label in pairs]
@@ -147,7 +145,7 @@ def similar_pairs(rows: list, start: Path) -> list[dict]:
 
 def write_beir(folder: Path, rows: list) -> None:
     """A retrieval task: each query with its positives."""
-    passages = list(dict.fromkeys(text for row in rows for text in row.pos))
+    passages = dict.fromkeys(text for row in rows for text in row.pos)
     ids = {text: f"d{number}" for number, text in enumerate(passages)}
     corpus = [{"_id": id, "title": "", "text": text} for text, id in ids.items()]
     write_jsonl(folder / "corpus.jsonl", corpus)

@@ -15,7 +15,6 @@ from tokenizers import BertWordPieceTokenizer, processors
 
 import e5nl
 from data import read_source
-from files import InputError
 from model_folder import Tokenizer
 from trim_vocab import read_corpus
 
@@ -26,8 +25,6 @@ SHAPES = {
     "base": (768, 12, 12, 3072),
     "large": (1024, 24, 16, 4096),
 }
-# BERT's special tokens with XLM-R's ids, since its positions count from its pad id, which is 1.
-XLMR_ORDER = ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"]
 # In the cipher, vowels become vowels and consonants become consonants.
 CIPHER = str.maketrans("aeioubcdfghjklmnpqrstvwxyz", "eiouacdfghjklmnpqrstvwxyzb")
 
@@ -42,11 +39,6 @@ def constructed(count: int, seed: int = 0) -> list[tuple[str, str]]:
     files = [*sorted(DEMO.glob("corpus/*.jsonl.gz")), *sorted(DEMO.glob("train/*.jsonl.gz"))]
     split = (re.split(r"(?<=[.?!]) +", text) for text in read_corpus(map(str, files)))
     sentences = list(dict.fromkeys(sentence for parts in split for sentence in parts))
-    if count > len(sentences):
-        raise InputError(
-            f"{count:,} pairs: the bundled text has {len(sentences):,} sentences; "
-            "ask for fewer, or give your own text by --parallel"
-        )
 
     generator = random.Random(seed)
     pairs = []
@@ -63,14 +55,10 @@ def enciphered(word: str) -> str:
     return word.lower().translate(CIPHER)
 
 
-def wordpiece(texts, size: int, lowercase: bool, special: list[str] | None = None) -> Tokenizer:
-    """A BERT tokenizer with at most `size` pieces, trained on texts.
-
-    special: the first pieces, in this order, instead of BERT's own order.
-    """
+def wordpiece(texts, size: int, lowercase: bool) -> Tokenizer:
+    """A BERT tokenizer with at most `size` pieces, trained on texts."""
     backend = BertWordPieceTokenizer(lowercase=lowercase)
-    options = {"special_tokens": special} if special else {}
-    backend.train_from_iterator(texts, vocab_size=size, show_progress=False, **options)
+    backend.train_from_iterator(texts, vocab_size=size, show_progress=False)
     end, start = ((token, backend.token_to_id(token)) for token in ("[SEP]", "[CLS]"))
     backend.post_processor = processors.BertProcessing(end, start)
     return Tokenizer(backend.to_str().encode(), {})

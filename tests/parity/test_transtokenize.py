@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import AutoConfig, AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer
+from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 import e5nl
 from tools import samples
@@ -109,16 +109,3 @@ def test_sentence_transformers_embeds_the_same(dutch):
     judge = SentenceTransformer(str(dutch / "model"), device="cpu")
     expected = judge.encode([f"query: {text}" for text in TEXTS], normalize_embeddings=True)
     np.testing.assert_allclose(e5nl.embed(model, tokenizer, TEXTS, "query"), expected, atol=2e-6)
-
-
-def test_auto_model_has_every_other_weight_of_the_encoder(english, dutch):
-    before, after = (
-        AutoModel.from_pretrained(folder).state_dict() for folder in (english, dutch / "model")
-    )
-    name = "embeddings.word_embeddings.weight"
-    del before[name]
-    table = after.pop(name)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert table.shape == (e5nl.read_tokenizer(dutch / "model").vocab_size, 24)
-    assert table.isfinite().all() and table.any(1).all()

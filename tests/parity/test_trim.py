@@ -14,14 +14,7 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
-from transformers import (
-    AutoModel,
-    AutoTokenizer,
-    BertConfig,
-    BertModel,
-    XLMRobertaConfig,
-    XLMRobertaModel,
-)
+from transformers import AutoTokenizer, XLMRobertaConfig, XLMRobertaModel
 
 import e5nl
 from files import read_json, write_json
@@ -113,15 +106,6 @@ def test_sizes_and_special_tokens_are_where_the_configuration_says(folders, toke
     assert (theirs.pad_token_id, theirs.unk_token_id, theirs.mask_token_id) == (1, 3, size - 1)
 
 
-def test_texts_whose_pieces_are_kept_have_the_same_pieces(tokenizers, kept):
-    assert len(kept) > 100
-    before, after = (
-        [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(kept)["input_ids"]]
-        for tokenizer in tokenizers
-    )
-    assert before == after
-
-
 def test_the_trimmed_tokenizer_decodes_and_pads(tokenizers):
     theirs = tokenizers[1]
     ids = theirs("Het regent hier.")["input_ids"]
@@ -136,39 +120,8 @@ def test_a_trimmed_folder_saved_again_stays_the_same(tokenizers, texts, tmp_path
     assert again(texts)["input_ids"] == tokenizers[1](texts)["input_ids"]
 
 
-def test_hidden_states_stay_to_the_last_bit(folders, tokenizers, kept):
-    states, queries = [], [f"query: {text}" for text in kept[:50]]
-    for folder, tokenizer in zip(folders, tokenizers, strict=True):
-        batch = tokenizer(queries, padding=True, return_tensors="pt")
-        with torch.no_grad():
-            states.append(AutoModel.from_pretrained(folder).eval()(**batch).last_hidden_state)
-    assert torch.equal(*states)
-
-
 def test_embeddings_of_sentence_transformers_stay_to_the_last_bit(folders, kept):
+    assert len(kept) > 100
     before, after = (SentenceTransformer(str(folder), device="cpu") for folder in folders)
     embeddings = (model.encode(kept[:50], prompt_name="query") for model in (before, after))
     assert np.array_equal(*embeddings)
-
-
-SMALL = BertModel, BertConfig(layer_norm_eps=1e-12)
-LARGER = XLMRobertaModel, XLMRobertaConfig(max_position_embeddings=514, type_vocab_size=1)
-
-
-@pytest.mark.parametrize(
-    ("kind", "width", "layers", "rows", "before", "after"),
-    [
-        (SMALL, 384, 12, 250_037, 117_653_760, 40_840_320),
-        (LARGER, 768, 12, 250_002, 278_043_648, 124_443_648),
-        (LARGER, 1024, 24, 250_002, 559_890_432, 355_090_432),
-    ],
-)
-def test_parameters_of_the_papers_models(kind, width, layers, rows, before, after):
-    """multilingual-e5-small is a BERT, -base and -large are XLM-R."""
-    make, config = kind
-    shape = config.to_dict() | {"hidden_size": width, "intermediate_size": 4 * width}
-    shape |= {"num_hidden_layers": layers, "num_attention_heads": width // 64}
-    for vocab_size, parameters in ((rows, before), (50_002, after)):
-        with torch.device("meta"):  # takes no memory
-            model = make(type(config)(**(shape | {"vocab_size": vocab_size})))
-        assert sum(parameter.numel() for parameter in model.parameters()) == parameters

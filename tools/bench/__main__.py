@@ -2,7 +2,7 @@
 
     python -m tools.bench encode --shapes small --count 512
     python -m tools.bench train --batches 32
-    python -m tools.bench mine --rows 5000 --threads 1 --rounds 1
+    python -m tools.bench mine --rows 5000 --threads 1
     python -m tools.bench trim --peer-python PYTHON
 
 `--help` lists the commands, `COMMAND --help` the options; docs/benchmarks.md has what they printed.
@@ -15,7 +15,7 @@ A peer is measured where it can be imported: run this with the Python of an envi
 import argparse
 import importlib
 
-from files import cli
+from files import cli, whole_number
 
 COMMANDS = "encode train mine search trim synthesize evaluate".split()
 
@@ -33,6 +33,8 @@ def main(argv=None) -> None:
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         )
         module.add_options(command.add_argument)
+        command.add_argument("--threads", type=whole_number(1), default=2, help="of torch")
+        command.add_argument("--rounds", type=whole_number(1), default=1, help="each variant's")
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     args.run(args)

@@ -6,7 +6,6 @@ import tempfile
 import numpy as np
 import torch
 
-from files import whole_number
 from tools.bench import measure
 
 COLUMNS = ["seconds", "tokens/s", "to ours", "peak MB", "lowest cosine"]
@@ -35,9 +34,9 @@ VARIANTS = {
 }
 
 
-def encode_texts(variant, folder: str, dtype: str, texts: list[str]) -> dict:
+def encode_texts(variant, dtype: torch.dtype, folder: str, texts: list[str]) -> dict:
     """The process of one figure."""
-    encode = variant(folder, getattr(torch, dtype))
+    encode = variant(folder, dtype)
     encode(texts[:64])  # warm up
     embeddings, figures = measure.timed(lambda: encode(texts))
     return figures | {"embeddings": embeddings.astype(np.float32)}
@@ -45,10 +44,7 @@ def encode_texts(variant, folder: str, dtype: str, texts: list[str]) -> dict:
 
 def add_options(add) -> None:
     add("--shapes", nargs="+", default=["small", "base"], help="small, base, large")
-    add("--texts", choices=["short", "long"], nargs="+", default=["short", "long"])
-    add("--count", type=whole_number(64, 2048), default=2048, help="of the texts of each kind")
-    add("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    measure.add_common_options(add, rounds=3)
+    add("--count", type=int, default=2048, help="texts of each kind, at most")
 
 
 def run(args) -> None:
@@ -58,20 +54,15 @@ def run(args) -> None:
 
     variants = measure.installed(VARIANTS)
     with tempfile.TemporaryDirectory() as folder:
-        for shape, kind in itertools.product(args.shapes, args.texts):
+        for shape, kind in itertools.product(args.shapes, ("short", "long")):
             make_model(shape, folder)
-            texts, rows = demo_texts(kind, args.count), {}
-            for dtype in args.dtypes:
-                calls = {
-                    f"{name}, {dtype}": (encode_texts, variant, folder, dtype, texts)
-                    for name, variant in variants.items()
-                }
-                rows |= measure.compare(calls, args)
+            texts = demo_texts(kind, args.count)
+            rows = measure.by_dtype(encode_texts, variants, (folder, texts), args)
 
             lengths = list(map(len, read_tokenizer(folder)(texts, "passage: ", 512)))
-            reference = next(iter(rows.values()))["embeddings"]  # ours, of the first type
+            reference = next(iter(rows.values()))["embeddings"]  # ours, in float32
             for row in rows.values():
                 row["tokens/s"] = sum(lengths) / row["seconds"]
                 row["lowest cosine"] = (row["embeddings"] * reference).sum(1).min()
-            texts = f"{args.count:,} {kind} texts (median {np.median(lengths):.0f} tokens)"
-            measure.print_table(f"{shape}, {texts}, {measure.machine(args)}", COLUMNS, rows)
+            about = f"{len(texts):,} {kind} texts (median {np.median(lengths):.0f} tokens)"
+            measure.print_table(f"{shape}, {about}, {measure.machine(args)}", COLUMNS, rows)

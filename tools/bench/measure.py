@@ -8,7 +8,6 @@ import importlib.util
 import multiprocessing
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -16,8 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
-from files import InputError, whole_number
 
 FORMATS = {  # of the columns that tables may have
     "seconds": ".2f",
@@ -34,24 +31,16 @@ FORMATS = {  # of the columns that tables may have
 }
 
 
-def measure(function: Callable, *arguments, threads: int = 1) -> dict:
+def measure(threads: int, function: Callable, *arguments) -> dict:
     """What `function(*arguments)` returns in a new process that computes with `threads`."""
     new = multiprocessing.get_context("spawn")
-    with tempfile.NamedTemporaryFile("r") as log:
-        with ProcessPoolExecutor(1, new, _prepare, (threads, log.name)) as pool:
-            try:
-                return pool.submit(function, *arguments).result()
-            except (Exception, SystemExit) as error:
-                lines = f"{error!r}\n{log.read().strip()}".strip().splitlines()
-                raise InputError(f"{function.__name__} failed: {lines[-1]}") from error
+    with ProcessPoolExecutor(1, new, _prepare, (threads,)) as pool:
+        return pool.submit(function, *arguments).result()
 
 
-def _prepare(threads: int, log: str) -> None:
-    """What libraries print goes to a log: it would stand between our tables."""
+def _prepare(threads: int) -> None:
     torch.set_num_threads(threads)
-    file = os.open(log, os.O_WRONLY)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    os.dup2(2, 1)  # what libraries print goes to stderr: stdout is for tables
 
 
 def timed(function: Callable) -> tuple[object, dict[str, float]]:
@@ -79,14 +68,14 @@ def compare(calls: dict[str, tuple], args) -> dict[str, dict]:
     """
     rounds = []
     for _ in range(args.rounds):
-        turn = {name: measure(*call, threads=args.threads) for name, call in calls.items()}
-        ours = turn[next(iter(calls))]["seconds"]
-        for figures in turn.values():
-            figures["to ours"] = figures["seconds"] / ours
-        rounds.append(turn)
+        figures = {name: measure(args.threads, *call) for name, call in calls.items()}
+        ours = next(iter(figures.values()))["seconds"]
+        for row in figures.values():
+            row["to ours"] = row["seconds"] / ours
+        rounds.append(figures)
 
     def median(name: str, key: str):
-        values = [turn[name][key] for turn in rounds]
+        values = [figures[name][key] for figures in rounds]
         return np.median(values) if isinstance(values[0], float) else values[0]
 
     return {name: {key: median(name, key) for key in rounds[0][name]} for name in calls}
@@ -103,19 +92,25 @@ def installed(variants: dict[str, tuple]) -> dict[str, Callable]:
     return possible
 
 
+def by_dtype(figure: Callable, variants: dict[str, Callable], arguments: tuple, args) -> dict:
+    """{"variant, dtype": figures} of `figure(variant, dtype, *arguments)`, a dtype at a time."""
+    rows = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        calls = {
+            f"{name}, {str(dtype).removeprefix('torch.')}": (figure, variant, dtype, *arguments)
+            for name, variant in variants.items()
+        }
+        rows |= compare(calls, args)
+    return rows
+
+
 def print_table(title: str, columns: list[str], rows: dict[str, dict]) -> None:
     from report import table  # here: the processes of figures need not import it
 
     cells = [["", *columns]]
     for name, row in rows.items():
-        cells.append([name, *(f"{row[c]:{FORMATS[c]}}" if c in row else "-" for c in columns)])
+        cells.append([name, *(f"{row[column]:{FORMATS[column]}}" for column in columns)])
     print(f"\n{title}\n{table(cells, 'text', 1)}", flush=True)
-
-
-def add_common_options(add, rounds: int = 1) -> None:
-    """add: a parser's `add_argument`."""
-    add("--threads", type=whole_number(1), default=2)
-    add("--rounds", type=whole_number(1), default=rounds)
 
 
 def machine(args) -> str:

@@ -8,7 +8,6 @@ import torch
 import mine
 import search
 from data import Row, Source
-from files import whole_number
 from tools.bench import measure
 
 WIDTH, NEGATIVES = 384, 4
@@ -23,16 +22,16 @@ COLUMNS = ["seconds", "extra MB", "to ours", "rows that differ"]
 def ours(q: np.ndarray, p: np.ndarray, precision: str) -> np.ndarray:
     rows = [Row(f"q{i}", (f"p{i}",), ()) for i in range(len(q))]
     texts = mine.number_texts(Source("bench", "retrieval", rows))
-    found = mine.label(texts, q, p, *search.top_k(q, p, TOP, precision=precision))
+    candidates = mine.label(texts, q, p, *search.top_k(q, p, TOP, precision=precision))
     rule = {"rule": "topk-percpos", "margin": 0.95, "negatives": NEGATIVES}
-    columns, _ = mine.choose(found, **rule)
-    numbers = np.take_along_axis(found.passages, columns, 1)
+    columns, _ = mine.choose(candidates, **rule)
+    numbers = np.take_along_axis(candidates.passages, columns, 1)
     return np.where(columns >= 0, numbers, -1)
 
 
 def peer(q: np.ndarray, p: np.ndarray, use_faiss: bool) -> np.ndarray:
     import datasets
-    from sentence_transformers.util import mine_hard_negatives
+    from sentence_transformers.util import dot_score, mine_hard_negatives, pairwise_dot_score
 
     if use_faiss:
         import faiss
@@ -40,26 +39,22 @@ def peer(q: np.ndarray, p: np.ndarray, use_faiss: bool) -> np.ndarray:
         faiss.omp_set_num_threads(torch.get_num_threads())
 
     class Model:
-        """Has the embeddings of all texts already."""
+        """Has the embeddings of all texts already: text q3 the third row of q."""
 
         device = "cpu"
-
-        def encode(self, texts, **_):
-            return (q if texts[0][0] == "q" else p)[[int(text[1:]) for text in texts]]
-
-        encode_query = encode_document = encode
+        similarity, similarity_pairwise = staticmethod(dot_score), staticmethod(pairwise_dot_score)
 
         def get_embedding_dimension(self):
-            return q.shape[1]
+            return WIDTH
 
-        def similarity(self, a, b):
-            return torch.as_tensor(a) @ torch.as_tensor(b).T
+        def encode_query(self, texts, **_):
+            return q[[int(text[1:]) for text in texts]]
 
-        def similarity_pairwise(self, a, b):
-            return (torch.as_tensor(a) * torch.as_tensor(b)).sum(-1)
+        def encode_document(self, texts, **_):
+            return p[[int(text[1:]) for text in texts]]
 
     texts = {"query": [f"q{i}" for i in range(len(q))], "passage": [f"p{i}" for i in range(len(p))]}
-    found = mine_hard_negatives(
+    mined = mine_hard_negatives(
         datasets.Dataset.from_dict(texts),
         Model(),
         relative_margin=0.05,
@@ -70,9 +65,9 @@ def peer(q: np.ndarray, p: np.ndarray, use_faiss: bool) -> np.ndarray:
         verbose=False,
     )
     negatives = np.full((len(q), NEGATIVES), -1)
-    numbers = [int(query[1:]) for query in found["query"]]
+    numbers = [int(query[1:]) for query in mined["query"]]
     for column in range(NEGATIVES):
-        negatives[numbers, column] = [int(text[1:]) for text in found[f"negative_{column + 1}"]]
+        negatives[numbers, column] = [int(text[1:]) for text in mined[f"negative_{column + 1}"]]
     return negatives
 
 
@@ -96,8 +91,7 @@ def mine_negatives(variant, rows: int) -> dict:
 
 
 def add_options(add) -> None:
-    add("--rows", type=whole_number(1000), nargs="+", default=[5000, 10000, 20000, 40000])
-    measure.add_common_options(add, rounds=3)
+    add("--rows", type=int, nargs="+", default=[5000, 10000, 20000, 40000], help="queries")
 
 
 def run(args) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import synthesize
-from files import InputError, whole_number, write_jsonl
+from files import InputError, read_lines, whole_number, write_jsonl
 from tools.bench import measure
 from tools.samples import DEMO
 
@@ -41,17 +41,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
     request_queue_size = 128
 
 
-def generate(url: str, rows: int, requests: int, out: Path) -> dict:
+def generate(url: str, rows: int, requests: int) -> dict:
     """The process of one figure."""
     words = f"generate --llm bench --base-url {url} --rows {rows} --concurrency {requests}".split()
-    words += ["--topics", str(DEMO / "topics.txt"), "--out", str(out)]
-    missing, figures = measure.timed(lambda: synthesize.main(words))
+    with tempfile.TemporaryDirectory() as folder:
+        words += ["--topics", str(DEMO / "topics.txt"), "--out", f"{folder}/rows.jsonl"]
+        missing, figures = measure.timed(lambda: synthesize.main(words))
     if missing:
-        raise InputError(f"{out}: rows are missing")
+        raise InputError(f"{requests} requests at a time: rows are missing")
     return figures | {"rows/s": rows / figures["seconds"]}
 
 
@@ -70,39 +70,38 @@ def triplets(count: int):
         yield {"row": n, "task_type": "sl", "topic": str(n % 100)} | texts
 
 
-def clean(data: Path, out: Path) -> dict:
+def clean(data: Path) -> dict:
     """The process of one figure."""
-    words = ["clean", "--data", str(data), "--overwrite", "--out", str(out)]
+    words = ["clean", "--data", str(data), "--overwrite", "--out", f"{data}.clean.jsonl"]
     _, figures = measure.timed(lambda: synthesize.main(words))
-    with open(out, "rb") as file:
-        return figures | {"rows kept": sum(1 for _ in file)}
+    return figures | {"rows kept": sum(1 for _ in read_lines(words[-1]))}
 
 
 def add_options(add) -> None:
-    add("--rows", type=whole_number(0), default=20_000, help="to ask for")
+    add("--rows", type=whole_number(1), default=20_000, help="to ask for")
     add("--concurrency", type=whole_number(1, 1000), nargs="+", default=[32], help="requests")
-    add("--clean", type=whole_number(1), nargs="*", default=[500_000], help="rows to clean")
+    add("--clean", type=whole_number(1), nargs="+", default=[500_000], help="rows to clean")
 
 
 def run(args) -> None:
-    with tempfile.TemporaryDirectory() as folder, Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         # In this process; each figure has one of its own.
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/v1"
-        rows = {}
-        for requests in args.concurrency if args.rows else ():
-            out = Path(folder, f"{requests}.jsonl")
-            figures = measure.measure(generate, url, args.rows, requests, out)
-            rows[f"{args.rows:,} rows, {requests} requests at a time"] = figures
-        if rows:
-            title = "generate, from a server that answers at once"
-            measure.print_table(title, ["seconds", "rows/s"], rows)
-
-        data, out, rows = Path(folder, "rows.jsonl"), Path(folder, "clean.jsonl"), {}
-        for count in args.clean:
-            write_jsonl(data, triplets(count))
-            rows[f"{count:,} rows"] = measure.measure(clean, data, out)
-        if rows:
-            title = f"clean, rows of {8 + 2 * LONG} words, a tenth of them near duplicates"
-            measure.print_table(title, ["seconds", "CPU s", "peak MB", "rows kept"], rows)
+        calls = {}
+        for requests in args.concurrency:
+            name = f"{args.rows:,} rows, {requests} requests at a time"
+            calls[name] = generate, url, args.rows, requests
+        rows = measure.compare(calls, args)
         server.shutdown()
+    title = "generate, from a server that answers at once"
+    measure.print_table(title, ["seconds", "rows/s"], rows)
+
+    rows = {}
+    for count in args.clean:
+        with tempfile.TemporaryDirectory() as folder:
+            data = Path(folder, "rows.jsonl")
+            write_jsonl(data, triplets(count))
+            rows |= measure.compare({f"{count:,} rows": (clean, data)}, args)
+    title = f"clean, rows of {8 + 2 * LONG} words, a tenth of them near duplicates"
+    measure.print_table(title, ["seconds", "CPU s", "peak MB", "rows kept"], rows)

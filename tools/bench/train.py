@@ -60,39 +60,30 @@ VARIANTS = {
 }
 
 
-def second_step(variant, folder: str, dtype: str, batch: int) -> dict:
+def second_step(variant, dtype: torch.dtype, folder: str, batch: int) -> dict:
     """The process of one figure. After the first step the optimizer's state exists."""
-    steps = variant(folder, getattr(torch, dtype), batch)
+    steps = variant(folder, dtype, batch)
     next(steps)
     _, figures = measure.timed(lambda: next(steps))
     return figures | {"rows/s": batch / figures["seconds"]}
 
 
 def add_options(add) -> None:
-    add("--shape", default="small", help="small, base or large")
     add("--pieces", type=int, choices=[50_002, 250_002], nargs="+", default=[50_002, 250_002])
     add("--batches", type=whole_number(2, 1024), nargs="+", default=[32, 256], help="rows")
-    add("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    measure.add_common_options(add)
 
 
 def run(args) -> None:
     variants = measure.installed(VARIANTS)
     with tempfile.TemporaryDirectory() as name:
         folders = {pieces: Path(name, str(pieces)) for pieces in (250_002, 50_002)}
-        make_model(args.shape, folders[250_002])
+        make_model("small", folders[250_002])
         folders[50_002].mkdir()
         kept = np.array([*range(50_001), 250_001])  # the special tokens are among them
         trim_vocab.write_model(trim_vocab.read_model(folders[250_002]), folders[50_002], kept)
 
         for pieces, batch in itertools.product(args.pieces, args.batches):
-            rows = {}
-            for dtype in args.dtypes:
-                calls = {
-                    f"{name}, {dtype}": (second_step, variant, str(folders[pieces]), dtype, batch)
-                    for name, variant in variants.items()
-                }
-                rows |= measure.compare(calls, args)
-            title = f"{args.shape}, {pieces:,} pieces, a step of {batch} rows"
-            columns = ["seconds", "rows/s", "to ours", "peak MB"]
-            measure.print_table(f"{title}, {measure.machine(args)}", columns, rows)
+            arguments = str(folders[pieces]), batch
+            rows = measure.by_dtype(second_step, variants, arguments, args)
+            title = f"small, {pieces:,} pieces, a step of {batch} rows, {measure.machine(args)}"
+            measure.print_table(title, ["seconds", "rows/s", "to ours", "peak MB"], rows)

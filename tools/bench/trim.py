@@ -8,18 +8,19 @@ vocabtrimmer needs older packages in an environment of its own, whose Python is 
 
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import trim_vocab
-from files import InputError, read_json, whole_number, write_json
+from files import read_json, write_json
 from tools.bench import measure
 from tools.samples import DEMO, make_model
 
+MEGABYTES = 5, 20  # of text
 VOCABTRIMMER = """
 import sys
 from vocabtrimmer import VocabTrimmer
@@ -30,17 +31,10 @@ VocabTrimmer(model).trim_vocab("nl", out, dataset=text, dataset_split="train", *
 
 
 def run_command(*words) -> dict:
-    """The figures of a command, imports and all."""
-    with tempfile.TemporaryFile("w+") as errors:
-        start = time.perf_counter()
-        process = subprocess.Popen(words, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        errors.seek(0)
-        if status:
-            raise InputError(f"{words[0]}: {(errors.read().strip() or 'killed').splitlines()[-1]}")
-    cpu = usage.ru_utime + usage.ru_stime
-    return {"seconds": seconds, "CPU s": cpu, "peak MB": usage.ru_maxrss / 1e3}
+    """The figures of a command, imports and all; in a process that has run no other."""
+    _, figures = measure.timed(lambda: subprocess.run(words, check=True))
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return figures | {"CPU s": usage.ru_utime + usage.ru_stime, "peak MB": usage.ru_maxrss / 1e3}
 
 
 def write_dutch(path: Path, megabytes: int) -> None:
@@ -60,16 +54,9 @@ def pieces(folder: Path) -> set[str]:
 
 def add_options(add) -> None:
     add("--peer-python", metavar="PYTHON", help="of an environment with vocabtrimmer")
-    add("--megabytes", type=whole_number(1), nargs="+", default=[5, 20], help="of text")
-    measure.add_common_options(add)
 
 
 def run(args) -> None:
-    if args.peer_python and not shutil.which(args.peer_python):
-        raise InputError(
-            f"--peer-python {args.peer_python}: no such program; "
-            "expected the Python of an environment with vocabtrimmer"
-        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
@@ -80,7 +67,7 @@ def run(args) -> None:
         config = read_json(model / "config.json") | {"architectures": ["XLMRobertaForMaskedLM"]}
         write_json(peer_model / "config.json", config)
 
-        for size in args.megabytes:
+        for size in MEGABYTES:
             text = folder / str(size) / "nl.txt"
             out, peer_out = folder / f"ours-{size}", folder / f"theirs-{size}"
             write_dutch(text, size)

@@ -64,33 +64,25 @@ def make_environment(folder: Path, lists: Path = HERE) -> None:
     subprocess.run([folder / "bin/pip", "install", "-q", "-r", requirements], check=True)
 
 
-def embed(name: str, python: Path, model: Path, texts: list[str]) -> tuple[str, np.ndarray]:
-    """(the tool's version, its embeddings, L2-normalised). RuntimeError: what it said."""
+def row_of(name: str, peer: Peer, python: Path, model: Path, ours: np.ndarray) -> list[str]:
+    """A tool's row of the table. What the tool says against it goes to stderr."""
+    use = f"`{inspect.getdoc(peer.embed).splitlines()[0]}`"
+    texts = TEXTS if peer.adds_prefix else [PREFIX + text for text in TEXTS]
+    prefix = "added" if peer.adds_prefix else "given"
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder) / "texts.json", Path(folder) / "out.npy"
         given.write_text(json.dumps(texts))
         command = [python, HERE / "peers.py", name, model.resolve(), given, out]
         options = {"env": os.environ | OFFLINE, "cwd": folder, "timeout": LONGEST}
-        done = subprocess.run(command, capture_output=True, text=True, **options)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            reasons = [line for line in lines if "Err" in line]  # Python's, and Rust's
-            raise RuntimeError((reasons or lines)[-1])
-        rows = np.load(out)
-    return done.stdout.split()[-1], rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        try:
+            printed = subprocess.check_output(command, text=True, **options)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+            return [name, peer.package, use, prefix, type(error).__name__]
+        theirs = np.load(out)
 
-
-def row_of(name: str, peer: Peer, python: Path, model: Path, ours: np.ndarray) -> list[str]:
-    """A tool's row of the table."""
-    use = inspect.getdoc(peer.embed).splitlines()[0]
-    texts = TEXTS if peer.adds_prefix else [PREFIX + text for text in TEXTS]
-    prefix = "added" if peer.adds_prefix else "given"
-    try:
-        version, theirs = embed(name, python, model, texts)
-        lowest = f"{(ours * theirs).sum(1).min():.5f}"
-    except (RuntimeError, subprocess.TimeoutExpired) as error:
-        version, lowest = "", f"refused: {error}"
-    return [name, f"{peer.package} {version}", f"`{use}`", prefix, lowest]
+    theirs = theirs / np.linalg.norm(theirs, axis=1, keepdims=True)
+    version, lowest = printed.split()[-1], (ours * theirs).sum(1).min()
+    return [name, f"{peer.package} {version}", use, prefix, f"{lowest:.5f}"]
 
 
 def main(argv=None) -> None:

