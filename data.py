@@ -230,7 +230,7 @@ def read_source(
 # What a manifest may say of a source: (types, test, what is expected)
 _SETTINGS = {
     "file": ([str], bool, "a text"),  # see also `inside`
-    "type": ([str], bool, f"one of {', '.join(KINDS)}"),  # see also `parse_type`
+    "type": ([str], lambda v: v in (*KINDS, "normal"), f"one of {', '.join(KINDS)}"),
     "ratio": ([int, float], lambda v: 0 < v <= 1, "a number above 0, at most 1"),
     "in_batch_negatives": ([bool], lambda v: True, "true or false"),
     "batch_factor": ([int, float], lambda v: 0 < v <= 16, "a number above 0, at most 16"),
@@ -259,12 +259,16 @@ def read_sources(paths, seed: int = 42, prefix: str = "e5") -> list[Source]:
 
 def _read_manifest(path: Path) -> list[dict]:
     """The checked entries of a manifest: a file, and settings of `read_source`."""
+    expected = 'a .json file is a manifest, {"sources": [{"file": …}]}; a file of rows is .jsonl'
+    try:
+        manifest = read_json(path)
+    except InputError as error:
+        raise InputError(f"{error}; {expected}") from None
+
     # Nothing that would be silently ignored
-    manifest = read_json(path)
     entries = manifest.get("sources")
     if set(manifest) != {"sources"} or not isinstance(entries, list) or not entries:
-        expected = '{"sources": [{"file": …}]}; a file of rows is .jsonl'
-        raise InputError(f"{path}: a .json file is a manifest, {expected}")
+        raise InputError(f"{path}: {expected}")
 
     for entry in entries:
         if not isinstance(entry, dict) or "file" not in entry:

@@ -452,11 +452,12 @@ MISTAKES = [  # a command, what the last file that it names holds, what is said
     ("check m.json", SOURCE + '"ratio": true}]}', "ratio is true; expected"),
     ("check m.json", SOURCE + '"in_batch_negatives": 1}]}', "expected true or false"),
     ("check m.json", SOURCE + '"rati": 1}]}', "'rati' is unknown; it may have file, type"),
-    ("check m.json", SOURCE + '"type": "quiz"}]}', "b.jsonl: type 'quiz' is unknown"),
+    ("check m.json", SOURCE + '"type": "quiz"}]}', 'b.jsonl\': type is "quiz"; expected one of'),
     ("check m.json", '{"sources": [{"file": "../b.jsonl"}]}', "'../b.jsonl' is not a file name i"),
     ("check m.json", '{"sources": [{"file": "/etc/x"}]}', "'/etc/x' is not a file name inside"),
     ("check m.json", '{"sources": [{"ratio": 1}]}', "every source needs 'file'"),
     ("check m.json", '{"query": "a", "pos": ["b"]}', "m.json: a .json file is a manifest"),
+    ("check m.json", FIRST * 2, "m.json:2: not JSON (Extra data at column 1); a .json file is a m"),
     ("check b.jsonl b.jsonl", None, "source 'b' is given more than once"),
     # Texts
     (f"{TEXTS_OF} a.jsonl", '{"docid": "8", "text": "y"}', "a.jsonl:1: no column '_id' or 'id'"),
