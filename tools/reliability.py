@@ -265,11 +265,15 @@ def kills(command: Command, out: Path, random_kills: int) -> tuple[Count, Count]
     began = time.perf_counter()
     finished(command, emptied(out, command.given), counter=counter)
     seconds, expected = time.perf_counter() - began, files_in(out)
-    changes, faults, others = counter.stat().st_size, [], []
+    changes, killed, faults, others = counter.stat().st_size, 0, [], []
 
     for number in range(1, changes + 1):
         status, printed = Process(command, emptied(out, command.given), die_at=number).wait()
+        if status == 0:
+            # Answers of a server in another order may need one change less than the first time.
+            break
         assert status == -signal.SIGKILL, f"{command}, change {number}: {status}\n{printed}"
+        killed += 1
         fault = fault_of(status, printed) or rerun(command, out, expected)
         faults += [f"change {number}: {fault}"] * bool(fault)
 
@@ -280,7 +284,7 @@ def kills(command: Command, out: Path, random_kills: int) -> tuple[Count, Count]
         process.kill()
         fault = fault_of(*process.wait()) or rerun(command, out, expected)
         others += [f"after {delay:.2f} s: {fault}"] * bool(fault)
-    return Count(changes, faults), Count(random_kills, others)
+    return Count(killed, faults), Count(random_kills, others)
 
 
 def mount(folder: Path, size: int, *options: str) -> None:
