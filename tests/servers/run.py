@@ -4,7 +4,7 @@
 
 Each server has an environment of its own, made by `--install` from the `*.txt` of its name; one
 without its environment is left out. docs/synthetic.md has what this printed. Not in CI: the
-environments take some 2 GB.
+environments take some 2 GB, and llama-cpp-python is compiled.
 """
 
 import argparse
@@ -27,10 +27,16 @@ HERE = Path(__file__).parent
 URL = "http://127.0.0.1:8391"
 LONGEST = 300.0  # seconds until a server answers
 
-SERVERS = {  # name: (kind of its model, see models.py; command in its environment's bin)
-    "transformers": ("chat", "transformers serve --device cpu"),
+SERVERS = {  # name: (what is asked, what makes its model, the command in its environment's bin)
+    "transformers": ("chat", "models.py chat", "transformers serve --device cpu"),
+    "llama_cpp": (
+        "chat",
+        "gguf_model.py",
+        "python -m llama_cpp.server --model {model}/model.gguf --n_ctx 256",
+    ),
     "infinity": (
         "rerank",
+        "models.py rerank",
         "infinity_emb v2 --model-id {model} --engine torch --device cpu --no-bettertransformer",
     ),
 }
@@ -68,9 +74,10 @@ COMMANDS = {
 
 
 @contextlib.contextmanager
-def serving(kind: str, command: str, environment: Path, model: Path) -> Iterator[None]:
+def serving(maker: str, command: str, environment: Path, model: Path) -> Iterator[None]:
     """A server that has answered once, with a model that is made for it."""
-    subprocess.run([environment / "bin/python", HERE / "models.py", kind, model], check=True)
+    script, *kind = maker.split()
+    subprocess.run([environment / "bin/python", HERE / script, *kind, model], check=True)
     program, *options = command.format(model=model).split()
     words = [environment / "bin" / program, *options, "--host", "127.0.0.1", "--port", URL[-4:]]
     with open(f"{model}.log", "w") as log:
@@ -123,7 +130,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
 
     print("| server | asked | answer |\n| --- | --- | --- |")
-    for name, (kind, command) in SERVERS.items():
+    for name, (kind, maker, command) in SERVERS.items():
         environment = Path(args.environments).resolve() / name
         if args.install and not environment.is_dir():
             make_environment(environment, HERE)
@@ -131,7 +138,7 @@ def main(argv=None) -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             model = Path(folder) / "model"
-            with serving(kind, command, environment, model):
+            with serving(maker, command, environment, model):
                 for question, changes in QUESTIONS[kind].items():
                     print(f"| {name} | {question} | {post(kind, model, changes)} |", flush=True)
                 said = synthesize(kind, model, Path(folder))

@@ -60,6 +60,17 @@ def langchain(folder, texts):
     return np.array(model.embed_documents(texts))
 
 
+def usearch(folder, texts):
+    """index = Index(ndim=384, metric="cos", dtype="bf16"); index.add(keys, embeddings)"""
+    from usearch.index import Index
+
+    embeddings, keys = encode_document(folder, texts), np.arange(len(texts))
+    index = Index(ndim=embeddings.shape[1], metric="cos", dtype="bf16")
+    index.add(keys, embeddings)
+    assert (index.search(embeddings, 1).keys[:, 0] == keys).all()  # each text finds itself
+    return index.get(keys, dtype=np.float32)
+
+
 def llama_index(folder, texts):
     """HuggingFaceEmbedding(folder).get_text_embedding_batch(texts)"""
     from llama_index.embeddings.huggingface import HuggingFaceEmbedding
@@ -279,6 +290,7 @@ PEERS = {
         "sentence_transformers3", "sentence-transformers", encode_with_prompt, True
     ),
     "transformers": Peer("current", "transformers", transformers),
+    "usearch, bfloat16": Peer("current", "usearch", usearch, True),
     "LangChain": Peer("current", "langchain-huggingface", langchain, True),
     "LlamaIndex": Peer("current", "llama-index-embeddings-huggingface", llama_index),
     "Chroma": Peer("current", "chromadb", chroma),
