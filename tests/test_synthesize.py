@@ -10,6 +10,7 @@ one that was never disturbed.
 
 import asyncio
 import doctest
+import functools
 import json
 import os
 import random
@@ -337,7 +338,10 @@ def test_a_run_with_a_tenth_of_faults_ends_as_one_without(serve, generate, out, 
 
 def start(words: str) -> subprocess.Popen:
     command = [sys.executable, "synthesize.py", *words.split(), "--concurrency", "8"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=-3, stderr=subprocess.PIPE, text=True)
+    # Ctrl-C is ignored by what a shell starts in the background, these tests perhaps.
+    heeded = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=heeded, **pipes)
 
 
 def wait_until(condition, process) -> None:
