@@ -23,7 +23,6 @@ import fcntl
 import fnmatch
 import gzip
 import hashlib
-import importlib.util
 import json
 import math
 import os
@@ -170,18 +169,6 @@ def output_folder(path) -> None:
     """Make a folder for results before the work."""
     Path(path).mkdir(parents=True, exist_ok=True)
     remove_leftovers(Path(path))
-
-
-def refuse_plot(path, overwrite: bool) -> None:
-    """Stop before the work when the picture that `--plot` asks for cannot be drawn or written."""
-    if path is None:
-        return
-    refuse_existing(path, overwrite)
-    if Path(path).suffix not in (".png", ".svg", ".pdf"):
-        raise InputError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
-    if not importlib.util.find_spec("matplotlib"):
-        advice = "pip install matplotlib, or leave --plot out"
-        raise InputError(f"--plot {path}: needs matplotlib, which is not installed; {advice}")
 
 
 def inside(folder, name: str, where) -> Path:

@@ -12,6 +12,7 @@ A task's score is the plain mean over its evaluation splits. A benchmark has two
 and over types (of their means).
 """
 
+import importlib.util
 import math
 import re
 import sys
@@ -30,7 +31,6 @@ from files import (
     read_jsonl,
     reading,
     refuse_existing,
-    refuse_plot,
 )
 from metrics import SEED, Items
 from mteb_nl import FILE_NAME, NAMED, TYPES, is_number, nearest, published
@@ -272,6 +272,18 @@ def table(cells: list[list[str]], format: str, left: int) -> str:
     if format == "markdown":
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def refuse_plot(path, overwrite: bool) -> None:
+    """Stop before the work when the picture that `--plot` asks for cannot be drawn or written."""
+    if path is None:
+        return
+    refuse_existing(path, overwrite)
+    if Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise InputError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
+    if not importlib.util.find_spec("matplotlib"):
+        advice = "pip install matplotlib, or leave --plot out"
+        raise InputError(f"--plot {path}: needs matplotlib, which is not installed; {advice}")
 
 
 def plot(path, columns: dict[str, Results]) -> None:
