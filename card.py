@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 import model_folder
-from files import HUB_NAME, InputError, is_hub_name, new_file, read_json, read_jsonl, reading
+from files import InputError, hub_repository, new_file, read_json, read_jsonl, reading
 
 CARD = "README.md"
 # As the hub finds it: white space may come before it
@@ -117,7 +117,7 @@ def write(folder, base=None, old=None, step: str = "", config=None) -> None:
 
     # The hub wants names of repositories. What has the form is one, or a file that is gone by now
     names = [name, *made.get("data", ())] if base else []
-    from_hub = {x: HUB_NAME.fullmatch(x)[1] for x in names if is_hub_name(x)}
+    from_hub = {x: repository for x in names if (repository := hub_repository(x))}
     origin = from_hub.pop(name, before.get("base_model"))
     datasets = before.get("datasets") or []
     datasets = [datasets] if isinstance(datasets, str) else datasets

@@ -50,10 +50,9 @@ import model_folder
 from cache import check_embeddings, model_cache
 from data import INSTRUCT
 from files import (
-    HUB_NAME,
     InputError,
     cli,
-    is_hub_name,
+    hub_repository,
     new_file,
     output_folder,
     reading,
@@ -337,8 +336,7 @@ def write_for_mteb(out: Path, results: list[dict], settings: dict, about: dict) 
     about: facts on the model, by mteb's names in `model_meta.json`.
     """
     model = str(settings.get("model", "model"))
-    is_from_hub = is_hub_name(model)
-    name = HUB_NAME.fullmatch(model)[1] if is_from_hub else f"local/{Path(model).resolve().name}"
+    name = hub_repository(model) or f"local/{Path(model).resolve().name}"
     revision = settings.get("weights", "no_revision_available")[:40]
     folder = out / "results" / name.replace("/", "__").replace(" ", "_") / revision
     known = [result for result in results if result["task_name"] in NAMED]

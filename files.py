@@ -587,6 +587,11 @@ def is_hub_name(name) -> bool:
     return bool(HUB_NAME.fullmatch(str(name))) and not path.exists() and not path.parent.is_dir()
 
 
+def hub_repository(name) -> str | None:
+    """`owner/name`, of the name of a hub repository or of files in it; None for any other name."""
+    return HUB_NAME.fullmatch(str(name))[1] if is_hub_name(name) else None
+
+
 def find_files(*names) -> list[Path]:
     """Data files, or the files of hub data sets: `owner/name[@revision][:pattern]`.
 
