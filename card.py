@@ -176,7 +176,7 @@ def describe_step(folder: Path, made: dict) -> str:
     sources = ", ".join(
         code(name) + f" ({rows[name]:,})" * of_one_source for name in made["sources"]
     )
-    others = ("model", "data", "sources", "weights", "chunk_tokens", "kept_tokens")
+    others = ("model", "data", "sources", "weights", "chunk_tokens")
     settings = ", ".join(f"{key} {code(x)}" for key, x in made.items() if key not in others)
     return f"Trained on {sum(rows.values()):,} rows, of {sources}. Settings: {settings}."
 

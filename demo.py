@@ -44,9 +44,9 @@ class Recipe(NamedTuple):
     share: float  # of the trained weights in the average with the first ones; 1: no average
 
 
-# Smaller chunks than by default, for the sake of a laptop's memory.
+# Smaller chunks and less memory than by default, for the sake of laptops.
 PRETRAINED = Recipe(
-    "--batch-size 64 --schedule decay --warmup 0.1 --lr 6e-5 --chunk-tokens 768 --kept-tokens 1536",
+    "--batch-size 64 --schedule decay --warmup 0.1 --lr 6e-5 --chunk-tokens 768 --memory 3",
     "--query-length 64 --passage-length 128",
     steps=40,
     share=0.5,

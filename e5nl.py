@@ -96,6 +96,7 @@ from long_runs import (
     counted,
     keep_newest,
     load_checkpoint,
+    memory_in_use,
     only_writer,
     processes,
     progress_bar,
@@ -173,14 +174,18 @@ def dropout(x: Tensor, share: float, generator: torch.Generator | None = None) -
     draw makes four decisions, so there `share` is a multiple of 1 / 65,536. The draws are the
     generator's, or torch's own; on a GPU always torch's own.
     """
-    if x.device.type != "cpu" or not share:
+    if x.device.type != "cpu":
         return F.dropout(x, share)
-    # A number is dropped when its 16 bits are among the lowest `dropped` values.
     dropped = round(share * 2**16)
+    if not dropped:
+        return x
+    # A number is dropped when its 16 bits are among the lowest `dropped` values. The comparison is
+    # made in 16 bits: torch is slow at making numbers of booleans.
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64)
     draws.random_(-(2**63), None, generator=generator)
     draws = draws.view(torch.int16)[: x.numel()].view(x.shape)
-    kept = draws >= dropped - 2**15
+    lowest = dropped - 2**15  # that is kept
+    kept = draws.clamp_(lowest - 1, lowest).sub_(lowest - 1)  # 0 or 1
     return x * kept.to(x.dtype).mul_(1 / (1 - dropped / 2**16))
 
 
@@ -698,15 +703,15 @@ class Settings:
     )
     chunk_tokens: int = setting(
         1024,
-        "tokens of a chunk, see backward(): sets memory; otherwise only dropout's draws depend "
-        "on it",
+        "tokens of a chunk, see backward(): sets the least memory; otherwise only dropout's draws "
+        "depend on it",
         type=whole_number(1),
     )
-    kept_tokens: int = setting(
-        2048,
-        "tokens of a batch whose graphs are kept, see backward(): more memory for less time; "
-        "nothing else depends on it",
-        type=whole_number(0),
+    memory: float | None = setting(
+        None,
+        "GB that a process may take, see kept_tokens(): more makes it faster; nothing else depends "
+        "on it (4, on a GPU 80 %% of its memory)",
+        type=real_number(0.1),
     )
 
     def __post_init__(self):
@@ -753,6 +758,76 @@ def new_optimizer(
     return torch.optim.AdamW(groups, fused=True)
 
 
+def mixed_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Products in `dtype`, the rest in float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def converted(model: Encoder, dtype: torch.dtype) -> Encoder:
+    """The same encoder with the weights of its products in `dtype`, to be used under autocast.
+
+    Autocast would convert them again for every chunk. What is not converted is shared.
+    """
+    if dtype == torch.float32:
+        return model
+    with torch.device("meta"):
+        other = Encoder(model.config)
+    other.load_state_dict(model.state_dict(), assign=True)
+    for module in other.layers.modules():
+        if isinstance(module, nn.Linear):
+            module.to(dtype)
+    return other.train(model.training)
+
+
+def graph_bytes(model: Encoder, length: int, dtype: torch.dtype) -> float:
+    """Bytes per token of what a text of `length` tokens keeps for its gradient."""
+    sizes = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    encoder = converted(model, dtype)
+    hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with hooks, mixed_precision(model.words.weight.device, dtype):
+        # As long as the graph lives, no two tensors have the same place.
+        graph = encode(encoder, [[0] * length], [0])
+    weights = {parameter.data_ptr() for parameter in encoder.parameters()}
+    del graph
+    return sum(size for place, size in sizes.items() if place not in weights) / length
+
+
+def kept_tokens(model: Encoder, settings: Settings, moments: bool = False) -> int:
+    """How many tokens of a batch may keep their graphs in the memory that is allowed.
+
+    What is in use now, the gradient, AdamW's two moments, and what chunks in flight give back take
+    their part, and a tenth is left for what allocators lose. Texts of the greatest length take most
+    per token, since attention's part grows with length. Stops when not even the chunks that are
+    computed at once have room.
+    """
+    device, dtype = model.words.weight.device, getattr(torch, settings.dtype)
+    allowed = 1e9 * (settings.memory or 4)
+    if device.type == "cuda" and not settings.memory:
+        allowed = 0.8 * torch.cuda.mem_get_info(device)[1]
+
+    at_once = workers(device)
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    layers = sum(parameter.nbytes for parameter in model.layers.parameters())
+    others = memory_in_use(device) + (1 if moments else 3) * weights + at_once * layers
+    length = min(max(settings.query_length, settings.passage_length), model.config.max_length)
+    a_token = graph_bytes(model, length, dtype)
+    kept = int((0.9 * allowed - others) / a_token)
+    if settings.memory and kept < at_once * settings.chunk_tokens:
+        least = (others + at_once * settings.chunk_tokens * a_token) / 0.9 / 1e9
+        raise InputError(
+            f"--memory {settings.memory:g} (GB) is too little for {at_once} chunks of "
+            f"{settings.chunk_tokens} tokens at once: they need {least:.1f}; allow that, or lower "
+            "--chunk-tokens"
+        )
+    return max(0, kept)
+
+
 def backward(
     model: Encoder,
     ids: list[list[int]],
@@ -760,11 +835,11 @@ def backward(
     seed: int,
     chunk_tokens: int,
     dtype: torch.dtype,
-    kept_tokens: int = 0,
+    kept: int = 0,
     places: list[int] | None = None,
     total: int | None = None,
 ) -> tuple[float, float]:
-    """Add the gradient of `loss_of(embeddings of all texts)` to the parameters.
+    """Give the parameters the gradient of `loss_of(embeddings of all texts)`, and no other.
 
     Returns what `loss_of` returns, (loss, accuracy), as numbers.
     ids: this process's texts. places: their numbers among all `total` texts of all processes
@@ -772,21 +847,22 @@ def backward(
 
     Gradient caching (arXiv 2101.06983): the loss needs all embeddings at once, the encoder does
     not. Chunks are embedded without a graph, and again with one when their gradient is known. The
-    first `kept_tokens` tokens keep their graphs, which saves embedding them again. So memory is
-    that of the graphs which are kept, and of the chunks that are computed side by side.
+    first `kept` tokens keep their graphs, which saves embedding them again. So memory is that of
+    the graphs which are kept, or of the chunks that are computed side by side.
 
     Several processes: each has the embeddings of all and so the complete batch's loss, and sends
     back the gradient of its own texts; the sum over the processes is the gradient of the batch,
     with nothing to scale.
     """
     words, parameters = model.words.weight, list(model.parameters())
+    encoder = converted(model, dtype)
     rank, world = rank_and_world()
     chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
     places = range(len(ids)) if places is None else places
     order = [places[text] for chunk in chunks for text in chunk]
     order = torch.tensor(order, dtype=torch.int64, device=words.device)
     ends = np.cumsum([sum(len(ids[text]) for text in chunk) for chunk in chunks])
-    kept = int((ends <= kept_tokens).sum())  # chunks
+    kept_chunks = int((ends <= kept).sum())
 
     def embed_chunk(number: int, graph: bool) -> Tensor:
         # A seed for each chunk, so that dropout is the same both times. A GPU's draws come from
@@ -794,20 +870,20 @@ def backward(
         generator = torch.Generator().manual_seed(seed + number * world + rank)
         if words.device.type != "cpu":
             torch.manual_seed(generator.initial_seed())
-        mixed = torch.autocast(words.device.type, dtype, enabled=dtype != torch.float32)
-        with torch.set_grad_enabled(graph), mixed:
-            return encode(model, ids, chunks[number], generator)
+        with torch.set_grad_enabled(graph), mixed_precision(words.device, dtype):
+            return encode(encoder, ids, chunks[number], generator)
 
     def gradients_of(number: int) -> tuple[Tensor, ...]:
         graph, embedded[number] = embedded[number], None  # freed with its gradient
-        if number >= kept:
+        if number >= kept_chunks:
             graph = embed_chunk(number, graph=True)
-        return torch.autograd.grad(graph, parameters, gradient_parts[number], allow_unused=True)
+        weights = list(encoder.parameters())
+        return torch.autograd.grad(graph, weights, gradient_parts[number], allow_unused=True)
 
     # 1. Embed chunk by chunk, the first with a graph and the others without.
     numbers, at_once = range(len(chunks)), workers(words.device)
     bar = progress_bar(2 * len(chunks), "chunk", LINE_SECONDS, disable=rank > 0)
-    embedded = side_by_side(lambda n: embed_chunk(n, graph=n < kept), numbers, at_once)
+    embedded = side_by_side(lambda n: embed_chunk(n, graph=n < kept_chunks), numbers, at_once)
     embedded = list(counted(embedded, bar))
 
     # 2. Loss of the complete batch, and its gradient on the embeddings.
@@ -822,9 +898,11 @@ def backward(
 
     # 3. Embed every chunk again, with a graph, and send its rows of the gradient back through it.
     gradient_parts = embeddings.grad[order].split([len(chunk) for chunk in chunks])
+    model.zero_grad()
     for gradients in counted(side_by_side(gradients_of, numbers, at_once), bar):
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
+                gradient = gradient.to(parameter.dtype)
                 parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
         words.grad = words.grad.coalesce()
     if words.grad is not None:
@@ -969,6 +1047,7 @@ def train(
     device = model.words.weight.device
     adapt(model, settings)
     model.train()
+    kept = kept_tokens(model, settings, moments=bool(optimizer.state))
     for step in range(done, steps):
         started = time.perf_counter()
 
@@ -997,7 +1076,6 @@ def train(
         rate = learning_rate(step, steps, settings.lr, warmup, settings.schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        optimizer.zero_grad()
         loss, accuracy = backward(
             model,
             ids,
@@ -1005,7 +1083,7 @@ def train(
             seed=int(generator.integers(2**62)),
             chunk_tokens=settings.chunk_tokens,
             dtype=getattr(torch, settings.dtype),
-            kept_tokens=settings.kept_tokens,
+            kept=kept,
             places=places,
             total=len(batch.rows) + len(batch.passages),
         )
@@ -1115,12 +1193,17 @@ def _train(args) -> None:
             print(note)
         adapt(model, settings)
         print(describe(sources, settings.batch_size, settings.batching))
-        plan = batches_of_epoch(sources, settings, epoch=0)  # here a mistake leaves no folder
+        # Here a mistake leaves no folder.
+        plan = batches_of_epoch(sources, settings, epoch=0)
+        model.train()
+        kept = kept_tokens(model, settings)
         decisive = dataclasses.asdict(settings) | {"processes": world}
-        print(f"settings: {', '.join(f'{key} {value}' for key, value in decisive.items())}\n")
+        print(f"settings: {', '.join(f'{key} {value}' for key, value in decisive.items())}")
+        print(f"of each step, {kept:,} tokens keep their graphs\n")
         _warn_of_few_steps(settings, len(plan))
 
-        # A run resumes only with what it was started with.
+        # A run resumes only with what it was started with, but for memory.
+        del decisive["memory"]
         decisive["weights"] = weights_hash(folder)
         decisive["sources"] = {source.name: source.digest() for source in sources}
         with only_writer(out) if rank == 0 else contextlib.nullcontext():

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -201,6 +202,16 @@ def load_checkpoint(folder, model: nn.Module, optimizer: torch.optim.AdamW) -> i
                 state[moment] = tensors[f"{name} {moment}"].to(parameter.device, copy=True)
         return step
     return 0
+
+
+def memory_in_use(device: torch.device) -> int:
+    """Bytes that this process has on a device; where the system does not say, the most it had."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    pages = Path("/proc/self/statm")
+    if pages.exists():
+        return int(pages.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
 
 
 # --- progress ------------------------------------------------------------------------------------

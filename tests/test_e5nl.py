@@ -32,6 +32,7 @@ from parity import cases
 from safetensors.torch import load_file
 from tokenizers import models, normalizers, pre_tokenizers, processors
 from torch.nn.functional import normalize
+from torch.profiler import profile
 
 import data
 import e5nl
@@ -482,11 +483,15 @@ def assert_close(found, expected, tolerance):
 def test_chunks_change_memory_but_not_the_gradient(
     make_model, tokenizer, weights, autocast, tolerance, share, length_step
 ):
-    """Against the same chunks embedded once with the graph kept: dropout is replayed."""
+    """Against the same chunks embedded once with the graph kept: dropout is replayed.
+
+    Autocast converts weights for each of them there.
+    """
     model = make_model(0.2, hidden_dropout_prob=share, attention_probs_dropout_prob=share)
     model = model.to(weights).train()
     ids = tokenizer(TEXTS + ["nog een tekst"], "query: ", 30)
-    loss, _ = e5nl.backward(model, ids, loss_of, seed=7, chunk_tokens=25, dtype=autocast)
+    for _ in range(2):  # the second gradient replaces the first
+        loss, _ = e5nl.backward(model, ids, loss_of, seed=7, chunk_tokens=25, dtype=autocast)
     cached = take_gradient(model)
 
     chunks = e5nl.cut_chunks([len(text) for text in ids], 25)
@@ -528,6 +533,36 @@ def test_neither_threads_nor_kept_graphs_change_a_bit_of_the_gradient(
         twice = {0: len(chunks), 10**6: 0}.get(kept, len(chunks) - 2)
         assert len(calls) == len(chunks) + twice, "a chunk with its graph is embedded once"
     assert all(gradient.equal(gradients[0]) for gradient in gradients)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_a_graph_takes_is_what_freeing_it_gives_back(make_model, dtype):
+    """Against the memory that torch's profiler sees allocated by the end of the pass."""
+    model = make_model(0.2).train()
+    length = model.config.max_length
+    with profile(profile_memory=True) as recorded:
+        with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16, cache_enabled=False):
+            graph = e5nl.encode(e5nl.converted(model, dtype), [[0] * length], [0])
+    allocated = sum(event.self_cpu_memory_usage for event in recorded.key_averages())
+    del graph
+    assert e5nl.graph_bytes(model, length, dtype) * length == pytest.approx(allocated, rel=0.1)
+
+
+def test_more_memory_keeps_more_graphs_and_too_little_is_refused(make_model, monkeypatch, threads):
+    model, free = make_model().train(), 10**6
+    monkeypatch.setattr(e5nl, "memory_in_use", lambda _: 10**9 - free)
+    monkeypatch.setattr(e5nl, "graph_bytes", lambda *_: 100.0)
+    weights = sum(4 * parameter.numel() for parameter in model.parameters())
+    layers = sum(4 * parameter.numel() for parameter in model.layers.parameters())
+    threads(2)
+    for memory, moments in ((2, False), (3, True)):
+        settings = e5nl.Settings(memory=memory, chunk_tokens=500)
+        left = 0.9e9 * memory - 10**9 + free - weights * (1 if moments else 3) - 2 * layers
+        assert e5nl.kept_tokens(model, settings, moments) == int(left / 100)
+    with pytest.raises(InputError, match=r"--memory 1 .* 2 chunks of 500 tokens at once"):
+        e5nl.kept_tokens(model, e5nl.Settings(memory=1, chunk_tokens=500))
+    monkeypatch.setattr(e5nl, "memory_in_use", lambda _: 10**10)
+    assert e5nl.kept_tokens(model, e5nl.Settings()) == 0, "what nobody asked for is not refused"
 
 
 def test_chunks_side_by_side_come_in_order_and_not_all_at_once(threads):
@@ -902,6 +937,7 @@ def test_the_folder_states_how_it_was_trained(tmp_path, training, capsys):
         ("--prefix instruct --data half.jsonl", "half.jsonl:2: no instruction, unlike the rows"),
         ("--dims 16,x", "argument --dims: invalid widths value: '16,x'"),
         ("--dims 16,0", "argument --dims: 0: expected a whole number from 1"),
+        ("--memory 0.1", "--memory 0.1 (GB) is too little for"),
         ("--dims 16,8,16", "argument --dims: 16,8,16: a width occurs twice"),
     ],
 )

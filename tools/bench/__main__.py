@@ -17,7 +17,7 @@ import importlib
 
 from files import cli, whole_number
 
-COMMANDS = "encode train mine search trim synthesize evaluate".split()
+COMMANDS = "encode train mine search trim synthesize evaluate earlier".split()
 
 
 def main(argv=None) -> None:

@@ -8,9 +8,7 @@ vocabtrimmer needs older packages in an environment of its own, whose Python is 
 
 import os
 import random
-import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -28,13 +26,6 @@ model, text, out = sys.argv[1:]
 files = {"cache_file_vocab": out + "-vocab.json", "cache_file_frequency": out + "-frequency.json"}
 VocabTrimmer(model).trim_vocab("nl", out, dataset=text, dataset_split="train", **files)
 """
-
-
-def run_command(*words) -> dict:
-    """The figures of a command, imports and all; in a process that has run no other."""
-    _, figures = measure.timed(lambda: subprocess.run(words, check=True))
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return figures | {"CPU s": usage.ru_utime + usage.ru_stime, "peak MB": usage.ru_maxrss / 1e3}
 
 
 def write_dutch(path: Path, megabytes: int) -> None:
@@ -73,11 +64,12 @@ def run(args) -> None:
             write_dutch(text, size)
             # As vocabtrimmer chooses pieces: nothing held out, characters not favoured.
             options = ["--no-keep-characters", "--check", DEMO / "eval/captions/corpus.jsonl.gz"]
-            words = ["--model", model, "--corpus", text, "--out", out, *options, "--overwrite"]
-            calls = {"trim_vocab.py": (run_command, sys.executable, trim_vocab.__file__, *words)}
+            words = [sys.executable, trim_vocab.__file__, "--model", model, "--corpus", text]
+            words += ["--out", out, *options, "--overwrite"]
+            calls = {"trim_vocab.py": (measure.command, words)}
             if args.peer_python:
-                words = args.peer_python, "-c", VOCABTRIMMER, peer_model, text.parent, peer_out
-                calls["vocabtrimmer"] = run_command, *words
+                words = [args.peer_python, "-c", VOCABTRIMMER, peer_model, text.parent, peer_out]
+                calls["vocabtrimmer"] = measure.command, words
             title = f"{size} MB of Dutch, XLM-R base, 250,002 pieces, rounds: {args.rounds}"
             columns = ["seconds", "CPU s", "peak MB", "to ours"]
             measure.print_table(title, columns, measure.compare(calls, args))
