@@ -75,6 +75,7 @@ from data import (
 )
 from files import (
     InputError,
+    ShowDefaults,
     cli,
     digest_of,
     new_file,
@@ -710,7 +711,7 @@ class Settings:
     memory: float | None = setting(
         None,
         "GB that a process may take, see kept_tokens(): more makes it faster; nothing else depends "
-        "on it (4, on a GPU 80 %% of its memory)",
+        "on it (default: 4, on a GPU 80 %% of what is free)",
         type=real_number(0.1),
     )
 
@@ -809,7 +810,7 @@ def kept_tokens(model: Encoder, settings: Settings, moments: bool = False) -> in
     device, dtype = model.words.weight.device, getattr(torch, settings.dtype)
     allowed = 1e9 * (settings.memory or 4)
     if device.type == "cuda" and not settings.memory:
-        allowed = 0.8 * torch.cuda.mem_get_info(device)[1]
+        allowed = 0.8 * torch.cuda.mem_get_info(device)[0]  # of what is free
 
     at_once = workers(device)
     weights = sum(parameter.nbytes for parameter in model.parameters())
@@ -1489,9 +1490,7 @@ def main(argv=None) -> None:
         ("average", _average, _average_options, "weights between those of two models"),
         ("embed", _embed, _embed_options, "texts to embeddings"),
     ):
-        command = commands.add_parser(
-            name, help=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        command = commands.add_parser(name, help=about, formatter_class=ShowDefaults)
         options(command)
         command.set_defaults(run=run)
         if torch.cuda.is_available() and name in ("train", "embed"):

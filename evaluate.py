@@ -51,6 +51,7 @@ from cache import check_embeddings, model_cache
 from data import INSTRUCT
 from files import (
     InputError,
+    ShowDefaults,
     cli,
     hub_repository,
     new_file,
@@ -484,8 +485,7 @@ def main(argv=None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add_command(name: str, function, help: str):
-        formatter = argparse.ArgumentDefaultsHelpFormatter
-        command = commands.add_parser(name, help=help, formatter_class=formatter)
+        command = commands.add_parser(name, help=help, formatter_class=ShowDefaults)
         command.set_defaults(function=function)
         return command.add_argument
 

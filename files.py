@@ -125,6 +125,14 @@ def real_number(low: float, high: float = math.inf):
     return _number_type(float, "number", low, high)
 
 
+class ShowDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the defaults of the options that have one."""
+
+    def _get_help_string(self, action) -> str:
+        none = action.default is None or action.default is False
+        return action.help if none else super()._get_help_string(action)
+
+
 def whole_number(low: int, high: int = 2**31 - 1):
     """An argparse type: a whole number from `low` to `high`."""
     return _number_type(int, "whole number", low, high)

@@ -72,6 +72,7 @@ from cache import model_cache, stored_as
 from data import KINDS, Source, beir_files, normalise, prefixes, read_id_texts, read_source
 from files import (
     InputError,
+    ShowDefaults,
     cli,
     digest_of,
     output_folder,
@@ -627,9 +628,8 @@ def _mine(args, rank: int, world: int) -> None:
 
 
 def _parse(argv) -> argparse.Namespace:
-    defaults = argparse.ArgumentDefaultsHelpFormatter
     description = "Hard negatives for a training source."
-    parser = argparse.ArgumentParser(description=description, formatter_class=defaults)
+    parser = argparse.ArgumentParser(description=description, formatter_class=ShowDefaults)
     add = parser.add_argument
     add("--data", required=True, help="training source (.jsonl, .jsonl.gz)")
     add("--out", help="the same rows with negatives; <out>.json gets settings and report")

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from files import cli, whole_number, write_json
+from files import ShowDefaults, cli, whole_number, write_json
 from mteb_nl import TASKS, select_tasks
 
 HERE = Path(__file__).parent
@@ -274,7 +274,7 @@ def run(stages: list[Stage], out: Path, processes: int, dry_run: bool = False) -
 def main(argv=None) -> int:
     parser = argparse.ArgumentParser(
         description="E5-NL from hub names to its scores.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=ShowDefaults,
     )
     parser.add_argument("--size", choices=list(MODEL_GB), required=True)
     parser.add_argument(

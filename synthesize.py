@@ -67,7 +67,7 @@ from client import (
 )
 from data import INSTRUCTIONS, split_words
 from duplicates import NEAR, hash_words, in_parts, minhash, near_duplicates, shingles
-from files import InputError, find_files, read_rows, real_number, shown, whole_number
+from files import InputError, ShowDefaults, find_files, read_rows, real_number, shown, whole_number
 
 # The task types and the training source that each becomes: short or long query, short or long
 # passage; sentences of graded similarity.
@@ -726,8 +726,7 @@ def main(argv=None) -> int | None:
     commands = parser.add_subparsers(dest="command", required=True)
 
     def add(name: str, run: Callable, help: str) -> Callable:
-        show = argparse.ArgumentDefaultsHelpFormatter
-        command = commands.add_parser(name, help=help, formatter_class=show)
+        command = commands.add_parser(name, help=help, formatter_class=ShowDefaults)
         command.set_defaults(run=run)
         return command.add_argument
 

@@ -216,6 +216,15 @@ def test_a_fault_of_the_reader_of_rows_is_not_taken_for_one_of_the_file(tmp_path
             row["fault"]
 
 
+def test_help_shows_the_defaults_that_there_are():
+    parser = argparse.ArgumentParser(formatter_class=files.ShowDefaults)
+    parser.add_argument("--zero", default=0, help="a number")
+    parser.add_argument("--none", help="a name")
+    parser.add_argument("--switch", action="store_true", help="a switch")
+    shown = [re.split("  +", line)[-1] for line in parser.format_help().splitlines()[-3:]]
+    assert shown == ["a number (default: 0)", "a name", "a switch"]
+
+
 def test_numbers_on_the_command_line():
     number = files.real_number(0, 1)
     assert [number(text) for text in ("0", "0.5", "1")] == [0, 0.5, 1]

@@ -60,7 +60,16 @@ import model_folder
 import mteb_nl
 import trim_vocab
 from data import Row, Source, draw_batch, normalise, plan_epoch, read_sources
-from files import InputError, cli, read_json, read_jsonl, whole_number, write_json, write_jsonl
+from files import (
+    InputError,
+    ShowDefaults,
+    cli,
+    read_json,
+    read_jsonl,
+    whole_number,
+    write_json,
+    write_jsonl,
+)
 from report import SHORT, table
 from tools import held_out, unpack
 from tools.samples import wordpiece
@@ -610,7 +619,7 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.ablate",
         description="The same training with one thing changed, over several seeds.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=ShowDefaults,
     )
     add = parser.add_argument
     add("checks", nargs="+", choices=CHECKS, metavar="CHECK", help=", ".join(CHECKS))

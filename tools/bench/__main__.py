@@ -15,7 +15,7 @@ A peer is measured where it can be imported: run this with the Python of an envi
 import argparse
 import importlib
 
-from files import cli, whole_number
+from files import ShowDefaults, cli, whole_number
 
 COMMANDS = "encode train mine search trim synthesize evaluate earlier".split()
 
@@ -30,7 +30,7 @@ def main(argv=None) -> None:
             name,
             help=summary,
             description=summary,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=ShowDefaults,
         )
         module.add_options(command.add_argument)
         command.add_argument("--threads", type=whole_number(1), default=2, help="of torch")
