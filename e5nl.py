@@ -815,12 +815,12 @@ def kept_tokens(model: Encoder, settings: Settings, moments: bool = False) -> in
     at_once = workers(device)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     layers = sum(parameter.nbytes for parameter in model.layers.parameters())
-    others = memory_in_use(device) + (1 if moments else 3) * weights + at_once * layers
+    others = memory_in_use(device) + (1 if moments else 3) * weights + (at_once + 2) * layers
     length = min(max(settings.query_length, settings.passage_length), model.config.max_length)
     a_token = graph_bytes(model, length, dtype)
-    kept = int((0.9 * allowed - others) / a_token)
+    kept = int((0.7 * allowed - others) / a_token)
     if settings.memory and kept < at_once * settings.chunk_tokens:
-        least = (others + at_once * settings.chunk_tokens * a_token) / 0.9 / 1e9
+        least = (others + at_once * settings.chunk_tokens * a_token) / 0.7 / 1e9
         raise InputError(
             f"--memory {settings.memory:g} (GB) is too little for {at_once} chunks of "
             f"{settings.chunk_tokens} tokens at once: they need {least:.1f}; allow that, or lower "
@@ -902,9 +902,12 @@ def backward(
     model.zero_grad()
     for gradients in counted(side_by_side(gradients_of, numbers, at_once), bar):
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                gradient = gradient.to(parameter.dtype)
-                parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            if gradient is None:
+                continue
+            if parameter.grad is None:
+                parameter.grad = gradient.to(parameter.dtype)
+            else:
+                parameter.grad += gradient
         words.grad = words.grad.coalesce()
     if words.grad is not None:
         words.grad = words.grad.to_dense()

@@ -5,6 +5,7 @@ python -m tools.bench earlier --checkout ../earlier --model runs/demo/trimmed --
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,9 +17,9 @@ from tools.bench import measure
 from tools.samples import DEMO, demo_texts, make_model
 
 SIZE = 3000  # of what is mined
-# Of the inputs in IN. Every option has the same meaning in both checkouts.
-EMBED = "e5nl.py embed --model MODEL --kind passage --out IN/out.npy --overwrite --input"
-TRAIN = "e5nl.py train --model MODEL --out IN/trained --overwrite --data"
+# Of the inputs in IN; OUT is empty each time. The options have the same meaning in both checkouts.
+EMBED = "e5nl.py embed --model MODEL --kind passage --out OUT/out.npy --input"
+TRAIN = "e5nl.py train --model MODEL --out OUT/trained --data"
 COMMANDS = {
     "embed one text": f"{EMBED} IN/one.txt",
     "embed 2,048 short texts": f"{EMBED} IN/short.txt",
@@ -32,14 +33,14 @@ COMMANDS = {
     ),
     "mine for 3,000 rows": (
         "mine.py --data IN/rows.jsonl --query-embeddings IN/queries.npy "
-        "--corpus-embeddings IN/passages.npy --examples 0 --out IN/mined.jsonl --overwrite"
+        "--corpus-embeddings IN/passages.npy --examples 0 --out OUT/mined.jsonl"
     ),
     "trim 250,002 pieces": (
         "trim_vocab.py --model IN/base --corpus DEMO/corpus/law.jsonl.gz "
-        "--check DEMO/eval/captions/corpus.jsonl.gz --out IN/trimmed --overwrite"
+        "--check DEMO/eval/captions/corpus.jsonl.gz --out OUT/trimmed"
     ),
     "evaluate four tasks": (
-        "evaluate.py run --model MODEL --tasks-file DEMO/tasks.json --overwrite --out IN/results "
+        "evaluate.py run --model MODEL --tasks-file DEMO/tasks.json --out OUT/results "
         "--tasks SIB200Classification SIB200ClusteringS2S SICK-NL-STS FAQRetrieval"
     ),
 }
@@ -58,6 +59,13 @@ def write_inputs(folder: Path) -> None:
     make_model("small", folder / "base")
 
 
+def run_afresh(words: list[str], checkout: Path, out: Path) -> dict:
+    """The process of one figure."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    return measure.command(words, checkout)
+
+
 def add_options(add) -> None:
     add("--checkout", required=True, help="folder of the earlier checkout")
     add("--model", required=True, help="model folder: what embeds, learns and is evaluated")
@@ -70,13 +78,14 @@ def run(args) -> None:
     with tempfile.TemporaryDirectory() as name:
         write_inputs(Path(name))
         places = {"MODEL": Path(args.model).resolve(), "IN": name, "DEMO": DEMO.resolve()}
+        out = places["OUT"] = Path(name, "out")
         rows = {}
         for title in args.commands:
             words = COMMANDS[title]
             for place, path in places.items():
                 words = words.replace(place, str(path))
             calls = {
-                f"{title}, {build}": (measure.command, [sys.executable, *words.split()], folder)
+                f"{title}, {build}": (run_afresh, [sys.executable, *words.split()], folder, out)
                 for build, folder in (("now", now), ("earlier", earlier))
             }
             rows |= measure.compare(calls, args)

