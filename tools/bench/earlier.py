@@ -24,8 +24,8 @@ COMMANDS = {
     "embed one text": f"{EMBED} IN/one.txt",
     "embed 2,048 short texts": f"{EMBED} IN/short.txt",
     "embed 256 long texts": f"{EMBED} IN/long.txt",
-    "train 4 steps of 64 short rows": (
-        f"{TRAIN} DEMO/train/dekamer_title_answer.jsonl.gz --batch-size 64 --steps 4 "
+    "train 8 steps of 64 short rows": (
+        f"{TRAIN} DEMO/train/dekamer_title_answer.jsonl.gz --batch-size 64 --steps 8 "
         "--query-length 64 --passage-length 128"
     ),
     "train a step of 64 long rows": (
