@@ -1011,7 +1011,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_bytes(tmp_path, training, cap
                 time.sleep(delay)
                 process.kill()
         assert process.wait() == -signal.SIGKILL
-    e5nl.main(training("parts", "--resume"))
+    e5nl.main(training("parts", "--resume", "--memory", 40))  # on a larger machine
     resumed = re.search("resuming after step ([0-9]+)\n", capsys.readouterr().out)
     assert 15 <= int(resumed[1]) < 40
     e5nl.main(training("whole"))
