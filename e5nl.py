@@ -818,15 +818,14 @@ def kept_tokens(model: Encoder, settings: Settings, moments: bool = False) -> in
     others = memory_in_use(device) + (1 if moments else 3) * weights + (at_once + 2) * layers
     length = min(max(settings.query_length, settings.passage_length), model.config.max_length)
     a_token = graph_bytes(model, length, dtype)
-    kept = int((0.7 * allowed - others) / a_token)
-    if settings.memory and kept < at_once * settings.chunk_tokens:
-        least = (others + at_once * settings.chunk_tokens * a_token) / 0.7 / 1e9
+    least = others + at_once * settings.chunk_tokens * a_token
+    if settings.memory and least > allowed:
         raise InputError(
             f"--memory {settings.memory:g} (GB) is too little for {at_once} chunks of "
-            f"{settings.chunk_tokens} tokens at once: they need {least:.1f}; allow that, or lower "
-            "--chunk-tokens"
+            f"{settings.chunk_tokens} tokens at once: they need {least / 1e9:.1f}; allow that, or "
+            "lower --chunk-tokens"
         )
-    return max(0, kept)
+    return max(0, int((0.7 * allowed - others) / a_token))
 
 
 def backward(
