@@ -825,7 +825,7 @@ def kept_tokens(model: Encoder, settings: Settings, moments: bool = False) -> in
             f"{settings.chunk_tokens} tokens at once: they need {least / 1e9:.1f}; allow that, or "
             "lower --chunk-tokens"
         )
-    return max(0, int((0.7 * allowed - others) / a_token))
+    return max(0, int((allowed * 2 / 3 - others) / a_token))
 
 
 def backward(

@@ -557,10 +557,10 @@ def test_more_memory_keeps_more_graphs_and_too_little_is_refused(make_model, mon
     threads(2)
     for memory, moments in ((2, False), (3, True)):
         settings = e5nl.Settings(memory=memory, chunk_tokens=500)
-        left = 0.7e9 * memory - 10**9 + free - weights * (1 if moments else 3) - 4 * layers
+        left = 2e9 * memory / 3 - 10**9 + free - weights * (1 if moments else 3) - 4 * layers
         assert e5nl.kept_tokens(model, settings, moments) == int(left / 100)
-    with pytest.raises(InputError, match=r"--memory 1 .* 2 chunks of 500 tokens at once"):
-        e5nl.kept_tokens(model, e5nl.Settings(memory=1, chunk_tokens=500))
+    with pytest.raises(InputError, match=r"--memory 0.9 .* 2 chunks of 500 tokens at once"):
+        e5nl.kept_tokens(model, e5nl.Settings(memory=0.9, chunk_tokens=500))
     monkeypatch.setattr(e5nl, "memory_in_use", lambda _: 10**10)
     assert e5nl.kept_tokens(model, e5nl.Settings()) == 0, "what nobody asked for is not refused"
 
