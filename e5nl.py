@@ -803,9 +803,9 @@ def kept_tokens(model: Encoder, settings: Settings, moments: bool = False) -> in
     """How many tokens of a batch may keep their graphs in the memory that is allowed.
 
     What is in use now, the gradient, AdamW's two moments, and what chunks in flight give back take
-    their part, and a tenth is left for what allocators lose. Texts of the greatest length take most
-    per token, since attention's part grows with length. Stops when not even the chunks that are
-    computed at once have room.
+    their part; a third is left for what allocators lose (measured on a CPU). Texts of the greatest
+    length take most per token, since attention's part grows with length. moments: they are in use
+    already. Stops when not even the chunks that are computed at once have room.
     """
     device, dtype = model.words.weight.device, getattr(torch, settings.dtype)
     allowed = 1e9 * (settings.memory or 4)
