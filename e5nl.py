@@ -775,6 +775,7 @@ def converted(model: Encoder, dtype: torch.dtype) -> Encoder:
         other = Encoder(model.config)
     other.load_state_dict(model.state_dict(), assign=True)
     for module in other.layers.modules():
+        # LayerNorm computes in float32.
         if isinstance(module, nn.Linear):
             module.to(dtype)
     return other.train(model.training)
@@ -808,10 +809,12 @@ def kept_tokens(model: Encoder, settings: Settings, moments: bool = False) -> in
     already. Stops when not even the chunks that are computed at once have room.
     """
     device, dtype = model.words.weight.device, getattr(torch, settings.dtype)
+    # What is allowed.
     allowed = 1e9 * (settings.memory or 4)
     if device.type == "cuda" and not settings.memory:
         allowed = 0.8 * torch.cuda.mem_get_info(device)[0]  # of what is free
 
+    # What everything else takes, and the graph of a token.
     at_once = workers(device)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     layers = sum(parameter.nbytes for parameter in model.layers.parameters())
