@@ -710,8 +710,8 @@ class Settings:
     )
     memory: float | None = setting(
         None,
-        "GB that a process may take, see kept_tokens(): more makes it faster; nothing else depends "
-        "on it (default: 4, on a GPU 80 %% of what is free)",
+        "GB that a process may take, about, see kept_tokens(): more makes it faster; nothing else "
+        "depends on it (default: 4, on a GPU 80 %% of what is free)",
         type=real_number(0.1),
     )
 
