@@ -859,6 +859,7 @@ def backward(
     """
     words, parameters = model.words.weight, list(model.parameters())
     encoder = converted(model, dtype)
+    weights = list(encoder.parameters())
     rank, world = rank_and_world()
     chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
     places = range(len(ids)) if places is None else places
@@ -880,7 +881,6 @@ def backward(
         graph, embedded[number] = embedded[number], None  # freed with its gradient
         if number >= kept_chunks:
             graph = embed_chunk(number, graph=True)
-        weights = list(encoder.parameters())
         return torch.autograd.grad(graph, weights, gradient_parts[number], allow_unused=True)
 
     # 1. Embed chunk by chunk, the first with a graph and the others without.
@@ -1035,12 +1035,13 @@ def train(
     *,
     optimizer: torch.optim.AdamW | None = None,
     done: int = 0,
+    kept: int | None = None,
     **settings,
 ) -> Iterator[dict]:
     """Train `model` in place; yield a report on every step (loss, accuracy, rate, speed and so on).
 
     settings: fields of `Settings`. optimizer, done: resume after `done` steps, with the optimizer
-    that took them.
+    that took them. kept: tokens of a step that keep their graphs (default: see `kept_tokens`).
 
     The batch of a step, its positives and negatives are functions of (seed, step) alone; its
     dropout also of `chunk_tokens` and the number of processes. Several processes plan the same
@@ -1053,7 +1054,8 @@ def train(
     device = model.words.weight.device
     adapt(model, settings)
     model.train()
-    kept = kept_tokens(model, settings, moments=bool(optimizer.state))
+    if kept is None:
+        kept = kept_tokens(model, settings, moments=bool(optimizer.state))
     for step in range(done, steps):
         started = time.perf_counter()
 
@@ -1223,7 +1225,7 @@ def _train(args) -> None:
                 given = {"model": args.model, "data": args.data}
                 write_json(out / "settings.json", given | decisive)
             wait()
-            stopped = _run(args, settings, model, tokenizer, sources, decisive)
+            stopped = _run(args, settings, model, tokenizer, sources, decisive, kept)
     if stopped:
         sys.exit(128 + stopped)
 
@@ -1267,7 +1269,7 @@ def _refuse_other_run(out: Path, now: dict) -> None:
             )
 
 
-def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict) -> int:
+def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict, kept: int) -> int:
     """Take the remaining steps and write the model.
 
     Returns the number of the signal that stopped it, or 0.
@@ -1282,7 +1284,7 @@ def _run(args, settings: Settings, model, tokenizer, sources, decisive: dict) ->
         keep_newest(out / "checkpoints", args.keep)
     if args.resume:
         print(f"resuming after step {done}" if done else "no checkpoint: starting at step 1")
-    stopped = _take_steps(args, settings, model, tokenizer, sources, optimizer, done)
+    stopped = _take_steps(args, settings, model, tokenizer, sources, optimizer, done, kept)
 
     # The check before a step cannot see what the last one does.
     for name, parameter in model.named_parameters():
@@ -1303,7 +1305,7 @@ SAVE_SECONDS = 600  # at most so much work is lost
 SAVE_SHARE = 0.01  # of the time, for saving
 
 
-def _take_steps(args, settings, model, tokenizer, sources, optimizer, done: int) -> int:
+def _take_steps(args, settings, model, tokenizer, sources, optimizer, done: int, kept: int) -> int:
     """Take the steps after `done`, with a log line each and now and then a checkpoint.
 
     Returns the number of the signal that stopped it, or 0.
@@ -1327,7 +1329,7 @@ def _take_steps(args, settings, model, tokenizer, sources, optimizer, done: int)
         lost = step + 1 - saved_step
         return f"stopping after this step{about}; again to stop now and lose {lost} steps"
 
-    options = {"optimizer": optimizer, "done": done} | dataclasses.asdict(settings)
+    options = {"optimizer": optimizer, "done": done, "kept": kept} | dataclasses.asdict(settings)
     with open(os.devnull if rank else log_path, "a") as log, signals_noted(stopping) as signals:
         for report in train(model, tokenizer, sources, **options):
             print(json.dumps(report), file=log, flush=True)

