@@ -1314,8 +1314,8 @@ def _take_steps(args, settings, model, tokenizer, sources, optimizer, done: int,
     checkpoints, log_path = out / "checkpoints", out / "log.jsonl"
     if rank == 0:
         # The steps after the checkpoint are taken again, so their lines go.
-        kept = itertools.islice(read_lines(log_path), done) if done else ()
-        lines = [f"{line}\n" for _, line in kept]
+        taken = itertools.islice(read_lines(log_path), done) if done else ()
+        lines = [f"{line}\n" for _, line in taken]
         with new_file(log_path) as temporary:
             temporary.write_text("".join(lines), encoding="utf-8")
 
