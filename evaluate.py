@@ -79,6 +79,7 @@ from mteb_nl import (
 from report import (
     MODEL_META,
     Results,
+    other_setting,
     print_comparison,
     print_report,
     read_result,
@@ -241,14 +242,25 @@ def finished(task: Task, out: Path, settings: dict, overwrite: bool) -> tuple[di
         print(f"{error}; it is made again")
         return settings, None
 
-    # The model's name does not matter where its weights are known
-    for field in (*settings, "truncate_dim"):
-        value, before = settings.get(field), result["settings"].get(field)
-        if before != value and not (field == "model" and "weights" in settings):
-            found = f"result of another run ({field} {before!r}, now it is {value!r})"
-            advice = "choose another output folder, or add --overwrite to replace it"
-            raise InputError(f"{path}: {found}; {advice}")
+    if found := other_setting(result, settings, besides=["versions"]):
+        advice = "choose another output folder, or add --overwrite to replace it"
+        raise InputError(f"{path}: result of another run ({found}); {advice}")
     return settings, result
+
+
+def refuse_mixture(out: Path, tasks: list[Task], settings: dict) -> None:
+    """Stop when `out` has other tasks' results with other settings: a report averages all."""
+    own = {"summary.json", *(f"{task.name}.json" for task in tasks)}
+    for path in sorted(out.glob("*.json")):
+        if path.name in own:
+            continue
+        try:
+            result = read_result(path)
+        except InputError:
+            continue  # `report` names it
+        if found := other_setting(result, settings):
+            advice = "a report would average both; choose another output folder"
+            raise InputError(f"{path}: result of another run ({found}); {advice}")
 
 
 # The fields of mteb's `model_meta.json` (`ModelMeta`), unless `run` is given more
@@ -276,6 +288,7 @@ def run(
     weights are known. about: facts on the model for `write_for_mteb`.
     """
     out, settings, results = Path(out), {"prefix": "mteb"} | settings, []
+    refuse_mixture(out, tasks, settings)
     versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)}
     versions["python"] = platform.python_version()
     for task in tasks:
@@ -390,6 +403,7 @@ def _run_share(args, rank: int, world: int) -> None:
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
     if world > 1:
         e5nl.wait()
+        refuse_mixture(out, tasks, settings)
         for task in tasks:
             with naming(task.name):
                 if finished(task, out, settings, args.overwrite)[1]:
@@ -438,16 +452,14 @@ def _card(args) -> None:
         raise InputError(f"--push {args.push}: expected owner/name, as of a repository on the hub")
     results, config = read_results(args.results), model_folder.parse_config(folder)
 
-    # Of this model, and all under the settings that the card states
+    # Of this model, whose settings the card states
     settings = next(iter(results.values()))["settings"]
     prefix, dtype, width = (settings.get(name) for name in ("prefix", "dtype", "truncate_dim"))
-    model = {"weights": model_folder.weights_hash(folder), "prompts": dict(config.prompts)}
-    expected = {"prefix": prefix, "dtype": dtype, "truncate_dim": width} | model
-    for name, result in results.items():
-        for field, value in expected.items():
-            if (other := result["settings"].get(field)) != value:
-                found = f"{name} is of {field} {str(other)[:80]}, expected {str(value)[:80]}"
-                raise InputError(f"{args.results}: {found}; evaluate this model, all tasks alike")
+    expected = {"weights": model_folder.weights_hash(folder), "prompts": dict(config.prompts)}
+    for field, value in expected.items():
+        if (other := settings.get(field)) != value:
+            found = f"{field} {str(other)[:80]}, expected {str(value)[:80]}"
+            raise InputError(f"{args.results}: of {found}; evaluate this model")
     if not (folder / card.CARD).is_file():
         card.write(folder)
     name = args.push or folder.resolve().name

@@ -16,7 +16,7 @@ import importlib.util
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -118,7 +118,26 @@ def read_results(name) -> Results:
     if not results:
         expected = "expected a folder that `run` wrote, or mteb (results/<model>/<revision>)"
         raise InputError(f"{name}: no result files; {expected}")
+    first, *others = results
+    for other in others:
+        if found := other_setting(results[first], results[other]["settings"]):
+            advice = "their mean says nothing; keep each run in a folder of its own"
+            raise InputError(f"{name}: {first} and {other} are of two runs ({found}); {advice}")
     return results
+
+
+def other_setting(
+    result: dict, settings: dict, besides: Collection[str] = ("task", "versions", "by mteb")
+) -> str:
+    """The first setting that a result was not made with; "" if there is none. `besides` do not
+    count, nor does the model's name where its weights are known."""
+    before = result["settings"]
+    for field in settings | before:
+        if field in besides or field == "model" and "weights" in settings:
+            continue
+        if before.get(field) != settings.get(field):
+            return f"{field} is {before.get(field)!r}, not {settings.get(field)!r}"
+    return ""
 
 
 def _published(name: str) -> Results:

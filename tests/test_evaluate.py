@@ -385,8 +385,8 @@ def test_results_are_kept_unless_something_decisive_differs(tmp_path, capsys, tw
 
     scored = read_tasks(write_tasks(tmp_path, entries[0] | {"main_score": "pearson"}))
     for changes, message in (
-        ({"weights": "def"}, "weights 'abc', now it is 'def'.; choose another"),
-        ({"prefix": "e5"}, "prefix 'mteb', now it is 'e5'"),
+        ({"weights": "def"}, "weights is 'abc', not 'def'.; choose another"),
+        ({"prefix": "e5"}, "prefix is 'mteb', not 'e5'"),
         ({"tasks": scored}, "task "),
     ):
         with pytest.raises(InputError, match=f"Sts.json: result of another run .{message}"):
@@ -395,6 +395,12 @@ def test_results_are_kept_unless_something_decisive_differs(tmp_path, capsys, tw
     with pytest.raises(InputError, match="Sts.json: result of another run .task "):
         kept(other_data)
     assert kept(other_data, cases.embed, True, weights="def") == [False, False]
+
+    # Nor may tasks with other settings share the folder: a report would average them
+    with pytest.raises(InputError, match="Other.json: result of another run .weights is .def"):
+        kept(tasks[:1], overwrite=True)
+    write_json(tmp_path / "out" / "note.json", {"mine": 1})
+    assert kept(other_data[:1], weights="def") == [True]
 
 
 # --- for others' tools ----------------------------------------------------------------------------
@@ -449,26 +455,23 @@ def test_a_card_states_its_scores_and_their_settings(
     assert f"value: {round(score, 6)}\n" in content
     assert "Main scores x 100, `--prefix mteb`, float32, embeddings cut to 5.\n" in content
 
-    # Other prefixes, another width, prompts that the folder has no more, other weights
-    def change_prompts():
-        stored = folder / "config_sentence_transformers.json"
-        stored.write_text(stored.read_text().replace('"query: "', '"zoek: "'))
+    # Results of other settings beside these, prompts that the folder has no more, other weights
+    def change(name: str, field: str, value):
+        result = read_json(out / f"{name}.json")
+        result["settings"][field] = value
+        write_json(out / f"{name}.json", result)
 
-    def change_weights():
-        result = read_json(out / "Other.json")
-        result["settings"]["weights"] = "0" * 64
-        write_json(out / "Other.json", result)
-
-    for words, change, message in [
-        ("--prefix e5 --dim 5", None, "Sts is of prefix mteb, expected e5"),
-        ("--dim 4", None, "Sts is of truncate_dim 5, expected 4"),
-        ("--dim 5", change_weights, "Other is of weights 0{64}, expected "),
-        ("--dim 5", change_prompts, "Other is of prompts .*'query: '.*, expected .*'zoek: '.*"),
+    for name, field, value, message in [
+        ("Other", "prefix", "e5", "Other and Sts are of two runs .prefix is 'e5', not 'mteb'."),
+        ("Other", "truncate_dim", 4, "Other and Sts are of two runs .truncate_dim is 4, not 5."),
+        ("Sts", "prompts", {"query": "zoek: "}, "of prompts .*'zoek: '.*, expected .*'query: '.*"),
+        ("Sts", "weights", "0" * 64, "of weights 0{64}, expected .*; evaluate this model"),
     ]:
-        evaluate.main([*run, "--tasks", "Other", "--overwrite", *words.split()])
-        if change:
-            change()
-        with pytest.raises(InputError, match=f"out: {message}.*; evaluate this model, all"):
+        for path in out.glob("*.json"):
+            path.unlink()
+        evaluate.main([*run, "--tasks", "Sts", *["Other"] * (name == "Other"), "--dim", "5"])
+        change(name, field, value)
+        with pytest.raises(InputError, match=f"out: {message}"):
             card_of()
         assert (folder / "README.md").read_text() == content
 

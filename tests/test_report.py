@@ -160,6 +160,13 @@ def test_results_of_mteb_are_read(tmp_path, capsys, evaluated):
     assert "0.json: task 'STS12' is not in MTEB-NL" in notes[0]
     assert "1.json: no field ('dev', 'nl')" in notes[1] and len(notes) == 2
 
+    # Its versions may differ from task to task
+    other = MTEB | {"task_name": "SICK-NL-STS", "mteb_version": "1.0"}
+    scores = {split: [of_mteb(0.5, "default")] for split in ("train", "validation", "test")}
+    write_json(folder / "2.json", other | {"scores": scores})
+    assert "SICK-NL-STS" in report.read_results(folder)
+    capsys.readouterr()
+
     a, _ = evaluated(tmp_path, name)
     rows, lines = compare(a, folder, 5)
     assert rows[0][3:] == (0.5, None, None)
@@ -190,6 +197,20 @@ def test_files_that_are_no_results_are_skipped_and_named(tmp_path, capsys, chang
     (tmp_path / "T.json").write_text(json.dumps(result))
     assert list(report.read_results(tmp_path)) == ["S"]
     assert re.fullmatch(f"skipped: .*/T.json: .*{message}\n", capsys.readouterr().err)
+
+
+def test_results_of_two_runs_are_not_averaged(tmp_path):
+    """Of one run, whatever the names of the model and the versions."""
+    for task, settings, alike in [
+        ("S", {"prefix": "e5", "weights": "a", "model": "m", "versions": {"numpy": "2"}}, True),
+        ("C1", {"prefix": "e5", "weights": "a", "model": "./m", "task": "data"}, True),
+        ("C2", {"prefix": "e5", "weights": "b"}, False),
+    ]:
+        write_result(tmp_path, task, "STS", 0.5, settings=settings)
+        if alike:
+            assert task in report.read_results(tmp_path)
+    with pytest.raises(InputError, match="C1 and C2 are of two runs .weights is 'a', not 'b'.; th"):
+        report.read_results(tmp_path)
 
 
 # --- comparing two --------------------------------------------------------------------------------
