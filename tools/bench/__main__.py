@@ -16,6 +16,7 @@ import argparse
 import importlib
 
 from files import ShowDefaults, cli, whole_number
+from tools.bench import measure
 
 COMMANDS = "encode train mine search trim synthesize evaluate earlier".split()
 
@@ -35,9 +36,13 @@ def main(argv=None) -> None:
         module.add_options(command.add_argument)
         command.add_argument("--threads", type=whole_number(1), default=2, help="of torch")
         command.add_argument("--rounds", type=whole_number(1), default=1, help="each variant's")
+        command.add_argument(
+            "--busy", type=whole_number(0), default=0, help="other processes that each use a core"
+        )
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
-    args.run(args)
+    with measure.busy(args.busy):
+        args.run(args)
 
 
 # Each figure comes from a new process, which imports this file again under another name.

