@@ -46,7 +46,7 @@ class Recipe(NamedTuple):
 
 # Smaller chunks and less memory than by default, for the sake of laptops.
 PRETRAINED = Recipe(
-    "--batch-size 64 --schedule decay --warmup 0.1 --lr 6e-5 --chunk-tokens 768 --memory 2.8",
+    "--batch-size 64 --schedule decay --warmup 0.1 --lr 6e-5 --chunk-tokens 768 --memory 2.6",
     "--query-length 64 --passage-length 128",
     steps=40,
     share=0.5,

@@ -114,6 +114,14 @@ def test_docstring_examples():
     assert results.failed == 0 and results.attempted >= 1
 
 
+@pytest.mark.parametrize("ratio, dtype", [(2.0, "bfloat16"), (1.9, "float32"), (0.5, "float32")])
+def test_bfloat16_has_to_be_twice_as_fast(monkeypatch, ratio, dtype):
+    seconds = iter([[ratio, 9.0], [1.0, 9.0]])  # of products in float32, then in bfloat16
+    monkeypatch.setattr("timeit.repeat", lambda *_, **__: next(seconds))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert e5nl.fastest_dtype() == dtype
+
+
 # --- texts to embeddings --------------------------------------------------------------------------
 
 QUESTION = "Wie betaalt de kosten van een nieuwe identiteitskaart?"
@@ -433,6 +441,15 @@ def test_dropout_drops_its_share_and_keeps_the_mean(share):
     assert y.double().mean().item() == pytest.approx(3, rel=tolerance / (1 - share))
     assert (y == 0).any(0).all() or share < 0.1, "in every column: none is spared"
     assert e5nl.dropout(x, 0.0).equal(x)
+
+
+def test_dropout_draws_from_the_generator_it_is_given():
+    x = torch.ones(5, 9)
+    torch.manual_seed(3)
+    first = e5nl.dropout(x, 0.5, e5nl.new_generator(1))
+    torch.manual_seed(4)
+    assert e5nl.dropout(x, 0.5, e5nl.new_generator(1)).equal(first)
+    assert not e5nl.dropout(x, 0.5, e5nl.new_generator(2)).equal(first)
 
 
 def test_dropout_is_drawn_anew_each_time_and_repeats_with_its_seed():
