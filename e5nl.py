@@ -527,6 +527,15 @@ def cut_windows(texts: Iterable[str], size: int) -> Iterator[list[str]]:
         yield window
 
 
+def ahead(items: Iterator) -> Iterator:
+    """The items; the next is made in a thread while one is used."""
+    with ThreadPoolExecutor(1) as pool:
+        item = pool.submit(next, items, None)
+        while (made := item.result()) is not None:
+            item = pool.submit(next, items, None)
+            yield made
+
+
 def embed_windows(
     model: Encoder,
     tokenizer: Tokenizer,
@@ -563,15 +572,12 @@ def embed_windows(
     def embed_chunk(ids: list[list[int]], chunk: list[int]) -> np.ndarray:
         return shorten(encode(model, ids, chunk), model.config.width).cpu().numpy()
 
-    model.eval()
-    bar = progress_bar(len(texts), "text", disable=not progress or rank > 0)
-    with ThreadPoolExecutor(1) as pool, bar:
-        windows = tokenised()
-        next_window = pool.submit(next, windows, None)
-        while window := next_window.result():
-            start, ids = window
-            # The next window is read and tokenised while this one is encoded.
-            next_window = pool.submit(next, windows, None)
+    if model.training:  # asked first: a query should not wait for all modules to be told
+        model.eval()
+    # The next window is read and tokenised while one is encoded.
+    windows = ahead(tokenised()) if len(texts) > size else tokenised()
+    with progress_bar(len(texts), "text", disable=not progress or rank > 0) as bar:
+        for start, ids in windows:
             chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
             embeddings = np.empty((len(ids), model.config.width), np.float32)
             encoded = side_by_side(partial(embed_chunk, ids), chunks, workers(device))

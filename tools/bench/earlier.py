@@ -33,6 +33,9 @@ COMMANDS = {
     "train a step of 64 long rows": (
         f"{TRAIN} DEMO/train/dekamer_title_question.jsonl.gz --batch-size 64 --steps 1"
     ),
+    "train a step of 256 long rows": (
+        f"{TRAIN} DEMO/train/dekamer_title_question.jsonl.gz --batch-size 256 --steps 1"
+    ),
     "mine for 3,000 rows": (
         "mine.py --data IN/rows.jsonl --query-embeddings IN/queries.npy "
         "--corpus-embeddings IN/passages.npy --examples 0 --out OUT/mined.jsonl"

@@ -103,7 +103,7 @@ def ours_from_texts(folder: str) -> dict:
         command = partial(evaluate.main, ["run", *options, "--tasks", *REAL])
         _, figures = measure.timed(command)
         results = report.read_results(out)
-    return figures | {"scores": [results[name]["main_score"] for name in REAL]}
+    return figures | {"scores": {name: results[name]["main_score"] for name in REAL}}
 
 
 def mteb_from_texts(folder: str) -> dict:
@@ -125,13 +125,15 @@ def mteb_from_texts(folder: str) -> dict:
         theirs.data_loaded = True
         tasks.append((theirs, task.splits))
 
-    def score() -> list[float]:
-        prompts = {"query": "query: ", "document": "passage: "}
-        model, means = SentenceTransformerEncoderWrapper(folder, model_prompts=prompts), []
+    def score() -> dict[str, float]:
+        prompts, means = {"query": "query: ", "document": "passage: "}, {}
+        model = SentenceTransformerEncoderWrapper(folder, model_prompts=prompts)
         for task, splits in tasks:
             quiet = {"show_progress_bar": False}
             scores = [task.evaluate(model, split, encode_kwargs=quiet) for split in splits]
-            means.append(np.mean([x[task.hf_subsets[0]]["main_score"] for x in scores]))
+            means[task.metadata.name] = np.mean(
+                [values[task.hf_subsets[0]]["main_score"] for values in scores]
+            )
         return means
 
     scores, figures = measure.timed(score)
@@ -159,8 +161,9 @@ def run(args) -> None:
         variants = {"ours": (ours_from_texts,), "mteb": (mteb_from_texts, "mteb", "datasets")}
         calls = {name: (x, args.model) for name, x in measure.installed(variants).items()}
         rows = measure.compare(calls, args)
+        scores = rows["ours"]["scores"]
         for row in rows.values():
-            row["differs by"] = np.abs(np.subtract(row["scores"], rows["ours"]["scores"])).max()
+            row["differs by"] = max(abs(row["scores"][name] - scores[name]) for name in REAL)
         columns = ["seconds", "CPU s", "to ours", "peak MB", "differs by"]
         title = f"{args.model}: four tasks, from texts to scores, {measure.machine(args)}"
         measure.print_table(title, columns, rows)
