@@ -170,7 +170,7 @@ def cut_blocks(lengths: list[int], device: torch.device) -> list[Block]:
 
 
 def new_generator(seed: int) -> np.random.Generator:
-    """The fastest of numpy's."""
+    """What dropout draws from: the fastest of numpy's generators."""
     return np.random.Generator(np.random.SFC64(seed))
 
 
@@ -580,7 +580,8 @@ def embed_windows(
         for start, ids in windows:
             chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
             embeddings = np.empty((len(ids), model.config.width), np.float32)
-            encoded = side_by_side(partial(embed_chunk, ids), chunks, workers(device))
+            at_once = min(workers(device), len(chunks))  # a single query has all threads
+            encoded = side_by_side(partial(embed_chunk, ids), chunks, at_once)
             for chunk, part in zip(chunks, encoded, strict=True):
                 embeddings[chunk] = part
                 bar.update(len(chunk) * world)

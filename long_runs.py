@@ -228,7 +228,8 @@ def progress_bar(total: int, unit: str, delay: float = 0, disable: bool = False)
         "bar_format": "{n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {remaining} left\n",
     }
     options = {"delay": delay, "leave": not delay} if terminal else lines
-    return tqdm(total=total, unit=unit, unit_scale=True, disable=disable, **options)
+    scaled = total >= 10_000  # 12.3k, but 27 and not 27.0
+    return tqdm(total=total, unit=unit, unit_scale=scaled, disable=disable, **options)
 
 
 def counted(items: Iterable, bar: tqdm) -> Iterator:

@@ -261,7 +261,7 @@ def test_without_a_terminal_progress_is_lines(make_model, tokenizer, monkeypatch
     monkeypatch.setattr(long_runs, "LINE_SECONDS", 0)
     e5nl.embed(make_model(), tokenizer, TEXTS, "query", chunk_tokens=20, progress=True)
     lines = capsys.readouterr().err.splitlines()
-    assert any(re.search(r"^\d\.00 of 7\.00 texts, .* left$", line) for line in lines), lines
+    assert any(re.search(r"^\d of 7 texts, .* left$", line) for line in lines), lines
     e5nl.embed(make_model(), tokenizer, TEXTS, "query")
     assert capsys.readouterr().err == ""
 

@@ -32,6 +32,7 @@ FORMATS = {  # of the columns that tables may have
     "rows that differ": ",.0f",
     "rows kept": ",.0f",
     "differs by": ".1e",
+    "products": ".0%",
 }
 
 
