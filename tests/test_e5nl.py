@@ -276,7 +276,7 @@ def test_a_long_step_shows_its_chunks(make_model, monkeypatch, capsys):
 
     e5nl.backward(make_model().train(), ids, loss_of, 1, chunk_tokens=24, dtype=torch.float32)
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert re.fullmatch("4.00 of 4.00 chunks, .* left", lines[-1]), lines
+    assert re.fullmatch("4 of 4 chunks, .* left", lines[-1]), lines
     monkeypatch.undo()
     e5nl.backward(make_model().train(), ids, loss_of, 1, chunk_tokens=24, dtype=torch.float32)
     assert capsys.readouterr().err == ""
