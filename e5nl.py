@@ -177,7 +177,7 @@ def new_generator(seed: int) -> np.random.Generator:
 def dropout(x: Tensor, share: float, generator: np.random.Generator | None = None) -> Tensor:
     """Dropout: each number of x is 0 with probability `share`, the others are divided by 1 - share.
 
-    On a CPU torch spends 8 ns and more on a number, longer than the products around it. Here a
+    On a CPU torch spends 7 ns or more on a number, longer than the products around it take. Here a
     64-bit draw makes four decisions, so there `share` is a multiple of 1 / 65,536. The draws are
     the generator's (default: one that torch's seed decides); on a GPU always torch's own.
     """
@@ -323,7 +323,10 @@ def new_encoder(config: Config, seed: int) -> Encoder:
 
 
 def fastest_dtype() -> str:
-    """bfloat16 on GPUs, and where this processor multiplies it twice as fast as float32 or more."""
+    """bfloat16 on GPUs, and on processors that multiply it at least twice as fast as float32.
+
+    For less, its rounding is not worth it, and noise could decide.
+    """
     if torch.cuda.is_available():
         return "bfloat16"
     seconds = {}
@@ -572,15 +575,18 @@ def embed_windows(
     def embed_chunk(ids: list[list[int]], chunk: list[int]) -> np.ndarray:
         return shorten(encode(model, ids, chunk), model.config.width).cpu().numpy()
 
-    if model.training:  # asked first: a query should not wait for all modules to be told
+    if model.training:
         model.eval()
-    # The next window is read and tokenised while one is encoded.
-    windows = ahead(tokenised()) if len(texts) > size else tokenised()
-    with progress_bar(len(texts), "text", disable=not progress or rank > 0) as bar:
+    # The next window is read and tokenised while one is encoded. A single text, as in search, is
+    # spared the threads: the caller's computes it, with all that torch has.
+    alone = len(texts) == 1
+    windows = tokenised() if alone else ahead(tokenised())
+    bar = progress_bar(len(texts), "text", disable=not progress or rank > 0)
+    with contextlib.closing(windows), bar:
         for start, ids in windows:
             chunks = cut_chunks([len(text) for text in ids], chunk_tokens)
             embeddings = np.empty((len(ids), model.config.width), np.float32)
-            at_once = min(workers(device), len(chunks))  # a single query has all threads
+            at_once = 1 if alone else workers(device)
             encoded = side_by_side(partial(embed_chunk, ids), chunks, at_once)
             for chunk, part in zip(chunks, encoded, strict=True):
                 embeddings[chunk] = part

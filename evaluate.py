@@ -248,18 +248,19 @@ def finished(task: Task, out: Path, settings: dict, overwrite: bool) -> tuple[di
     return settings, result
 
 
-def refuse_mixture(out: Path, tasks: list[Task], settings: dict) -> None:
-    """Stop when `out` has other tasks' results with other settings: a report averages all."""
-    own = {"summary.json", *(f"{task.name}.json" for task in tasks)}
+def refuse_mixture(out: Path, tasks: list[Task], settings: dict, overwrite: bool) -> None:
+    """Stop when `out` has results, but for those to be replaced, that were made with other
+    settings: a report would average both."""
+    replaced = {f"{task.name}.json" for task in tasks} if overwrite else set()
     for path in sorted(out.glob("*.json")):
-        if path.name in own:
+        if path.name == "summary.json" or path.name in replaced:
             continue
         try:
             result = read_result(path)
         except InputError:
-            continue  # `report` names it
+            continue  # named by `finished`, or by `report`
         if found := other_setting(result, settings):
-            advice = "a report would average both; choose another output folder"
+            advice = "choose another output folder, or add --overwrite to evaluate all tasks again"
             raise InputError(f"{path}: result of another run ({found}); {advice}")
 
 
@@ -288,7 +289,7 @@ def run(
     weights are known. about: facts on the model for `write_for_mteb`.
     """
     out, settings, results = Path(out), {"prefix": "mteb"} | settings, []
-    refuse_mixture(out, tasks, settings)
+    refuse_mixture(out, tasks, settings, overwrite)
     versions = {module.__name__: module.__version__ for module in (torch, sklearn, np)}
     versions["python"] = platform.python_version()
     for task in tasks:
@@ -403,7 +404,7 @@ def _run_share(args, rank: int, world: int) -> None:
     cache = model_cache(args.cache or out / "cache", model, tokenizer, weights)
     if world > 1:
         e5nl.wait()
-        refuse_mixture(out, tasks, settings)
+        refuse_mixture(out, tasks, settings, args.overwrite)
         for task in tasks:
             with naming(task.name):
                 if finished(task, out, settings, args.overwrite)[1]:
@@ -458,8 +459,8 @@ def _card(args) -> None:
     expected = {"weights": model_folder.weights_hash(folder), "prompts": dict(config.prompts)}
     for field, value in expected.items():
         if (other := settings.get(field)) != value:
-            found = f"{field} {str(other)[:80]}, expected {str(value)[:80]}"
-            raise InputError(f"{args.results}: of {found}; evaluate this model")
+            found = f"results of {field} {str(other)[:80]}, but the model has {str(value)[:80]}"
+            raise InputError(f"{args.results}: {found}; evaluate this model")
     if not (folder / card.CARD).is_file():
         card.write(folder)
     name = args.push or folder.resolve().name

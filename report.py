@@ -121,7 +121,7 @@ def read_results(name) -> Results:
     first, *others = results
     for other in others:
         if found := other_setting(results[first], results[other]["settings"]):
-            advice = "their mean says nothing; keep each run in a folder of its own"
+            advice = "keep each run in a folder of its own, or evaluate all tasks with --overwrite"
             raise InputError(f"{name}: {first} and {other} are of two runs ({found}); {advice}")
     return results
 
@@ -129,14 +129,17 @@ def read_results(name) -> Results:
 def other_setting(
     result: dict, settings: dict, besides: Collection[str] = ("task", "versions", "by mteb")
 ) -> str:
-    """The first setting that a result was not made with; "" if there is none. `besides` do not
-    count, nor does the model's name where its weights are known."""
+    """The first setting in which a result differs from these, in words; "" if there is none.
+
+    `besides` do not count, nor does the model's name where its weights are known.
+    """
     before = result["settings"]
     for field in settings | before:
         if field in besides or field == "model" and "weights" in settings:
             continue
         if before.get(field) != settings.get(field):
-            return f"{field} is {before.get(field)!r}, not {settings.get(field)!r}"
+            found, expected = (repr(values.get(field))[:80] for values in (before, settings))
+            return f"{field} is {found}, not {expected}"
     return ""
 
 

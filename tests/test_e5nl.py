@@ -257,6 +257,22 @@ def test_windows_of_long_texts_hold_fewer(monkeypatch):
     assert list(e5nl.cut_windows([], 3)) == []
 
 
+def test_a_failure_ends_the_thread_that_reads_ahead(make_model, tokenizer, monkeypatch):
+    """Two windows; the second is still read when the first fails."""
+    model, read = make_model(), []
+    monkeypatch.setattr(e5nl, "WINDOW", 1)
+    monkeypatch.setattr(e5nl, "encode", lambda *_: 1 / 0)
+
+    def tokenise(texts, *_):
+        time.sleep(0.2 * bool(read))
+        read.append(texts)
+        return [[0, 5, 2]]
+
+    with pytest.raises(ZeroDivisionError):
+        e5nl.embed(model, tokenise, TEXTS[:3], "query")
+    assert read == [[text] for text in TEXTS[:2]], "no more, and not later"
+
+
 def test_without_a_terminal_progress_is_lines(make_model, tokenizer, monkeypatch, capsys):
     monkeypatch.setattr(long_runs, "LINE_SECONDS", 0)
     e5nl.embed(make_model(), tokenizer, TEXTS, "query", chunk_tokens=20, progress=True)

@@ -387,14 +387,20 @@ def test_results_are_kept_unless_something_decisive_differs(tmp_path, capsys, tw
     for changes, message in (
         ({"weights": "def"}, "weights is 'abc', not 'def'.; choose another"),
         ({"prefix": "e5"}, "prefix is 'mteb', not 'e5'"),
-        ({"tasks": scored}, "task "),
+        ({"tasks": scored}, "task is "),
     ):
-        with pytest.raises(InputError, match=f"Sts.json: result of another run .{message}"):
+        with pytest.raises(InputError, match=f"json: result of another run .{message}"):
             kept(**changes)
     other_data = read_tasks(write_tasks(tmp_path, *entries, dev=STS_ROWS))
     with pytest.raises(InputError, match="Sts.json: result of another run .task "):
         kept(other_data)
     assert kept(other_data, cases.embed, True, weights="def") == [False, False]
+
+    # Before any is evaluated
+    (tmp_path / "out" / "Sts.json").unlink()
+    with pytest.raises(InputError, match="Other.json: result of another run .weights is 'def'"):
+        kept()
+    assert kept(other_data, cases.embed, weights="def") == [False, True]
 
     # Nor may tasks with other settings share the folder: a report would average them
     with pytest.raises(InputError, match="Other.json: result of another run .weights is .def"):
@@ -464,8 +470,8 @@ def test_a_card_states_its_scores_and_their_settings(
     for name, field, value, message in [
         ("Other", "prefix", "e5", "Other and Sts are of two runs .prefix is 'e5', not 'mteb'."),
         ("Other", "truncate_dim", 4, "Other and Sts are of two runs .truncate_dim is 4, not 5."),
-        ("Sts", "prompts", {"query": "zoek: "}, "of prompts .*'zoek: '.*, expected .*'query: '.*"),
-        ("Sts", "weights", "0" * 64, "of weights 0{64}, expected .*; evaluate this model"),
+        ("Sts", "prompts", {"query": "zoek"}, "results of prompts .*'zoek'.*, but the model"),
+        ("Sts", "weights", "0" * 64, "results of weights 0{64}, but .*; evaluate this model"),
     ]:
         for path in out.glob("*.json"):
             path.unlink()

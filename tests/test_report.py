@@ -209,7 +209,7 @@ def test_results_of_two_runs_are_not_averaged(tmp_path):
         write_result(tmp_path, task, "STS", 0.5, settings=settings)
         if alike:
             assert task in report.read_results(tmp_path)
-    with pytest.raises(InputError, match="C1 and C2 are of two runs .weights is 'a', not 'b'.; th"):
+    with pytest.raises(InputError, match="C1 and C2 are of two runs .weights is 'a', not 'b'"):
         report.read_results(tmp_path)
 
 

@@ -66,11 +66,12 @@ PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm", "aten::mkld
 def second_step(variant, dtype: torch.dtype, folder: str, batch: int) -> dict:
     """The process of one figure. After the first step the optimizer's state exists.
 
-    products: their share of a third step's time on the processor.
+    products: their share of a third step's time, with one thread: the profiler sees no other.
     """
     steps = variant(folder, dtype, batch)
     next(steps)
     _, figures = measure.timed(lambda: next(steps))
+    torch.set_num_threads(1)
     with torch.profiler.profile() as profile:
         next(steps)
     seconds = {event.key: event.self_cpu_time_total for event in profile.key_averages()}
