@@ -227,7 +227,7 @@ class Layer(nn.Module):
             qkv = qkv.view(shape).permute(2, 0, 3, 1, 4)
             if share and x.device.type == "cpu":
                 # torch has no fast kernel with dropout for the CPU: step by step.
-                q, k, v = qkv.contiguous()
+                q, k, v = qkv.contiguous()  # one copy; the products would make one each
                 scores = q * q.shape[-1] ** -0.5 @ k.transpose(2, 3)  # (texts, H, L, L)
                 if block.mask is not None:
                     scores = scores.masked_fill(~block.mask, -torch.inf)
@@ -575,7 +575,7 @@ def embed_windows(
     def embed_chunk(ids: list[list[int]], chunk: list[int]) -> np.ndarray:
         return shorten(encode(model, ids, chunk), model.config.width).cpu().numpy()
 
-    if model.training:
+    if model.training:  # `eval` goes through all modules, which a query would notice
         model.eval()
     # The next window is read and tokenised while one is encoded. A single text, as in search, is
     # spared the threads: the caller's computes it, with all that torch has.

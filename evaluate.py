@@ -242,7 +242,9 @@ def finished(task: Task, out: Path, settings: dict, overwrite: bool) -> tuple[di
         print(f"{error}; it is made again")
         return settings, None
 
-    if found := other_setting(result, settings, besides=["versions"]):
+    # All other settings are the same, see `refuse_mixture`
+    if (before := result["settings"].get("task")) != settings["task"]:
+        found = f"task is {before!r}, not {settings['task']!r}"
         advice = "choose another output folder, or add --overwrite to replace it"
         raise InputError(f"{path}: result of another run ({found}); {advice}")
     return settings, result

@@ -16,7 +16,7 @@ import importlib.util
 import math
 import re
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -126,18 +126,15 @@ def read_results(name) -> Results:
     return results
 
 
-def other_setting(
-    result: dict, settings: dict, besides: Collection[str] = ("task", "versions", "by mteb")
-) -> str:
+def other_setting(result: dict, settings: dict) -> str:
     """The first setting in which a result differs from these, in words; "" if there is none.
 
-    `besides` do not count, nor does the model's name where its weights are known.
+    Versions may differ, and so do tasks; the model's name may where its weights are known.
     """
     before = result["settings"]
+    may_differ = {"task", "versions", "by mteb"} | ({"model"} if "weights" in settings else set())
     for field in settings | before:
-        if field in besides or field == "model" and "weights" in settings:
-            continue
-        if before.get(field) != settings.get(field):
+        if field not in may_differ and before.get(field) != settings.get(field):
             found, expected = (repr(values.get(field))[:80] for values in (before, settings))
             return f"{field} is {found}, not {expected}"
     return ""
